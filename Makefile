@@ -1,0 +1,153 @@
+# `make help` lists the targets. A fresh Debian machine needs nothing but make and git.
+#
+# Everything is installed into the tree: .venv, .venv-3.x (test-all) and .venv-sanitize.
+
+PYTHON ?= python3
+# What pytest is run with besides; `make test TESTS="tests/test_glob.py -x"`.
+TESTS ?=
+
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+BIN := .venv/bin
+VENV := --quiet --disable-pip-version-check
+LIBASAN = $$($${CC:-gcc} -print-file-name=libasan.so)
+# Leaks have tests of their own: CPython keeps too much alive at exit to tell them here.
+SANITIZE = LD_PRELOAD=$(LIBASAN) PYTHONMALLOC=malloc REDLANE_SANITIZED=1 \
+	ASAN_OPTIONS=detect_leaks=0:halt_on_error=1:allocator_may_return_null=1 \
+	UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1
+
+.PHONY: help system system-build hiredis build demo test test-all soak lint format \
+	types sanitize packaging bench docs dist clean
+
+help:
+	@echo 'make demo       build, then run the example application on the engine and on Redis'
+	@echo 'make test       build, then run the tests (TESTS="…" chooses)'
+	@echo 'make test-all   the tests on every Python from 3.10 to 3.13 that is found'
+	@echo 'make build      build the extension in place, into .venv'
+	@echo 'make hiredis    fetch the source of hiredis only'
+	@echo 'make sanitize   the tests under AddressSanitizer and UBSan'
+	@echo 'make packaging  build, install and try the sdist and wheel in empty environments'
+	@echo 'make soak       the tests at full size; hours'
+	@echo 'make lint       ruff, clang-format and the compiler, warnings as errors'
+	@echo 'make format     let ruff and clang-format rewrite the files'
+	@echo 'make types      mypy, stubtest and basedpyright'
+	@echo 'make bench      measure against other libraries'
+	@echo 'make docs       build the documentation into site/'
+	@echo 'make dist       sdist and wheel into dist/'
+	@echo 'make clean      remove everything that was made'
+
+system:
+	@PYTHON='$(PYTHON)' tools/system.sh test
+
+system-build:
+	@PYTHON='$(PYTHON)' tools/system.sh build
+
+hiredis: | system-build
+	@$(PYTHON) tools/fetch_hiredis.py
+
+# --- environments -----------------------------------------------------------------
+
+# pip's editable install notes where the package is; the extension is then built in
+# place, so that only what has changed is compiled.
+.venv/ready: requirements-test.txt pyproject.toml | system-build
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; \
+	sys.exit(0 if v >= (3, 10) else f"Python 3.10 or later is needed, not {v[0]}.{v[1]}")'
+	@echo 'Making .venv'
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/pip install $(VENV) -r requirements-test.txt
+	@$(BIN)/pip install $(VENV) --no-build-isolation --no-deps --editable .
+	@touch $@
+
+.venv/ready-dev: requirements-dev.txt .venv/ready
+	@echo 'Installing the development tools into .venv'
+	@$(BIN)/pip install $(VENV) -r requirements-dev.txt
+	@touch $@
+
+build: .venv/ready
+	@$(BIN)/python setup.py -q build_ext --inplace
+
+# --- what people run --------------------------------------------------------------
+
+demo: build
+	@$(BIN)/python -m redlane demo
+
+test: system build
+	@$(BIN)/python -m pytest $(TESTS)
+
+test-all: system
+	@tools/pythons.sh | sed 's/^/Found Python /'
+	@tools/pythons.sh | { failed=; while read -r version python; do \
+		$(MAKE) --no-print-directory test-one VERSION=$$version PYTHON=$$python \
+			|| failed="$$failed $$version"; \
+	done; [ -z "$$failed" ] || { echo "Failed on:$$failed"; exit 1; }; }
+
+.PHONY: test-one
+test-one: .venv-$(VERSION)/ready
+	@echo 'Testing on Python $(VERSION)'
+	@.venv-$(VERSION)/bin/python setup.py -q build_ext --inplace
+	@.venv-$(VERSION)/bin/python -m pytest $(TESTS)
+
+.venv-$(VERSION)/ready: requirements-test.txt pyproject.toml
+	@$(PYTHON) -m venv .venv-$(VERSION)
+	@.venv-$(VERSION)/bin/pip install $(VENV) -r requirements-test.txt
+	@.venv-$(VERSION)/bin/pip install $(VENV) --no-build-isolation --no-deps --editable .
+	@touch $@
+
+soak: system build
+	REDLANE_SOAK=1 $(BIN)/python -m pytest -m soak $(TESTS)
+
+bench: build
+	@$(BIN)/pip install $(VENV) -r benchmarks/requirements.txt
+	@$(BIN)/python -m benchmarks
+
+# --- checks -----------------------------------------------------------------------
+
+C_FILES = $$(git ls-files '*.c' '*.h')
+
+lint: .venv/ready-dev
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/clang-format --dry-run -Werror $(C_FILES)
+	@REDLANE_WERROR=1 $(BIN)/python setup.py -q build_ext --inplace
+
+format: .venv/ready-dev
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+	@$(BIN)/clang-format -i $(C_FILES)
+
+types: build .venv/ready-dev
+	@$(BIN)/mypy python/redlane
+	@MYPYPATH=python $(BIN)/mypy tests/typing
+	@$(BIN)/python -m mypy.stubtest redlane._core
+	@$(BIN)/basedpyright
+
+.venv-sanitize/ready: requirements-test.txt
+	@echo 'Making .venv-sanitize'
+	@$(PYTHON) -m venv .venv-sanitize
+	@.venv-sanitize/bin/pip install $(VENV) -r requirements-test.txt
+	@touch $@
+
+# Programs of their own, with sanitizers of their own or none; nothing of the extension.
+UNSANITIZED = benchmarks core_c docs engine_c fuzz packaging source_rules stubs
+
+# Not editable: in place is the release build.
+sanitize: system .venv-sanitize/ready
+	@REDLANE_BUILD=sanitize .venv-sanitize/bin/pip install $(VENV) \
+		--no-build-isolation --no-deps --force-reinstall .
+	@$(SANITIZE) .venv-sanitize/bin/python -m pytest -p no:cacheprovider \
+		$(foreach name,$(UNSANITIZED),--ignore=tests/test_$(name).py) $(TESTS)
+
+packaging: system build
+	@$(BIN)/python -m pytest -m packaging tests/test_packaging.py
+
+docs: build .venv/ready-dev
+	@$(BIN)/mkdocs build --quiet --strict
+
+dist: .venv/ready-dev
+	@$(BIN)/python -m build
+
+clean:
+	rm -rf build dist site vendor .venv .venv-* .servers .tools .pytest_cache \
+		.hypothesis .mypy_cache .ruff_cache python/*.egg-info
+	find python tests src tools benchmarks examples \( -name '*.so' -o -name '*.o' \
+		-o -name '*.gc??' -o -name __pycache__ \) -prune -exec rm -rf {} + 2>/dev/null || true

@@ -1,0 +1,152 @@
+"""Puts measured figures into the README.
+
+    python -m benchmarks --json bench.json
+    python -m redlane demo --json > demo.json
+    python tools/readme_figures.py bench.json demo.json [--note "How it was measured."]
+
+Several files of benchmarks may be named: later ones win, row by row. The README then
+says which rows come from which run, with its load and with what failed in it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+README = Path(__file__).resolve().parent.parent / "README.md"
+
+
+def show_time(seconds: float) -> str:
+    for unit, size in (("s", 1), ("ms", 1e-3), ("µs", 1e-6)):
+        if seconds >= size:
+            return f"{seconds / size:.3g} {unit}"
+    return f"{seconds / 1e-9:.3g} ns"
+
+
+def show_value(unit: str, seconds: float) -> str:
+    return f"{1 / seconds:,.0f}/s" if unit == "rate" else show_time(seconds)
+
+
+def show_ratio(comparison: dict[str, Any]) -> str:
+    median = comparison["spread"]["median"]
+    if comparison["kind"] == "excess":
+        return f"+ {show_time(median)}"
+    return f"{median:.3g} ×" + (" faster" if comparison["kind"] == "speedup" else "")
+
+
+def show_middle(comparison: dict[str, Any]) -> str:
+    low, high = comparison["spread"]["low"], comparison["spread"]["high"]
+    if comparison["kind"] == "excess":
+        return f"{show_time(low)} to {show_time(high)}"
+    return f"{low:.3g} to {high:.3g}"
+
+
+def show_goal(comparison: dict[str, Any]) -> str:
+    if not comparison["goal"]:
+        return ""
+    met = "met" if comparison["met"] else "**not met**"
+    return f"{comparison['goal']['text']}: {met}"
+
+
+def describe_run(document: dict[str, Any], rows: list[int], only: bool) -> str:
+    """What the rows of one run were measured on, and what failed in that run."""
+    text = "" if only else f"Row {', '.join(map(str, rows))}: "
+    text += (
+        f"{document['machine']}, CPython {document['python']}, Redis "
+        f"{document['server']}, load average {document['load'][0]:.1f} at the end."
+    )
+    for number, error in document["failed"].items():
+        text += f" Row {number} failed in this run: `{error.partition('(')[0]}`."
+    return text
+
+
+def write_bench(documents: list[dict[str, Any]], note: str) -> str:
+    rows: dict[int, list[dict[str, Any]]] = {}
+    source: dict[int, int] = {}
+    for place, document in enumerate(documents):
+        for number in {row["row"] for row in document["rows"]}:
+            rows[number] = [row for row in document["rows"] if row["row"] == number]
+            source[number] = place
+    lines = [note, ""] if note else []
+    for place, document in enumerate(documents):
+        own = sorted(number for number in rows if source[number] == place)
+        if own:
+            lines += [describe_run(document, own, len(documents) == 1), ""]
+    lines += [
+        "| row | work | redlane | against | | ratio | middle half | goal |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for number in sorted(rows):
+        for row in rows[number]:
+            for comparison in row["comparisons"]:
+                other = comparison["against"]
+                cells = (
+                    str(number),
+                    row["what"],
+                    show_value(row["unit"], row["times"]["redlane"]["median"]),
+                    other,
+                    show_value(row["unit"], row["times"][other]["median"]),
+                    show_ratio(comparison),
+                    show_middle(comparison),
+                    show_goal(comparison),
+                )
+                lines.append(f"| {' | '.join(cells)} |".replace("|  |", "| |"))
+    return "\n".join(lines)
+
+
+def milliseconds(value: float) -> str:
+    return f"{value:,.3f}" if value < 10 else f"{value:,.1f}"
+
+
+def write_demo(document: dict[str, Any], note: str) -> str:
+    lines = [note, ""] if note else []
+    lines += [
+        "| request | served by | in hand: median | p99 | over HTTP: median | p99 |",
+        "|---|---|---|---|---|---|",
+    ]
+    for row in document["rows"]:
+        times = (
+            milliseconds(row[f"{where}_{what}_ms"])
+            for where in ("hand", "http")
+            for what in ("median", "p99")
+        )
+        cells = (row["name"], row["served_by"], *(f"{time} ms" for time in times))
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def replace_part(text: str, name: str, part: str) -> str:
+    pattern = rf"(<!-- figures: {name} -->\n).*?(<!-- end -->)"
+    changed, count = re.subn(
+        pattern, lambda match: f"{match[1]}\n{part}\n\n{match[2]}", text, flags=re.S
+    )
+    if count != 1:
+        raise SystemExit(f"README.md: no place for the figures of {name}")
+    return changed
+
+
+def main(arguments: list[str]) -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("names", nargs="+", metavar="FILE.json")
+    parser.add_argument("--note", default="", help="stands above each table")
+    options = parser.parse_args(arguments)
+    names, note = options.names, options.note
+    text = README.read_text(encoding="utf-8")
+    documents = [json.loads(Path(name).read_text(encoding="utf-8")) for name in names]
+    bench = [document for document in documents if "packages" in document]
+    demos = [document for document in documents if "size" in document]
+    if len(bench) + len(demos) != len(documents):
+        raise SystemExit("not the JSON of benchmarks or of demo")
+    if bench:
+        text = replace_part(text, "bench", write_bench(bench, note))
+    for document in demos:
+        text = replace_part(text, "demo", write_demo(document, note))
+    README.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
