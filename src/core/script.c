@@ -1,0 +1,165 @@
+/* Lua for servers. Each text has its contract above it; KEYS before the semicolon, ARGV
+ * behind. A lease is a string that begins with REDLANE_MARK and 'L'. Scripts touch
+ * their KEYS only. A change to a text needs a new hash: tests/test_core_c.py
+ * prints it. No lock: constant data. */
+#include "core/script.h"
+
+#include <string.h>
+
+#define LEASE "'\\255RLL'"
+
+/* Lua: add to a counter that is there; drop what is none. */
+#define COUNTER_ADD_LUA                                                         \
+    "local function add(key, amount)\n"                                         \
+    "if redis.call('EXISTS', key) == 0 then return false end\n"                 \
+    "local n = redis.pcall('INCRBY', key, amount)\n"                            \
+    "if type(n) == 'table' then\n"                                              \
+    "if not string.find(n.err, 'WRONGTYPE', 1, true)\n"                         \
+    "and not string.find(n.err, 'not an integer', 1, true) then return n end\n" \
+    "redis.call('DEL', key)\n"                                                  \
+    "return false\n"                                                            \
+    "end\n"                                                                     \
+    "if n >= 9007199254740992 or n <= -9007199254740992 then return "           \
+    "redis.call('GET', key) end\n"                                              \
+    "return n\n"                                                                \
+    "end\n"
+
+const RedlaneScript redlane_scripts[REDLANE_SCRIPT_COUNT] = {
+    /* ACQUIRE key; lease, px.
+     * Returns the string that is there, a lease too. Where nothing is, places the lease
+     * for px ms and returns nil. Another type: WRONGTYPE, as GET gives it. */
+    [REDLANE_SCRIPT_ACQUIRE] =
+        {.name = "acquire",
+         .text = "local v = redis.pcall('GET', KEYS[1])\n"
+                 "if v then return v end\n"
+                 "redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])\n"
+                 "return false\n",
+         .sha1 = "e3b1c0a22797879e82bf4f1012485755c025a9e9"},
+    /* FILL key; lease, value, px ("0": no TTL).
+     * Stores the value where exactly this lease is: 1. Else, another type too: 0. */
+    [REDLANE_SCRIPT_FILL] =
+        {.name = "fill",
+         .text = "if redis.pcall('GET', KEYS[1]) ~= ARGV[1] then return 0 end\n"
+                 "if ARGV[3] == '0' then redis.call('SET', KEYS[1], ARGV[2])\n"
+                 "else redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3]) end\n"
+                 "return 1\n",
+         .sha1 = "ec55a1a26277c5b1cc4f47c59cba9f16d9774b37"},
+    /* RELEASE key; lease.
+     * Deletes the key where exactly this lease is: 1. Else, another type too: 0. */
+    [REDLANE_SCRIPT_RELEASE] =
+        {.name = "release",
+         .text = "if redis.pcall('GET', KEYS[1]) ~= ARGV[1] then return 0 end\n"
+                 "return redis.call('DEL', KEYS[1])\n",
+         .sha1 = "2409d3662431aae4b6b267be377e7f538b47b9ce"},
+    /* ADD key; value, px ("0": no TTL).
+     * Stores the value where nothing is, or a lease: 1. Else, any type: 0. */
+    [REDLANE_SCRIPT_ADD] =
+        {.name = "add",
+         .text = "if redis.call('EXISTS', KEYS[1]) == 1\n"
+                 "and redis.pcall('GETRANGE', KEYS[1], 0, 3) ~= " LEASE
+                 " then return 0 end\n"
+                 "if ARGV[2] == '0' then redis.call('SET', KEYS[1], ARGV[1])\n"
+                 "else redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2]) end\n"
+                 "return 1\n",
+         .sha1 = "4956af87f2b253bdb1d4a842fd456a678d935e4d"},
+    /* TOUCH key; px ("0": no TTL from now on).
+     * Gives a value of any type its new TTL: 1. Nothing there, or a lease: 0. */
+    [REDLANE_SCRIPT_TOUCH] = {.name = "touch",
+                              .text =
+                                  "if redis.pcall('GETRANGE', KEYS[1], 0, 3) == " LEASE
+                                  " then return 0 end\n"
+                                  "if ARGV[1] ~= '0' then return redis.call('PEXPIRE', "
+                                  "KEYS[1], ARGV[1]) end\n"
+                                  "redis.call('PERSIST', KEYS[1])\n"
+                                  "return redis.call('EXISTS', KEYS[1])\n",
+                              .sha1 = "c320d0b909145b3f3dd62c79b638ac278939abb3"},
+    /* INCREMENT key; amount, px ("0": no TTL).
+     * Where nothing is, or a lease, stores the amount with that TTL; else adds to what
+     * is there, whose TTL stays. Returns the new value; INCRBY's errors pass through.
+     * From 2^53 on, where Lua's numbers are no longer exact, the value comes as its
+     * digits, a bulk string. */
+    [REDLANE_SCRIPT_INCREMENT] =
+        {.name = "increment",
+         .text = "if redis.pcall('GETRANGE', KEYS[1], 0, 3) == " LEASE
+                 " then redis.call('DEL', KEYS[1]) end\n"
+                 "local fresh = redis.call('EXISTS', KEYS[1]) == 0\n"
+                 "local n = redis.pcall('INCRBY', KEYS[1], ARGV[1])\n"
+                 "if type(n) == 'table' then return n end\n"
+                 "if fresh and ARGV[2] ~= '0' then redis.call('PEXPIRE', KEYS[1], "
+                 "ARGV[2]) end\n"
+                 "if n >= 9007199254740992 or n <= -9007199254740992 then return "
+                 "redis.call('GET', KEYS[1]) end\n"
+                 "return n\n",
+         .sha1 = "9462efb737f31b68efe7d1cff498719aa69da6cc"},
+    /* COUNTER_ADD key; amount, an integer.
+     * Adds to a counter that exists and returns its new value, as INCREMENT does; its
+     * TTL stays. Nothing there: nil. A lease, or what is no integer: deleted, nil, for
+     * the counter is made anew from its source. An overflow is INCRBY's error. */
+    [REDLANE_SCRIPT_COUNTER_ADD] = {.name = "counter_add",
+                                    .text = COUNTER_ADD_LUA
+                                    "return add(KEYS[1], ARGV[1])\n",
+                                    .sha1 = "3d578c5e9f9484166bec34281553ce99a57af56b"},
+    /* COUNTER_TRANSFER old, new.
+     * COUNTER_ADD(old, -1) and COUNTER_ADD(new, 1) in one step: an array of the two
+     * results. Where both are one key, that changes nothing: its value twice (nil, and
+     * nothing deleted, where it holds no integer). */
+    [REDLANE_SCRIPT_COUNTER_TRANSFER] =
+        {.name = "counter_transfer",
+         .text = COUNTER_ADD_LUA
+         "if KEYS[1] ~= KEYS[2] then return {add(KEYS[1], -1), add(KEYS[2], 1)} end\n"
+         "local v = redis.pcall('GET', KEYS[1])\n"
+         "local digits = type(v) == 'string' and (v == '0' and v or string.match(v, "
+         "'^-?([1-9]%d*)$'))\n"
+         "if not digits or #digits > 19 or (#digits == 19 and digits > "
+         "'9223372036854775807'\n"
+         "and v ~= '-9223372036854775808') then return {false, false} end\n"
+         "if #digits <= 15 then v = tonumber(v) end\n"
+         "return {v, v}\n",
+         .sha1 = "cb05f448ed3cb1d70dfe6221a2cdc616cdcf6682"},
+    /* VIDEO_SET key; value, px ("0": permanent).
+     * Stores the value and returns 1; but a temporary one never over a permanent one (a
+     * string without TTL that is no lease): 0. */
+    [REDLANE_SCRIPT_VIDEO_SET] =
+        {.name = "video_set",
+         .text =
+             "if ARGV[2] == '0' then redis.call('SET', KEYS[1], ARGV[1]) return 1 end\n"
+             "if redis.call('PTTL', KEYS[1]) == -1 and redis.call('TYPE', KEYS[1]).ok "
+             "== 'string'\n"
+             "and redis.call('GETRANGE', KEYS[1], 0, 3) ~= " LEASE
+             " then return 0 end\n"
+             "redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])\n"
+             "return 1\n",
+         .sha1 = "45922e2d69cdec98086ca0323a4ef821578e452b"},
+};
+
+const RedlaneScript *
+redlane_script_by_sha1(const char *sha1, size_t size)
+{
+    char lower[40];
+
+    if (size != sizeof(lower)) {
+        return NULL;
+    }
+    for (size_t i = 0; i < size; i++) {
+        lower[i] = sha1[i] >= 'A' && sha1[i] <= 'F' ? (char)(sha1[i] + 32) : sha1[i];
+    }
+    for (size_t i = 0; i < REDLANE_SCRIPT_COUNT; i++) {
+        if (memcmp(redlane_scripts[i].sha1, lower, sizeof(lower)) == 0) {
+            return &redlane_scripts[i];
+        }
+    }
+    return NULL;
+}
+
+const RedlaneScript *
+redlane_script_by_text(const char *text, size_t size)
+{
+    for (size_t i = 0; i < REDLANE_SCRIPT_COUNT; i++) {
+        const char *known = redlane_scripts[i].text;
+
+        if (strlen(known) == size && memcmp(known, text, size) == 0) {
+            return &redlane_scripts[i];
+        }
+    }
+    return NULL;
+}
