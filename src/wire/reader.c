@@ -1,0 +1,222 @@
+#include "wire/reader.h"
+
+#include <inttypes.h>
+#include <string.h>
+
+#include "hiredis/read.h"
+#include "hiredis/sds.h"
+
+/* Room for a receive: hiredis' own size, larger than nearly every reply. */
+#define ROOM (16 * 1024)
+#define ROOM_MOST (1 << 30) /* sdsIncrLen counts in int */
+/* What a connection may keep at rest when replies are small, and at most. */
+#define KEEP_SMALL (64 * 1024)
+#define KEEP_MOST (16 * 1024 * 1024)
+/* Growth towards an announced size is bounded by what has come, so that an announced
+ * half gigabyte costs nothing before its bytes are there. */
+#define GROW_FIRST (1024 * 1024)
+/* A server that announces more than any memory holds overflows nothing. */
+#define MAX_REPLY_MOST ((size_t)(INT64_MAX / 16))
+/* No line (a status, an error, a number, a head) is longer than this. */
+#define MAX_LINE (64 * 1024)
+/* A head: '$', 20 digits and a sign, CR LF, and some. */
+#define MAX_HEAD 32
+
+int
+redlane_reader_open(RedlaneReader *reader, size_t max_reply)
+{
+    redisReader *redis = redisReaderCreateWithFunctions(NULL);
+
+    if (!redis) {
+        return -1;
+    }
+    redis->maxbuf = 0; /* shrinking between replies made 12 MB three times slower */
+    redis->maxelements = REDLANE_MAX_ELEMENTS;
+    redis->maxdepth = REDLANE_MAX_NESTING;
+    *reader = (RedlaneReader){
+        .redis = redis,
+        .max_reply = max_reply < MAX_REPLY_MOST ? max_reply : MAX_REPLY_MOST,
+    };
+    return 0;
+}
+
+void
+redlane_reader_close(RedlaneReader *reader)
+{
+    if (reader->redis) {
+        redisReaderFree(reader->redis);
+        reader->redis = NULL;
+    }
+}
+
+void
+redlane_reader_build_with(RedlaneReader *reader,
+                          struct redisReplyObjectFunctions *functions,
+                          RedlaneReaderContext *context)
+{
+    reader->redis->fn = functions;
+    reader->redis->privdata = context;
+}
+
+size_t
+redlane_reader_unread(const RedlaneReader *reader)
+{
+    return reader->redis->len - reader->redis->pos;
+}
+
+char *
+redlane_reader_room_nogil(RedlaneReader *reader, size_t wanted, size_t *size)
+{
+    redisReader *redis = reader->redis;
+    size_t most = redis->len > GROW_FIRST ? redis->len : GROW_FIRST;
+    sds grown;
+
+    if (wanted > most) {
+        wanted = most;
+    }
+    if (wanted < ROOM) {
+        wanted = ROOM;
+    }
+    if (redis->pos == redis->len && redis->len) {
+        sdsclear(redis->buf);
+        redis->pos = redis->len = 0;
+    }
+    if (sdsavail(redis->buf) < wanted) {
+        grown = sdsMakeRoomFor(redis->buf, wanted);
+        if (!grown) {
+            return NULL;
+        }
+        redis->buf = grown;
+    }
+    *size = sdsavail(redis->buf);
+    if (*size > ROOM_MOST) {
+        *size = ROOM_MOST;
+    }
+    return redis->buf + redis->len;
+}
+
+void
+redlane_reader_filled_nogil(RedlaneReader *reader, size_t size)
+{
+    redisReader *redis = reader->redis;
+
+    sdsIncrLen(redis->buf, (int)size);
+    redis->len = sdslen(redis->buf);
+    reader->received += size;
+}
+
+static int64_t
+refuse(RedlaneFault *fault, const char *reason)
+{
+    redlane_fault_set(fault, REDLANE_FAULT_PROTOCOL, "%s", reason);
+    return -1;
+}
+
+/* The bytes that a bulk string whose head stands at `head` still lacks. */
+static int64_t
+wanted_of_bulk(const RedlaneReader *reader, const char *head, size_t available,
+               RedlaneFault *fault)
+{
+    size_t limit = available < MAX_HEAD ? available : MAX_HEAD;
+    uint64_t size = 0, whole;
+    size_t i;
+
+    for (i = 0; i < limit && head[i] != '\r'; i++) {
+        if (head[i] < '0' || head[i] > '9') {
+            return 0; /* nil, or malformed: the parser's business */
+        }
+        size = size * 10 + (uint64_t)(head[i] - '0');
+        if (size > reader->max_reply) {
+            return refuse(fault, "the server announced a reply beyond max_reply");
+        }
+    }
+    if (i == limit) {
+        return available < MAX_HEAD ? 1 : 0;
+    }
+    whole = i + 2 + size + 2;
+    return whole > available ? (int64_t)(whole - available) : 0;
+}
+
+int64_t
+redlane_reader_wanted_nogil(const RedlaneReader *reader, RedlaneFault *fault)
+{
+    const redisReader *redis = reader->redis;
+    size_t available = redlane_reader_unread(reader);
+    const char *head = redis->buf + redis->pos;
+    bool bulk;
+
+    if (available == 0) {
+        return 1;
+    }
+    if (redis->ridx >= 0 && redis->task[redis->ridx]->type >= 0) {
+        bulk = redis->task[redis->ridx]->type == REDIS_REPLY_STRING;
+    }
+    else {
+        bulk = *head == '$';
+        head++;
+        available--;
+    }
+    if (bulk) {
+        return wanted_of_bulk(reader, head, available, fault);
+    }
+    if (available > MAX_LINE && !memchr(head, '\n', MAX_LINE)) {
+        return refuse(fault, "the server sent a line without end");
+    }
+    return 0;
+}
+
+static int
+fail(RedlaneReader *reader, RedlaneFault *fault)
+{
+    redisReader *redis = reader->redis;
+    const RedlaneReaderContext *context = redis->privdata;
+
+    if (context && context->refused) {
+        redlane_fault_set(fault, REDLANE_FAULT_PROTOCOL, "%s", context->refused);
+    }
+    else if (redis->err == REDIS_ERR_PROTOCOL) {
+        redlane_fault_set(fault, REDLANE_FAULT_PROTOCOL, "%s", redis->errstr);
+    }
+    else {
+        redlane_fault_set(fault, REDLANE_FAULT_MEMORY, "out of memory");
+    }
+    return -1;
+}
+
+int
+redlane_reader_next(RedlaneReader *reader, void **reply, RedlaneFault *fault)
+{
+    *reply = NULL;
+    if (redlane_reader_wanted_nogil(reader, fault) < 0) {
+        return -1;
+    }
+    if (redisReaderGetReply(reader->redis, reply) != REDIS_OK) {
+        return fail(reader, fault);
+    }
+    if (*reply) {
+        reader->completed = reader->received - redlane_reader_unread(reader);
+        return 1;
+    }
+    if (reader->received - reader->completed > reader->max_reply) {
+        return (int)refuse(fault, "the server sent a reply beyond max_reply");
+    }
+    return 0;
+}
+
+void
+redlane_reader_trim_nogil(RedlaneReader *reader, uint64_t last)
+{
+    redisReader *redis = reader->redis;
+    size_t capacity = sdsalloc(redis->buf);
+    sds small;
+
+    if (capacity <= KEEP_SMALL || (capacity <= KEEP_MOST && last > capacity / 4)) {
+        return;
+    }
+    small = sdsempty();
+    if (small) {
+        sdsfree(redis->buf);
+        redis->buf = small;
+        redis->pos = redis->len = 0;
+    }
+}

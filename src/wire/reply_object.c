@@ -1,0 +1,173 @@
+/* Needs the GIL. A callback returns NULL for MemoryError (an exception is set) and for
+ * what is no RESP2 (context->refused is set): both end the connection. Any other
+ * failure is that reply's own result, as an exception instance: NULL would discard the
+ * rest of a pipeline. */
+#include "wire/reply_object.h"
+
+#include <string.h>
+
+#include "hiredis/read.h"
+#include "py/errors.h"
+#include "py/state.h"
+
+static RedlaneReaderContext *
+context_of(const redisReadTask *task)
+{
+    return task->privdata;
+}
+
+static void *
+refuse(const redisReadTask *task, const char *reason)
+{
+    context_of(task)->refused = reason;
+    return NULL;
+}
+
+static const char resp3_refused[] =
+    "the server sent a RESP3 type on a RESP2 connection";
+
+/* Hands an object to its parent's list, or to the reader as the whole reply. */
+static void *
+place(const redisReadTask *task, PyObject *STEALS object)
+{
+    if (object && task->parent) {
+        PyObject *list = task->parent->obj;
+        PyObject *before = PyList_GET_ITEM(list, task->idx);
+
+        PyList_SET_ITEM(list, task->idx, object);
+        Py_DECREF(before);
+    }
+    return object;
+}
+
+/* The exception that is set, as an object; NULL when it is a MemoryError, which stays
+ * set. Inside an array the first one is kept aside too: it is the result of the whole
+ * reply, for nobody looks for exceptions in the answer of MGET. */
+static PyObject *
+take_exception(const redisReadTask *task)
+{
+    PyObject *type = NULL, *value = NULL, *traceback = NULL;
+
+    if (PyErr_ExceptionMatches(PyExc_MemoryError)) {
+        return NULL;
+    }
+    PyErr_Fetch(&type, &value, &traceback);
+    PyErr_NormalizeException(&type, &value, &traceback);
+    Py_XDECREF(type);
+    Py_XDECREF(traceback);
+    if (task->parent && !context_of(task)->failure) {
+        Py_XINCREF(value);
+        context_of(task)->failure = value;
+    }
+    return value;
+}
+
+/* The server repeats the arguments of a command that it does not know: a value or a
+ * password has no place in an exception. */
+static size_t
+cut_arguments(const char *text, size_t size)
+{
+    static const char mark[] = ", with args beginning with";
+    const char *found = memmem(text, size, mark, sizeof(mark) - 1);
+
+    return found ? (size_t)(found - text) : size;
+}
+
+static PyObject *
+make_text(const redisReadTask *task, const char *text, size_t size)
+{
+    PyObject *object;
+
+    if (!context_of(task)->decode) {
+        return PyBytes_FromStringAndSize(text, (Py_ssize_t)size);
+    }
+    object = PyUnicode_DecodeUTF8(text, (Py_ssize_t)size, NULL);
+    return object ? object : take_exception(task);
+}
+
+static void *
+create_string(const redisReadTask *task, char *text, size_t size)
+{
+    RedlaneReaderContext *context = context_of(task);
+
+    switch (task->type) {
+    case REDIS_REPLY_STRING:
+        if (text[size] != '\r' || text[size + 1] != '\n') {
+            return refuse(task, "a bulk string does not end where it should");
+        }
+        return place(task, make_text(task, text, size));
+    case REDIS_REPLY_STATUS:
+        return place(task, make_text(task, text, size));
+    case REDIS_REPLY_ERROR:
+        return place(task, redlane_errors_from_reply(context->state, text,
+                                                     cut_arguments(text, size)));
+    default:
+        return refuse(task, resp3_refused);
+    }
+}
+
+/* The list is visible to the collector and to whoever asks it for all objects: it holds
+ * None, never NULL, until its elements come. */
+static void *
+create_array(const redisReadTask *task, size_t size)
+{
+    PyObject *list;
+
+    if (task->type != REDIS_REPLY_ARRAY) {
+        return refuse(task, resp3_refused);
+    }
+    list = PyList_New((Py_ssize_t)size);
+    for (size_t i = 0; list && i < size; i++) {
+        Py_INCREF(Py_None);
+        PyList_SET_ITEM(list, (Py_ssize_t)i, Py_None);
+    }
+    return place(task, list);
+}
+
+static void *
+create_integer(const redisReadTask *task, long long value)
+{
+    return place(task, PyLong_FromLongLong(value));
+}
+
+static void *
+create_double(const redisReadTask *task, double value, char *text, size_t size)
+{
+    (void)value;
+    (void)text;
+    (void)size;
+    return refuse(task, resp3_refused);
+}
+
+static void *
+create_nil(const redisReadTask *task)
+{
+    if (task->type == REDIS_REPLY_NIL) {
+        return refuse(task, resp3_refused);
+    }
+    Py_INCREF(Py_None);
+    return place(task, Py_None);
+}
+
+static void *
+create_bool(const redisReadTask *task, int value)
+{
+    (void)value;
+    return refuse(task, resp3_refused);
+}
+
+static void
+free_object(void *object)
+{
+    Py_XDECREF((PyObject *)object);
+}
+
+redisReplyObjectFunctions redlane_reply_object_functions = {
+    .createString = create_string,
+    .createArray = create_array,
+    .createInteger = create_integer,
+    .createDouble = create_double,
+    .createNil = create_nil,
+    .createBool = create_bool,
+    .freeObject = free_object,
+};

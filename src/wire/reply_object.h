@@ -1,0 +1,13 @@
+/* Replies as Python objects, built by hiredis' callbacks. Parsing with them needs the
+ * GIL, as does closing a reader whose reply is not complete. */
+#ifndef REDLANE_WIRE_REPLY_OBJECT_H
+#define REDLANE_WIRE_REPLY_OBJECT_H
+
+#include "py/python.h"
+#include "wire/reader.h"
+
+/* bulk and status: bytes, or str with `decode`; integer: int; nil: None; array: list;
+ * error: an exception instance. */
+extern struct redisReplyObjectFunctions redlane_reply_object_functions;
+
+#endif

@@ -1,0 +1,60 @@
+/* How bytes travel: a descriptor and a few functions over it. Plain sockets are the one
+ * member yet; TLS will be another. Nothing blocks, nothing needs the GIL; a transport
+ * is used by one thread at a time.
+ *
+ * Every open one stands in a registry (its lock is held for the opening and closing of
+ * a descriptor alone), so that a child made by fork closes what it inherited without a
+ * word to the server: the owner, if it lives on in the child, finds fd -1. */
+#ifndef REDLANE_WIRE_TRANSPORT_H
+#define REDLANE_WIRE_TRANSPORT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <sys/types.h>
+
+typedef struct RedlaneTransport RedlaneTransport;
+
+enum {
+    REDLANE_IO_CLOSED = 0,   /* read: end of file */
+    REDLANE_IO_BLOCKED = -1, /* wait for wants_read or wants_write, then again */
+    REDLANE_IO_FAILED = -2,  /* `error` is the errno */
+};
+
+typedef struct {
+    /* Each moves at most `size` (> 0) bytes: how many, or one of the above. */
+    ssize_t (*read)(RedlaneTransport *transport, char *data, size_t size);
+    /* The same, but waits for a byte, for a slice of REDLANE_WAIT_SLICE at most: one
+     * system call where read, poll and read again are three. NULL where it cannot. */
+    ssize_t (*read_within)(RedlaneTransport *transport, char *data, size_t size);
+    ssize_t (*write)(RedlaneTransport *transport, const char *data, size_t size);
+    /* True when nothing can be read: no byte, no end of file, no error. */
+    bool (*quiet)(RedlaneTransport *transport);
+    /* Frees what stands above the descriptor, without a word to the peer. */
+    void (*forget)(RedlaneTransport *transport);
+} RedlaneTransportOps;
+
+struct RedlaneTransport {
+    const RedlaneTransportOps *ops;
+    int fd;            /* or -1; also -1 in a child that inherited it by fork */
+    int error;         /* errno of the last REDLANE_IO_FAILED */
+    bool waits;        /* read_within may be used */
+    unsigned looks;    /* how often read_within looks before it sleeps */
+    unsigned reads;    /* by read_within, so far */
+    short wants_read;  /* poll events that a blocked read waits for */
+    short wants_write; /* poll events that a blocked write waits for */
+    RedlaneTransport *next, **place; /* the registry of open ones */
+};
+
+/* A plain one, not open. */
+void redlane_transport_init_plain(RedlaneTransport *transport);
+
+/* Gives it a socket that a child made by fork will close; -1 with errno. */
+int redlane_transport_socket_nogil(RedlaneTransport *transport, int family);
+
+/* Once it is connected: from here on read_within waits. */
+void redlane_transport_connected(RedlaneTransport *transport);
+
+/* Closes it, if it is open; with `reset` nothing unsent arrives later. Keeps errno. */
+void redlane_transport_close_nogil(RedlaneTransport *transport, bool reset);
+
+#endif
