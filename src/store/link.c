@@ -1,0 +1,200 @@
+/* A link: the members that all tools of one client share, and its health. GIL held. */
+#include "store/link.h"
+
+#include "core/clock.h"
+#include "py/errors.h"
+#include "py/state.h"
+#include "store/background.h"
+#include "store/engine_store.h"
+#include "store/fallback.h"
+#include "store/guard.h"
+#include "store/remote.h"
+
+struct RedlaneLink {
+    RedlaneState *state;           /* BORROWED; gone, perhaps, when the link is freed */
+    RedlaneBackground *background; /* held */
+    size_t references;             /* under the GIL */
+    RedlaneMembers members;        /* memory://: only the engine and the settings */
+};
+
+RedlaneLink *
+redlane_link_hold(RedlaneLink *link)
+{
+    link->references++;
+    return link;
+}
+
+void
+redlane_link_release(RedlaneLink *link)
+{
+    RedlaneMembers *members;
+
+    if (!link || --link->references > 0) {
+        return;
+    }
+    members = &link->members;
+    if (members->guard) {
+        redlane_background_forget(link->background, members->guard);
+        redlane_guard_release(members->guard);
+    }
+    redlane_store_release(members->remote);
+    redlane_store_release(members->engine);
+    redlane_store_release(members->scratch);
+    redlane_settings_release(members->settings);
+    redlane_background_release(link->background);
+    PyMem_Free(link);
+}
+
+static int
+make_members(RedlaneLink *link)
+{
+    RedlaneMembers *members = &link->members;
+
+    if (members->settings->scheme == REDLANE_SCHEME_MEMORY) {
+        members->engine =
+            redlane_engine_store_new(link->state, members->settings->max_memory);
+        return members->engine ? 0 : -1;
+    }
+    members->guard = redlane_guard_new(members->settings);
+    if (!members->guard) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    members->remote = redlane_remote_store_new(link->state, members->settings);
+    return members->remote ? 0 : -1;
+}
+
+RedlaneLink *
+redlane_link_new(RedlaneState *state, RedlaneSettings *settings)
+{
+    RedlaneLink *link = PyMem_Calloc(1, sizeof(*link));
+
+    if (!link) {
+        redlane_settings_release(settings);
+        PyErr_NoMemory();
+        return NULL;
+    }
+    link->state = state;
+    link->background = redlane_background_hold(state->background);
+    link->references = 1;
+    link->members.settings = settings;
+    if (make_members(link) < 0) {
+        redlane_link_release(link);
+        return NULL;
+    }
+    return link;
+}
+
+static int
+is_memory(const RedlaneLink *link)
+{
+    return link->members.settings->scheme == REDLANE_SCHEME_MEMORY;
+}
+
+RedlaneStore *
+redlane_link_store(RedlaneLink *link, RedlanePolicy policy)
+{
+    if (is_memory(link)) {
+        return redlane_store_hold(link->members.engine);
+    }
+    return redlane_fallback_new(link->state, link, &link->members, policy);
+}
+
+const RedlaneSettings *
+redlane_link_settings(const RedlaneLink *link)
+{
+    return link->members.settings;
+}
+
+void
+redlane_link_close(RedlaneLink *link)
+{
+    RedlaneMembers *members = &link->members;
+
+    if (members->closed) {
+        return;
+    }
+    members->closed = 1;
+    if (members->guard) {
+        redlane_background_forget(link->background, members->guard);
+    }
+    if (members->remote) {
+        redlane_remote_store_close(members->remote);
+    }
+}
+
+int
+redlane_link_closed(const RedlaneLink *link)
+{
+    return link->members.closed;
+}
+
+PyObject *
+redlane_link_ask(RedlaneLink *link, const RedlaneArg *argv, size_t argc,
+                 RedlaneFault *fault)
+{
+    RedlaneMembers *members = &link->members;
+    RedlaneVector vector = {argv, argc,
+                            redlane_command_find(argv[0].data, argv[0].size)};
+    RedlaneRequest request = {
+        .deadline = redlane_clock_now() + members->settings->timeout, .decode = true};
+    RedlaneRoute route = redlane_guard_route(members->guard);
+    PyObject *reply = NULL;
+    bool progress = false;
+
+    (void)redlane_link_hold(link); /* whoever called may lose it while this waits */
+    if (redlane_remote_store_run(members->remote, &request, &vector, 1, &reply, fault,
+                                 &progress) == 0) {
+        if (!PyExceptionInstance_Check(reply)) {
+            redlane_guard_success(members->guard, route.era);
+            goto exit;
+        }
+        PyErr_SetObject((PyObject *)Py_TYPE(reply), reply);
+        Py_CLEAR(reply);
+    }
+    if (redlane_guard_is_outage(fault) && !progress) {
+        redlane_guard_failure(members->guard, route.era, fault);
+        if (!members->closed) {
+            (void)redlane_background_watch(link->background, members->guard, true);
+        }
+    }
+exit:
+    redlane_link_release(link);
+    return reply;
+}
+
+int
+redlane_link_check(RedlaneLink *link, RedlaneFault *fault)
+{
+    static const RedlaneArg ping[] = {{"PING", 4}};
+    PyObject *reply;
+
+    if (is_memory(link)) {
+        return 0;
+    }
+    (void)redlane_link_hold(link);
+    reply = redlane_link_ask(link, ping, 1, fault);
+    redlane_fallback_tell(link->state, &link->members);
+    redlane_link_release(link);
+    if (!reply) {
+        if (fault->kind == REDLANE_FAULT_PYTHON) {
+            return -1;
+        }
+        PyErr_Clear();
+        return 0;
+    }
+    Py_DECREF(reply);
+    return 1;
+}
+
+struct RedlaneMembers *
+redlane_link_members(RedlaneLink *link)
+{
+    return &link->members;
+}
+
+RedlaneState *
+redlane_link_state(const RedlaneLink *link)
+{
+    return link->state;
+}

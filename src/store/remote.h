@@ -1,0 +1,33 @@
+/* The remote executor: a bounded LIFO pool of connections to one server.
+ *
+ * It knows nothing of breakers: a failure is raised as ConnectionError, TimeoutError or
+ * ReplyError and also told as a fault, so that its caller can judge it. */
+#ifndef REDLANE_STORE_REMOTE_H
+#define REDLANE_STORE_REMOTE_H
+
+#include "core/fault.h"
+#include "store/store.h"
+#include "wire/settings.h"
+
+/* `settings` is held (atomic reference count). NULL with MemoryError. */
+RedlaneStore *redlane_remote_store_new(RedlaneState *state, RedlaneSettings *settings);
+
+/* As RedlaneStoreOps.run; when -1 is returned, or a reply is an error, `fault` says
+ * what the failure was (NONE for a plain error reply), and *progress whether bytes of
+ * the reply were still coming when the deadline ended. */
+int redlane_remote_store_run(RedlaneStore *store, const RedlaneRequest *request,
+                             const RedlaneVector *vectors, size_t count,
+                             PyObject **replies, RedlaneFault *fault, bool *progress);
+
+/* Closes idle connections now, and each busy one when it comes back; later requests
+ * fail with REDLANE_FAULT_CLOSED. */
+void redlane_remote_store_close(RedlaneStore *store);
+
+typedef struct {
+    size_t idle, busy, size; /* connections; size is the bound */
+    char server_version[32]; /* "7.0.15", or "" before the first connection */
+} RedlaneRemoteStats;
+
+void redlane_remote_store_stats(RedlaneStore *store, RedlaneRemoteStats *stats);
+
+#endif

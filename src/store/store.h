@@ -1,0 +1,71 @@
+/* The seam: a request of command vectors in, replies out. Everything above a store
+ * speaks Redis commands; every executor (memory engine, remote, fallback) is a member
+ * of this table.
+ *
+ * All functions are called with the GIL held; they may give it up while they wait. */
+#ifndef REDLANE_STORE_STORE_H
+#define REDLANE_STORE_STORE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "core/vector.h"
+#include "py/python.h"
+
+typedef struct RedlaneStore RedlaneStore;
+
+/* How a request wants to be treated; plain data. */
+typedef struct {
+    int64_t deadline; /* total, CLOCK_MONOTONIC ns */
+    bool decode;      /* bulk strings become str (UTF-8, strict) instead of bytes */
+    bool transaction; /* MULTI/EXEC around all of them */
+    bool cache_read;  /* may be answered as a miss while the link is suspect */
+} RedlaneRequest;
+
+typedef struct {
+    /* Runs `count` vectors in order. On 0 each replies[i] holds a new reference: the
+     * reply, or the exception *instance* of an error reply. On -1 an exception is set
+     * and replies hold nothing. */
+    int (*run)(RedlaneStore *store, const RedlaneRequest *request,
+               const RedlaneVector *vectors, size_t count, PyObject **replies);
+    /* One vector: a new reference, or NULL with an exception set (error replies are
+     * raised). May be NULL: then it is made from run. */
+    PyObject *(*execute)(RedlaneStore *store, const RedlaneRequest *request,
+                         const RedlaneVector *vector);
+    void (*free)(RedlaneStore *store); /* the last reference went */
+} RedlaneStoreOps;
+
+struct RedlaneStore {
+    const RedlaneStoreOps *ops;
+    RedlaneState *state; /* BORROWED: the module outlives its objects' types */
+    size_t references;   /* under the GIL */
+};
+
+static inline RedlaneStore *
+redlane_store_hold(RedlaneStore *store)
+{
+    store->references++;
+    return store;
+}
+
+static inline void
+redlane_store_release(RedlaneStore *store)
+{
+    if (store && --store->references == 0) {
+        store->ops->free(store);
+    }
+}
+
+/* Runs one vector on any store. */
+PyObject *redlane_store_execute(RedlaneStore *store, const RedlaneRequest *request,
+                                const RedlaneVector *vector);
+
+static inline int
+redlane_store_run(RedlaneStore *store, const RedlaneRequest *request,
+                  const RedlaneVector *vectors, size_t count, PyObject **replies)
+{
+    return store->ops->run(store, request, vectors, count, replies);
+}
+
+#endif
