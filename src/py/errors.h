@@ -1,0 +1,21 @@
+/* Exceptions: the hierarchy, and the two functions that turn a failure into one. */
+#ifndef REDLANE_PY_ERRORS_H
+#define REDLANE_PY_ERRORS_H
+
+#include "core/fault.h"
+#include "py/python.h"
+
+/* Makes the exception classes and adds them to the module. RAISES_NEG */
+int redlane_errors_setup(PyObject *module);
+
+/* Raises a fault; an exception that is already set is kept. `operation` (a command's
+ * name, or NULL) and the redacted address stand in the message; never a key's value.
+ * Always returns NULL. */
+PyObject *redlane_errors_raise_fault(RedlaneState *state, const RedlaneFault *fault,
+                                     const char *operation, const char *address);
+
+/* A new exception instance for an error reply ("WRONGTYPE Operation …"), its class
+ * chosen by the first word; NULL with MemoryError. */
+PyObject *redlane_errors_from_reply(RedlaneState *state, const char *text, size_t size);
+
+#endif

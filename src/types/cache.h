@@ -1,0 +1,74 @@
+/* Cache: values under one prefix on one server. Under the GIL.
+ *
+ * cache.c: the type, its options and `cache(...)`; cache_values.c: one key at a time;
+ * cache_many.c: several, patterns; cache_disabled.c: the context manager. */
+#ifndef REDLANE_TYPES_CACHE_H
+#define REDLANE_TYPES_CACHE_H
+
+#include "types/fill.h"
+
+typedef struct {
+    PyObject_HEAD
+    RedlaneState *state; /* BORROWED */
+    RedlaneTool tool;
+    RedlaneSerializer serializer;
+    RedlaneSerializer numbers; /* JSON: what counters are, whatever the values are */
+    PyObject *prefix;          /* str */
+    PyObject *head;            /* what keys begin with: "{prefix}:" or "" */
+    PyObject *counters;        /* list of the Counters declared on it */
+    PyObject *disabled; /* a ContextVar, true inside `with cache.disabled()`; NULL until
+                           that is used once */
+    PyObject *shown;    /* for log lines of get_or_set */
+    PyObject *weakrefs;
+    int64_t ttl_ms; /* 0: none */
+    bool strict;
+    bool logged; /* an uncacheable value of get_or_set */
+    RedlaneCounts counts;
+} RedlaneCache;
+
+int redlane_cache_setup(PyObject *module);
+
+/* The methods, in the files named above; an entry without a name ends each list. */
+extern PyMethodDef redlane_cache_value_methods[];
+extern PyMethodDef redlane_cache_many_methods[];
+
+/* A full key: the prefix and a str or bytes. Short ones live in the struct, which must
+ * not move. Clear it in any case. RAISES_NEG */
+#define REDLANE_CACHE_KEY_INLINE 120
+
+typedef struct {
+    RedlaneArg key;
+    char *large; /* malloc'd, or NULL */
+    char text[REDLANE_CACHE_KEY_INLINE];
+} RedlaneCacheKey;
+
+int redlane_cache_key_init(RedlaneCacheKey *key, RedlaneCache *cache, PyObject *name);
+void redlane_cache_key_clear(RedlaneCacheKey *key);
+
+/* 1 inside `with cache.disabled()` in this context. RAISES_NEG */
+int redlane_cache_is_disabled(RedlaneCache *cache);
+PyObject *redlane_cache_disabled(PyObject *self, PyObject *ignored);
+int redlane_cache_disabled_setup(PyObject *module);
+
+/* An optional TTL argument; None and NULL are the cache's own. RAISES_NEG */
+int redlane_cache_ttl(RedlaneCache *cache, PyObject *ttl, int64_t *milliseconds);
+
+/* What reading and filling a key of this cache needs; the loader is the caller's. */
+RedlaneFill redlane_cache_fill(RedlaneCache *cache);
+
+/* The serializer of a full key: that of a declared counter is JSON. */
+RedlaneSerializer *redlane_cache_serializer(RedlaneCache *cache, RedlaneArg key);
+
+/* Tells running computations of a key that it changes. */
+void redlane_cache_mark(RedlaneCache *cache, RedlaneArg key);
+
+/* Deletes a full key: 1 there was a value, 0 nothing or a lease. RAISES_NEG */
+int redlane_cache_delete_key(RedlaneCache *cache, RedlaneArg key);
+
+/* Deletes every key that matches a full pattern; how many went, or NULL. */
+PyObject *redlane_cache_invalidate_pattern(RedlaneCache *cache, RedlaneArg pattern);
+
+/* The counter that was declared for a full key; BORROWED, or NULL (no exception). */
+PyObject *redlane_cache_find_counter(RedlaneCache *cache, RedlaneArg key);
+
+#endif

@@ -1,0 +1,546 @@
+/* Cache: calls for several keys, and by pattern. Lock: the GIL. */
+#include "core/glob.h"
+#include "core/number.h"
+#include "py/state.h"
+#include "types/cache.h"
+#include "types/call.h"
+#include "types/flight.h"
+
+#define SCAN_COUNT "512"
+#define UNLINK_BATCH 512
+
+/* Full keys for an iterable of names, and an argv that begins with a command's name. */
+typedef struct {
+    PyObject *names; /* list */
+    RedlaneCacheKey *keys;
+    RedlaneArg *argv; /* keys from [1] on */
+    size_t count;
+} Batch;
+
+static void
+batch_clear(Batch *batch)
+{
+    for (size_t i = 0; i < batch->count; i++) {
+        redlane_cache_key_clear(&batch->keys[i]);
+    }
+    PyMem_Free(batch->keys);
+    PyMem_Free(batch->argv);
+    Py_CLEAR(batch->names);
+}
+
+/* Clear it in any case. RAISES_NEG */
+static int
+batch_init(Batch *batch, RedlaneCache *cache, PyObject *names)
+{
+    Py_ssize_t count;
+
+    *batch = (Batch){0};
+    if (PyUnicode_Check(names) || PyBytes_Check(names)) {
+        PyErr_SetString(PyExc_TypeError, "expected several keys, not one");
+        return -1;
+    }
+    batch->names = PySequence_List(names);
+    if (!batch->names) {
+        return -1;
+    }
+    count = PyList_GET_SIZE(batch->names);
+    batch->keys = PyMem_New(RedlaneCacheKey, (size_t)count + 1);
+    batch->argv = PyMem_New(RedlaneArg, (size_t)count + 1);
+    if (!batch->keys || !batch->argv) {
+        (void)PyErr_NoMemory();
+        return -1;
+    }
+    for (Py_ssize_t i = 0; i < count; i++) {
+        if (redlane_cache_key_init(&batch->keys[i], cache,
+                                   PyList_GET_ITEM(batch->names, i)) < 0) {
+            return -1;
+        }
+        batch->count++;
+        batch->argv[i + 1] = batch->keys[i].key;
+    }
+    return 0;
+}
+
+/* Runs one command over all keys of the batch. */
+static PyObject *
+batch_execute(Batch *batch, RedlaneCache *cache, RedlaneCommandId id, bool read)
+{
+    const RedlaneCommand *command = redlane_command_by_id(id);
+    RedlaneVector vector = {batch->argv, batch->count + 1, command};
+    PyObject *reply;
+
+    batch->argv[0] = (RedlaneArg){command->name, strlen(command->name)};
+    if (redlane_tool_run(&cache->tool, &vector, 1, read, &reply) < 0) {
+        return NULL;
+    }
+    if (PyExceptionInstance_Check(reply)) {
+        PyErr_SetObject((PyObject *)Py_TYPE(reply), reply);
+        Py_CLEAR(reply);
+    }
+    return reply;
+}
+
+static void
+batch_mark(const Batch *batch, RedlaneCache *cache)
+{
+    for (size_t i = 0; i < batch->count; i++) {
+        redlane_cache_mark(cache, batch->keys[i].key);
+    }
+}
+
+/* Puts what MGET found into `found`. RAISES_NEG */
+static int
+decode_batch(RedlaneCache *cache, const Batch *batch, PyObject *replies,
+             PyObject *found)
+{
+    RedlaneFill fill = redlane_cache_fill(cache);
+
+    for (size_t i = 0; i < batch->count; i++) {
+        PyObject *value = NULL;
+        int result = 0;
+
+        if (PyList_Check(replies) && (Py_ssize_t)i < PyList_GET_SIZE(replies)) {
+            PyObject *reply = Py_NewRef(PyList_GET_ITEM(replies, (Py_ssize_t)i));
+
+            fill.serializer = redlane_cache_serializer(cache, batch->keys[i].key);
+            result = redlane_fill_decode(&fill, batch->keys[i].key, reply, &value);
+            Py_DECREF(reply);
+        }
+        if (result == 1) {
+            PyObject *name = PyList_GET_ITEM(batch->names, (Py_ssize_t)i);
+
+            cache->counts.hits++;
+            result = PyDict_SetItem(found, name, value);
+            Py_DECREF(value);
+        }
+        else {
+            cache->counts.misses++;
+        }
+        if (result < 0) {
+            return -1;
+        }
+    }
+    return 0;
+}
+
+PyDoc_STRVAR(get_many_doc,
+             "get_many($self, keys, /)\n--\n\n"
+             "The values of several keys, in one round trip.\n\n"
+             "Args:\n"
+             "    keys: an iterable of str or bytes, without the prefix.\n\n"
+             "Returns:\n"
+             "    dict: each key that holds a value, as it was given, and that value.");
+
+static PyObject *
+cache_get_many(PyObject *self, PyObject *names)
+{
+    RedlaneCache *cache = (RedlaneCache *)self;
+    Batch batch;
+    PyObject *found = PyDict_New(), *replies = NULL;
+    int disabled = redlane_cache_is_disabled(cache), result = -1;
+
+    if (batch_init(&batch, cache, names) < 0 || !found || disabled < 0) {
+        goto exit;
+    }
+    if (disabled || batch.count == 0) {
+        result = 0;
+        goto exit;
+    }
+    replies = batch_execute(&batch, cache, REDLANE_CMD_MGET, true);
+    if (replies) {
+        result = decode_batch(cache, &batch, replies, found);
+    }
+exit:
+    Py_XDECREF(replies);
+    batch_clear(&batch);
+    if (result < 0) {
+        Py_CLEAR(found);
+    }
+    return found;
+}
+
+PyDoc_STRVAR(delete_many_doc, "delete_many($self, keys, /)\n--\n\n"
+                              "Deletes several keys, in one round trip.\n\n"
+                              "Returns:\n"
+                              "    int: how many held something.");
+
+static PyObject *
+cache_delete_many(PyObject *self, PyObject *names)
+{
+    RedlaneCache *cache = (RedlaneCache *)self;
+    Batch batch;
+    PyObject *reply = NULL;
+
+    if (batch_init(&batch, cache, names) < 0) {
+        goto exit;
+    }
+    if (batch.count == 0) {
+        reply = PyLong_FromLong(0);
+        goto exit;
+    }
+    batch_mark(&batch, cache);
+    reply = batch_execute(&batch, cache, REDLANE_CMD_DEL, false);
+    batch_mark(&batch, cache);
+    if (reply && PyLong_Check(reply)) {
+        cache->counts.deletes += (uint64_t)PyLong_AsLongLong(reply);
+    }
+exit:
+    batch_clear(&batch);
+    return reply;
+}
+
+/* One SET for each key, all in one write. */
+typedef struct {
+    PyObject *data; /* list of bytes */
+    RedlaneArg *argv;
+    RedlaneVector *vectors;
+    PyObject **replies;
+    char digits[REDLANE_INT64_TEXT];
+} Writes;
+
+static void
+writes_clear(Writes *writes)
+{
+    Py_CLEAR(writes->data);
+    PyMem_Free(writes->argv);
+    PyMem_Free(writes->vectors);
+    PyMem_Free(writes->replies);
+}
+
+/* Serialises every value before anything is sent. RAISES_NEG */
+static int
+writes_init(Writes *writes, RedlaneCache *cache, const Batch *batch, PyObject *mapping,
+            int64_t ttl_ms)
+{
+    const RedlaneCommand *command = redlane_command_by_id(REDLANE_CMD_SET);
+    size_t argc = ttl_ms ? 5 : 3;
+    size_t digits = redlane_number_format_int64(writes->digits, ttl_ms);
+
+    writes->data = PyList_New(0);
+    writes->argv = PyMem_New(RedlaneArg, batch->count * 5 + 1);
+    writes->vectors = PyMem_New(RedlaneVector, batch->count + 1);
+    writes->replies = PyMem_New(PyObject *, batch->count + 1);
+    if (!writes->data || !writes->argv || !writes->vectors || !writes->replies) {
+        (void)PyErr_NoMemory();
+        return -1;
+    }
+    for (size_t i = 0; i < batch->count; i++) {
+        PyObject *name = PyList_GET_ITEM(batch->names, (Py_ssize_t)i), *value, *data;
+        RedlaneArg *argv = writes->argv + i * 5;
+        int result;
+
+        value = PyObject_GetItem(mapping, name);
+        data = value ? redlane_serializer_dumps(
+                           redlane_cache_serializer(cache, batch->keys[i].key), value)
+                     : NULL;
+        Py_XDECREF(value);
+        result = data ? PyList_Append(writes->data, data) : -1;
+        Py_XDECREF(data); /* the list has it */
+        if (result < 0) {
+            return -1;
+        }
+        argv[0] = REDLANE_ARG_LITERAL("SET");
+        argv[1] = batch->keys[i].key;
+        argv[2] = (RedlaneArg){PyBytes_AS_STRING(data), (size_t)PyBytes_GET_SIZE(data)};
+        argv[3] = REDLANE_ARG_LITERAL("PX");
+        argv[4] = (RedlaneArg){writes->digits, digits};
+        writes->vectors[i] = (RedlaneVector){argv, argc, command};
+    }
+    return 0;
+}
+
+/* RAISES_NEG */
+static int
+writes_run(Writes *writes, RedlaneCache *cache, const Batch *batch)
+{
+    int result = 0;
+
+    batch_mark(batch, cache);
+    if (redlane_tool_run(&cache->tool, writes->vectors, batch->count, false,
+                         writes->replies) < 0) {
+        batch_mark(batch, cache);
+        return -1;
+    }
+    batch_mark(batch, cache);
+    for (size_t i = 0; i < batch->count; i++) {
+        PyObject *reply = writes->replies[i];
+
+        if (!PyExceptionInstance_Check(reply)) {
+            PyObject *data = PyList_GET_ITEM(writes->data, (Py_ssize_t)i);
+
+            cache->counts.sets++;
+            cache->counts.bytes_written += (uint64_t)PyBytes_GET_SIZE(data);
+        }
+        else if (result == 0) {
+            PyErr_SetObject((PyObject *)Py_TYPE(reply), reply);
+            result = -1;
+            if (cache->tool.policy != REDLANE_POLICY_RAISE &&
+                redlane_fill_is_refusal(cache->state)) {
+                PyErr_Clear(); /* as set() does: it is not stored */
+                cache->counts.errors++;
+                result = 0;
+            }
+        }
+        Py_DECREF(reply);
+    }
+    return result;
+}
+
+PyDoc_STRVAR(
+    set_many_doc,
+    "set_many($self, /, mapping, ttl=None)\n--\n\n"
+    "Stores several values, in one round trip; not as one transaction. Where the\n"
+    "server takes no writes now (OOM, READONLY) the old ones stay.\n\n"
+    "Args:\n"
+    "    mapping: keys (str or bytes, without the prefix) and values.\n"
+    "    ttl: seconds (int or float) or a timedelta; None: the cache's own.\n\n"
+    "Raises:\n"
+    "    SerializationError: a value cannot be serialised; nothing was sent.");
+
+static PyObject *
+cache_set_many(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
+               PyObject *kwnames)
+{
+    static const char *const names[] = {"mapping", "ttl", NULL};
+    static const RedlaneCall call = {"set_many", names, 1, 2};
+    RedlaneCache *cache = (RedlaneCache *)self;
+    PyObject *values[2], *keys;
+    Batch batch = {0};
+    Writes writes = {0};
+    int64_t ttl_ms;
+    int disabled, result = -1;
+
+    if (redlane_call_parse(&call, args, nargs, kwnames, values) < 0 ||
+        redlane_cache_ttl(cache, values[1], &ttl_ms) < 0) {
+        return NULL;
+    }
+    disabled = redlane_cache_is_disabled(cache);
+    keys = disabled < 0 ? NULL : PyMapping_Keys(values[0]);
+    if (!keys || batch_init(&batch, cache, keys) < 0 ||
+        writes_init(&writes, cache, &batch, values[0], ttl_ms) < 0) {
+        goto exit;
+    }
+    result = disabled || !batch.count ? 0 : writes_run(&writes, cache, &batch);
+exit:
+    writes_clear(&writes);
+    batch_clear(&batch);
+    Py_XDECREF(keys);
+    if (result < 0) {
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
+/* UNLINKs a list of keys; how many went. RAISES_NEG */
+static long long
+unlink_keys(RedlaneCache *cache, PyObject *keys)
+{
+    const RedlaneCommand *command = redlane_command_by_id(REDLANE_CMD_UNLINK);
+    RedlaneArg argv[UNLINK_BATCH + 1];
+    Py_ssize_t count = PyList_GET_SIZE(keys);
+    long long gone = 0;
+
+    argv[0] = REDLANE_ARG_LITERAL("UNLINK");
+    for (Py_ssize_t start = 0; start < count; start += UNLINK_BATCH) {
+        Py_ssize_t end = start + UNLINK_BATCH < count ? start + UNLINK_BATCH : count;
+        RedlaneVector vector = {argv, (size_t)(end - start) + 1, command};
+        PyObject *reply;
+
+        for (Py_ssize_t i = start; i < end; i++) {
+            PyObject *key = PyList_GET_ITEM(keys, i);
+
+            argv[i - start + 1] =
+                (RedlaneArg){PyBytes_AS_STRING(key), (size_t)PyBytes_GET_SIZE(key)};
+        }
+        if (redlane_tool_run(&cache->tool, &vector, 1, false, &reply) < 0) {
+            return -1;
+        }
+        if (PyExceptionInstance_Check(reply)) {
+            PyErr_SetObject((PyObject *)Py_TYPE(reply), reply);
+        }
+        else {
+            gone += PyLong_Check(reply) ? PyLong_AsLongLong(reply) : 0;
+        }
+        Py_DECREF(reply);
+        if (PyErr_Occurred()) {
+            return -1;
+        }
+    }
+    return gone;
+}
+
+/* One SCAN step: the keys as a list of bytes, or NULL; *cursor is the next one, NULL
+ * at the end. STEALS *cursor */
+static PyObject *
+scan_step(RedlaneCache *cache, RedlaneArg pattern, PyObject **cursor)
+{
+    RedlaneArg argv[] = {REDLANE_ARG_LITERAL("0"), REDLANE_ARG_LITERAL("MATCH"),
+                         pattern, REDLANE_ARG_LITERAL("COUNT"),
+                         REDLANE_ARG_LITERAL(SCAN_COUNT)};
+    PyObject *reply, *keys = NULL;
+
+    if (*cursor) {
+        argv[0] =
+            (RedlaneArg){PyBytes_AS_STRING(*cursor), (size_t)PyBytes_GET_SIZE(*cursor)};
+    }
+    reply = redlane_tool_execute(&cache->tool, REDLANE_CMD_SCAN, argv, 5, false);
+    Py_CLEAR(*cursor);
+    if (!reply) {
+        return NULL;
+    }
+    if (reply == Py_None) { /* a policy's miss */
+        Py_DECREF(reply);
+        return PyList_New(0);
+    }
+    if (PyList_Check(reply) && PyList_GET_SIZE(reply) == 2 &&
+        PyBytes_Check(PyList_GET_ITEM(reply, 0)) &&
+        PyList_Check(PyList_GET_ITEM(reply, 1))) {
+        PyObject *next = PyList_GET_ITEM(reply, 0);
+
+        keys = Py_NewRef(PyList_GET_ITEM(reply, 1));
+        if (strcmp(PyBytes_AS_STRING(next), "0") != 0) {
+            *cursor = Py_NewRef(next);
+        }
+    }
+    else {
+        PyErr_SetString(cache->state->ReplyError, "SCAN: not the reply of a SCAN");
+    }
+    Py_DECREF(reply);
+    return keys;
+}
+
+static bool
+all_bytes(PyObject *keys)
+{
+    for (Py_ssize_t i = 0; i < PyList_GET_SIZE(keys); i++) {
+        if (!PyBytes_Check(PyList_GET_ITEM(keys, i))) {
+            return false;
+        }
+    }
+    return true;
+}
+
+PyObject *
+redlane_cache_invalidate_pattern(RedlaneCache *cache, RedlaneArg pattern)
+{
+    PyObject *cursor = NULL;
+    long long gone = 0;
+
+    if (redlane_tool_resolve(&cache->tool) < 0) {
+        return NULL;
+    }
+    redlane_flight_mark_pattern(cache->state, cache->tool.link, pattern);
+    do {
+        PyObject *keys = scan_step(cache, pattern, &cursor);
+        long long now = -1;
+
+        if (keys && all_bytes(keys)) {
+            now = unlink_keys(cache, keys);
+        }
+        Py_XDECREF(keys);
+        if (now < 0) {
+            Py_CLEAR(cursor);
+            if (!PyErr_Occurred()) {
+                PyErr_SetString(cache->state->ReplyError, "SCAN: a key is no string");
+            }
+            return NULL;
+        }
+        gone += now;
+    } while (cursor);
+    redlane_flight_mark_pattern(cache->state, cache->tool.link, pattern);
+    cache->counts.deletes += (uint64_t)gone;
+    return PyLong_FromLongLong(gone);
+}
+
+PyDoc_STRVAR(
+    invalidate_doc,
+    "invalidate($self, pattern, /)\n--\n\n"
+    "Deletes every key that matches a glob pattern.\n\n"
+    "What is being computed for such a key now is not stored. The keys are\n"
+    "found with SCAN and deleted with UNLINK, in batches.\n\n"
+    "Args:\n"
+    "    pattern: the full pattern as ``redis-cli`` would show it, prefix and\n"
+    "        all, for example ``\"cache:expensive_function:*\"``: ``*``, ``?``,\n"
+    "        ``[abc]``, and a backslash before a byte that means itself.\n\n"
+    "Returns:\n"
+    "    int: how many keys went.");
+
+static PyObject *
+cache_invalidate(PyObject *self, PyObject *pattern)
+{
+    Py_ssize_t size;
+    const char *data;
+
+    if (PyBytes_Check(pattern)) {
+        return redlane_cache_invalidate_pattern(
+            (RedlaneCache *)self, (RedlaneArg){PyBytes_AS_STRING(pattern),
+                                               (size_t)PyBytes_GET_SIZE(pattern)});
+    }
+    if (!PyUnicode_Check(pattern)) {
+        PyErr_Format(PyExc_TypeError, "pattern must be str or bytes, not %.100s",
+                     Py_TYPE(pattern)->tp_name);
+        return NULL;
+    }
+    data = PyUnicode_AsUTF8AndSize(pattern, &size);
+    return data ? redlane_cache_invalidate_pattern((RedlaneCache *)self,
+                                                   (RedlaneArg){data, (size_t)size})
+                : NULL;
+}
+
+PyDoc_STRVAR(clear_doc,
+             "clear($self, /)\n--\n\n"
+             "Deletes every key under the cache's prefix.\n\n"
+             "Returns:\n"
+             "    int: how many keys went.\n\n"
+             "Raises:\n"
+             "    ValueError: the prefix is empty: that would be the whole database.");
+
+static PyObject *
+cache_clear(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    RedlaneCache *cache = (RedlaneCache *)self;
+    Py_ssize_t size;
+    const char *head = PyUnicode_AsUTF8AndSize(cache->head, &size);
+    PyObject *result;
+    char *pattern;
+    size_t used;
+
+    if (!head) {
+        return NULL;
+    }
+    if (size == 0) {
+        PyErr_SetString(PyExc_ValueError,
+                        "clear() of a cache without a prefix would delete the whole "
+                        "database; use invalidate(\"*\") or client.flushdb()");
+        return NULL;
+    }
+    pattern = PyMem_Malloc((size_t)size * 2 + 1);
+    if (!pattern) {
+        return PyErr_NoMemory();
+    }
+    used = redlane_glob_escape(pattern, head, (size_t)size);
+    pattern[used] = '*';
+    result = redlane_cache_invalidate_pattern(cache, (RedlaneArg){pattern, used + 1});
+    PyMem_Free(pattern);
+    return result;
+}
+
+PyDoc_STRVAR(
+    disabled_doc,
+    "disabled($self, /)\n--\n\n"
+    "A context manager inside which reads are misses and nothing is stored.\n\n"
+    "It acts in the current thread or task only. Deletes, invalidations and\n"
+    "counters go on. Cached functions are simply called.");
+
+#define METHOD(name, flags) \
+    {#name, (PyCFunction)(void (*)(void))cache_##name, flags, name##_doc}
+
+PyMethodDef redlane_cache_many_methods[] = {
+    METHOD(get_many, METH_O),
+    METHOD(set_many, METH_FASTCALL | METH_KEYWORDS),
+    METHOD(delete_many, METH_O),
+    METHOD(invalidate, METH_O),
+    METHOD(clear, METH_NOARGS),
+    {"disabled", redlane_cache_disabled, METH_NOARGS, disabled_doc},
+    {NULL, NULL, 0, NULL},
+};

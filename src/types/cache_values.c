@@ -1,0 +1,531 @@
+/* Cache: the calls that touch one key. Lock: the GIL. */
+#include <math.h>
+
+#include "core/number.h"
+#include "py/args.h"
+#include "py/state.h"
+#include "types/cache.h"
+#include "types/call.h"
+#include "types/counter.h"
+#include "types/flight.h"
+#include "types/results.h"
+
+static PyObject *
+as_bool(PyObject *reply)
+{
+    PyObject *result;
+
+    if (!reply) {
+        return NULL;
+    }
+    result = PyBool_FromLong(PyObject_IsTrue(reply) == 1);
+    Py_DECREF(reply);
+    return result;
+}
+
+PyDoc_STRVAR(get_doc,
+             "get($self, /, key, default=None)\n--\n\n"
+             "The value of a key.\n\n"
+             "Args:\n"
+             "    key: str or bytes, without the prefix.\n"
+             "    default: what to return where nothing is stored.\n\n"
+             "Returns:\n"
+             "    The decoded value. ``default`` where the key is missing, holds a\n"
+             "    lease (it is being computed) or another type, or cannot be read; an\n"
+             "    unreadable value is dropped and counted as ``corrupted``. A cached\n"
+             "    None is told from a miss by ``default``.\n\n"
+             "Raises:\n"
+             "    ReplyError: the server refused the command.\n"
+             "    ConnectionError, TimeoutError: only with ``fallback=\"raise\"``.");
+
+static PyObject *
+cache_get(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+{
+    static const char *const names[] = {"key", "default", NULL};
+    static const RedlaneCall call = {"get", names, 1, 2};
+    RedlaneCache *cache = (RedlaneCache *)self;
+    RedlaneFill fill;
+    RedlaneCacheKey key;
+    PyObject *values[2], *value = NULL;
+    int found;
+
+    if (redlane_call_parse(&call, args, nargs, kwnames, values) < 0) {
+        return NULL;
+    }
+    found = redlane_cache_is_disabled(cache);
+    if (found < 0 || redlane_cache_key_init(&key, cache, values[0]) < 0) {
+        return NULL;
+    }
+    fill = redlane_cache_fill(cache);
+    fill.serializer = redlane_cache_serializer(cache, key.key);
+    found = found ? 0 : redlane_fill_read(&fill, key.key, &value);
+    redlane_cache_key_clear(&key);
+    if (found < 0) {
+        return NULL;
+    }
+    if (found) {
+        cache->counts.hits++;
+        return value;
+    }
+    cache->counts.misses++;
+    return Py_NewRef(values[1] ? values[1] : Py_None);
+}
+
+/* SET, with the marks before and after. 1: stored, 0: the server takes no writes now.
+ * RAISES_NEG */
+static int
+set_key(RedlaneCache *cache, RedlaneArg key, PyObject *data, int64_t ttl_ms)
+{
+    char digits[REDLANE_INT64_TEXT];
+    RedlaneArg argv[4] = {key,
+                          {PyBytes_AS_STRING(data), (size_t)PyBytes_GET_SIZE(data)}};
+    size_t argc = 2;
+    PyObject *reply;
+
+    if (ttl_ms) {
+        argv[2] = REDLANE_ARG_LITERAL("PX");
+        argv[3] = (RedlaneArg){digits, redlane_number_format_int64(digits, ttl_ms)};
+        argc = 4;
+    }
+    redlane_cache_mark(cache, key);
+    reply = redlane_tool_execute(&cache->tool, REDLANE_CMD_SET, argv, argc, false);
+    redlane_cache_mark(cache, key);
+    if (!reply) {
+        if (cache->tool.policy == REDLANE_POLICY_RAISE ||
+            !redlane_fill_is_refusal(cache->state)) {
+            return -1;
+        }
+        PyErr_Clear();
+        cache->counts.errors++;
+        return 0;
+    }
+    Py_DECREF(reply);
+    cache->counts.sets++;
+    cache->counts.bytes_written += (uint64_t)PyBytes_GET_SIZE(data);
+    return 1;
+}
+
+PyDoc_STRVAR(
+    set_doc,
+    "set($self, /, key, value, ttl=None)\n--\n\n"
+    "Stores a value, whatever the key held before.\n\n"
+    "Args:\n"
+    "    key: str or bytes, without the prefix.\n"
+    "    value: what the cache's serializer takes.\n"
+    "    ttl: seconds (int or float) or a timedelta; None: the cache's own.\n\n"
+    "Returns:\n"
+    "    True; False inside ``with cache.disabled()``, and where the server takes\n"
+    "    no writes now (OOM, READONLY); the old value then stays.\n\n"
+    "Raises:\n"
+    "    SerializationError: the value cannot be serialised.\n"
+    "    TypeError, ValueError: an unusable key or TTL; nothing was sent.");
+
+static PyObject *
+cache_set(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+{
+    static const char *const names[] = {"key", "value", "ttl", NULL};
+    static const RedlaneCall call = {"set", names, 2, 3};
+    RedlaneCache *cache = (RedlaneCache *)self;
+    RedlaneCacheKey key;
+    PyObject *values[3], *data;
+    int64_t ttl_ms;
+    int disabled, result = -1;
+
+    if (redlane_call_parse(&call, args, nargs, kwnames, values) < 0 ||
+        redlane_cache_ttl(cache, values[2], &ttl_ms) < 0 ||
+        redlane_cache_key_init(&key, cache, values[0]) < 0) {
+        return NULL;
+    }
+    disabled = redlane_cache_is_disabled(cache);
+    data = disabled < 0 ? NULL
+                        : redlane_serializer_dumps(
+                              redlane_cache_serializer(cache, key.key), values[1]);
+    if (data) {
+        result = disabled ? 0 : set_key(cache, key.key, data, ttl_ms);
+        Py_DECREF(data);
+    }
+    redlane_cache_key_clear(&key);
+    return result < 0 ? NULL : PyBool_FromLong(result);
+}
+
+PyDoc_STRVAR(add_doc, "add($self, /, key, value, ttl=None)\n--\n\n"
+                      "Stores a value only where the key holds none.\n\n"
+                      "Args:\n"
+                      "    key, value, ttl: as for :meth:`set`.\n\n"
+                      "Returns:\n"
+                      "    bool: True when it was stored.");
+
+static PyObject *
+cache_add(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+{
+    static const char *const names[] = {"key", "value", "ttl", NULL};
+    static const RedlaneCall call = {"add", names, 2, 3};
+    RedlaneCache *cache = (RedlaneCache *)self;
+    RedlaneCacheKey key;
+    PyObject *values[3], *data = NULL, *reply = NULL;
+    char digits[REDLANE_INT64_TEXT];
+    int64_t ttl_ms;
+    int disabled;
+
+    if (redlane_call_parse(&call, args, nargs, kwnames, values) < 0 ||
+        redlane_cache_ttl(cache, values[2], &ttl_ms) < 0 ||
+        redlane_cache_key_init(&key, cache, values[0]) < 0) {
+        return NULL;
+    }
+    disabled = redlane_cache_is_disabled(cache);
+    data = disabled < 0 ? NULL
+                        : redlane_serializer_dumps(
+                              redlane_cache_serializer(cache, key.key), values[1]);
+    if (data && disabled) {
+        reply = Py_NewRef(Py_False);
+    }
+    else if (data) {
+        RedlaneArg argv[] = {key.key,
+                             {PyBytes_AS_STRING(data), (size_t)PyBytes_GET_SIZE(data)},
+                             {digits, redlane_number_format_int64(digits, ttl_ms)}};
+
+        reply =
+            redlane_tool_script(&cache->tool, REDLANE_SCRIPT_ADD, argv, 3, 1, false);
+        if (reply && PyObject_IsTrue(reply) == 1) {
+            redlane_cache_mark(cache, key.key);
+            cache->counts.sets++;
+            cache->counts.bytes_written += (uint64_t)PyBytes_GET_SIZE(data);
+        }
+    }
+    Py_XDECREF(data);
+    redlane_cache_key_clear(&key);
+    return as_bool(reply);
+}
+
+/* 1 when a reply of GETRANGE key 0 3 is a lease. */
+static int
+is_lease_reply(PyObject *reply)
+{
+    return PyBytes_Check(reply) &&
+           redlane_serializer_is_lease(PyBytes_AS_STRING(reply),
+                                       (size_t)PyBytes_GET_SIZE(reply));
+}
+
+/* Runs GETRANGE key 0 3 and one more command in one round trip. The second one's reply,
+ * or NULL with an exception set; *lease tells of the first. */
+static PyObject *
+peek_and(RedlaneCache *cache, RedlaneArg key, RedlaneCommandId id, bool read,
+         int *lease)
+{
+    const RedlaneCommand *range = redlane_command_by_id(REDLANE_CMD_GETRANGE);
+    const RedlaneCommand *command = redlane_command_by_id(id);
+    RedlaneArg first[] = {REDLANE_ARG_LITERAL("GETRANGE"), key,
+                          REDLANE_ARG_LITERAL("0"), REDLANE_ARG_LITERAL("3")};
+    RedlaneArg second[] = {{command->name, strlen(command->name)}, key};
+    RedlaneVector vectors[] = {{first, 4, range}, {second, 2, command}};
+    PyObject *replies[2];
+
+    *lease = 0;
+    if (redlane_tool_run(&cache->tool, vectors, 2, read, replies) < 0) {
+        return NULL;
+    }
+    *lease = is_lease_reply(replies[0]); /* WRONGTYPE: no lease */
+    Py_DECREF(replies[0]);
+    if (PyExceptionInstance_Check(replies[1])) {
+        PyErr_SetObject((PyObject *)Py_TYPE(replies[1]), replies[1]);
+        Py_CLEAR(replies[1]);
+    }
+    return replies[1];
+}
+
+int
+redlane_cache_delete_key(RedlaneCache *cache, RedlaneArg key)
+{
+    PyObject *reply;
+    int lease, deleted;
+
+    redlane_cache_mark(cache, key);
+    reply = peek_and(cache, key, REDLANE_CMD_DEL, false, &lease);
+    redlane_cache_mark(cache, key);
+    if (!reply) {
+        return -1;
+    }
+    deleted = !lease && PyObject_IsTrue(reply) == 1;
+    Py_DECREF(reply);
+    cache->counts.deletes += (uint64_t)deleted;
+    return deleted;
+}
+
+PyDoc_STRVAR(delete_doc,
+             "delete($self, key, /)\n--\n\n"
+             "Deletes a key. What is being computed for it now is not stored.\n\n"
+             "Returns:\n"
+             "    bool: whether there was a value.");
+
+static PyObject *
+cache_delete(PyObject *self, PyObject *name)
+{
+    RedlaneCache *cache = (RedlaneCache *)self;
+    RedlaneCacheKey key;
+    int deleted;
+
+    if (redlane_cache_key_init(&key, cache, name) < 0) {
+        return NULL;
+    }
+    deleted = redlane_cache_delete_key(cache, key.key);
+    redlane_cache_key_clear(&key);
+    return deleted < 0 ? NULL : PyBool_FromLong(deleted);
+}
+
+PyDoc_STRVAR(has_doc, "has($self, key, /)\n--\n\n"
+                      "Whether a key holds a value. A key that is being computed does\n"
+                      "not.\n\n"
+                      "Returns:\n"
+                      "    bool");
+
+/* RAISES_NEG */
+static int
+has_key(RedlaneCache *cache, PyObject *name)
+{
+    RedlaneCacheKey key;
+    PyObject *reply;
+    int lease, found = redlane_cache_is_disabled(cache);
+
+    if (found) {
+        return found < 0 ? -1 : 0;
+    }
+    if (redlane_cache_key_init(&key, cache, name) < 0) {
+        return -1;
+    }
+    reply = peek_and(cache, key.key, REDLANE_CMD_EXISTS, true, &lease);
+    redlane_cache_key_clear(&key);
+    if (!reply) {
+        return -1;
+    }
+    found = !lease && reply != Py_None && PyObject_IsTrue(reply) == 1;
+    Py_DECREF(reply);
+    return found;
+}
+
+static PyObject *
+cache_has(PyObject *self, PyObject *name)
+{
+    int found = has_key((RedlaneCache *)self, name);
+
+    return found < 0 ? NULL : PyBool_FromLong(found);
+}
+
+PyDoc_STRVAR(ttl_doc, "ttl($self, key, /)\n--\n\n"
+                      "How long a key will still live.\n\n"
+                      "Returns:\n"
+                      "    float: seconds; ``math.inf`` for a value without expiry.\n"
+                      "    None: nothing is there, or it is being computed.");
+
+static PyObject *
+cache_ttl(PyObject *self, PyObject *name)
+{
+    RedlaneCache *cache = (RedlaneCache *)self;
+    RedlaneCacheKey key;
+    PyObject *reply;
+    long long milliseconds = -2;
+    int lease;
+
+    if (redlane_cache_key_init(&key, cache, name) < 0) {
+        return NULL;
+    }
+    reply = peek_and(cache, key.key, REDLANE_CMD_PTTL, true, &lease);
+    redlane_cache_key_clear(&key);
+    if (!reply) {
+        return NULL;
+    }
+    if (PyLong_Check(reply) && !lease) {
+        milliseconds = PyLong_AsLongLong(reply);
+    }
+    Py_DECREF(reply);
+    if (PyErr_Occurred()) {
+        return NULL;
+    }
+    if (milliseconds == -1) {
+        return PyFloat_FromDouble(Py_HUGE_VAL);
+    }
+    if (milliseconds < 0) {
+        Py_RETURN_NONE;
+    }
+    return PyFloat_FromDouble((double)milliseconds / 1000);
+}
+
+PyDoc_STRVAR(
+    touch_doc,
+    "touch($self, /, key, ttl=None)\n--\n\n"
+    "Gives a value a new TTL.\n\n"
+    "Args:\n"
+    "    key: str or bytes, without the prefix.\n"
+    "    ttl: seconds (int or float) or a timedelta; None: the cache's own, or\n"
+    "        no expiry where it has none.\n\n"
+    "Returns:\n"
+    "    bool: whether there was a value.");
+
+static PyObject *
+cache_touch(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+{
+    static const char *const names[] = {"key", "ttl", NULL};
+    static const RedlaneCall call = {"touch", names, 1, 2};
+    RedlaneCache *cache = (RedlaneCache *)self;
+    RedlaneCacheKey key;
+    RedlaneArg argv[2];
+    PyObject *values[2], *reply;
+    char digits[REDLANE_INT64_TEXT];
+    int64_t ttl_ms;
+
+    if (redlane_call_parse(&call, args, nargs, kwnames, values) < 0 ||
+        redlane_cache_ttl(cache, values[1], &ttl_ms) < 0 ||
+        redlane_cache_key_init(&key, cache, values[0]) < 0) {
+        return NULL;
+    }
+    argv[0] = key.key;
+    argv[1] = (RedlaneArg){digits, redlane_number_format_int64(digits, ttl_ms)};
+    reply = redlane_tool_script(&cache->tool, REDLANE_SCRIPT_TOUCH, argv, 2, 1, false);
+    redlane_cache_key_clear(&key);
+    return as_bool(reply);
+}
+
+static PyObject *
+add_to_key(RedlaneCache *cache, RedlaneArg key, long long amount, int64_t ttl_ms)
+{
+    char digits[2][REDLANE_INT64_TEXT];
+    RedlaneArg argv[] = {key,
+                         {digits[0], redlane_number_format_int64(digits[0], amount)},
+                         {digits[1], redlane_number_format_int64(digits[1], ttl_ms)}};
+    PyObject *reply;
+    bool counter = redlane_cache_find_counter(cache, key) != NULL;
+
+    redlane_cache_mark(cache, key);
+    reply = redlane_tool_script(
+        &cache->tool, counter ? REDLANE_SCRIPT_COUNTER_ADD : REDLANE_SCRIPT_INCREMENT,
+        argv, counter ? 2 : 3, 1, false);
+    redlane_cache_mark(cache, key);
+    return redlane_result_integer(cache->state, reply);
+}
+
+static PyObject *
+add_amount(RedlaneCache *cache, const RedlaneCall *call, PyObject *const *args,
+           Py_ssize_t nargs, PyObject *kwnames, int sign)
+{
+    RedlaneCacheKey key;
+    PyObject *values[3], *reply;
+    long long amount = 1;
+    int64_t ttl_ms;
+
+    if (redlane_call_parse(call, args, nargs, kwnames, values) < 0 ||
+        redlane_cache_ttl(cache, values[2], &ttl_ms) < 0 ||
+        (values[1] && redlane_counter_amount(values[1], &amount) < 0) ||
+        redlane_cache_key_init(&key, cache, values[0]) < 0) {
+        return NULL;
+    }
+    reply = add_to_key(cache, key.key, sign * amount, ttl_ms);
+    redlane_cache_key_clear(&key);
+    return reply;
+}
+
+PyDoc_STRVAR(
+    increment_doc,
+    "increment($self, /, key, amount=1, ttl=None)\n--\n\n"
+    "Adds to an integer, in one step on the server.\n\n"
+    "A missing key is created with that amount and the TTL; the TTL of one that\n"
+    "is there stays. Where a counter was declared for the key\n"
+    "(:meth:`counter`), only one that exists is changed, as its source knows\n"
+    "the rest.\n\n"
+    "Args:\n"
+    "    key: str or bytes, without the prefix.\n"
+    "    amount: int of 64 bits.\n"
+    "    ttl: of a key that is created; None: the cache's own.\n\n"
+    "Returns:\n"
+    "    int: the new value. None: a declared counter that is not there.\n\n"
+    "Raises:\n"
+    "    ReplyError: the value is no integer, or would leave 64 bits.\n"
+    "    WrongTypeError: the key holds another type.");
+
+static PyObject *
+cache_increment(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
+                PyObject *kwnames)
+{
+    static const char *const names[] = {"key", "amount", "ttl", NULL};
+    static const RedlaneCall call = {"increment", names, 1, 3};
+
+    return add_amount((RedlaneCache *)self, &call, args, nargs, kwnames, 1);
+}
+
+PyDoc_STRVAR(decrement_doc, "decrement($self, /, key, amount=1, ttl=None)\n--\n\n"
+                            "Subtracts from an integer; see :meth:`increment`.");
+
+static PyObject *
+cache_decrement(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
+                PyObject *kwnames)
+{
+    static const char *const names[] = {"key", "amount", "ttl", NULL};
+    static const RedlaneCall call = {"decrement", names, 1, 3};
+
+    return add_amount((RedlaneCache *)self, &call, args, nargs, kwnames, -1);
+}
+
+static PyObject *
+call_factory(void *factory)
+{
+    return PyObject_CallNoArgs((PyObject *)factory);
+}
+
+PyDoc_STRVAR(
+    get_or_set_doc,
+    "get_or_set($self, /, key, factory, ttl=None)\n--\n\n"
+    "The value of a key, computed and stored where nothing is.\n\n"
+    "Concurrent callers in this process wait for one computation. What was\n"
+    "computed before an invalidation of the key is not stored after it.\n\n"
+    "Args:\n"
+    "    key: str or bytes, without the prefix.\n"
+    "    factory: called without arguments where nothing is stored.\n"
+    "    ttl: seconds (int or float) or a timedelta; None: the cache's own.\n\n"
+    "Returns:\n"
+    "    The decoded value, at the first call too. A value that cannot be\n"
+    "    serialised comes back as it is, uncached (``strict=True`` raises).\n\n"
+    "Raises:\n"
+    "    What the factory raises.");
+
+static PyObject *
+cache_get_or_set(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
+                 PyObject *kwnames)
+{
+    static const char *const names[] = {"key", "factory", "ttl", NULL};
+    static const RedlaneCall call = {"get_or_set", names, 2, 3};
+    RedlaneCache *cache = (RedlaneCache *)self;
+    RedlaneFill fill = redlane_cache_fill(cache);
+    RedlaneCacheKey key;
+    PyObject *values[3], *value;
+    int disabled;
+
+    if (redlane_call_parse(&call, args, nargs, kwnames, values) < 0 ||
+        redlane_cache_ttl(cache, values[2], &fill.ttl_ms) < 0) {
+        return NULL;
+    }
+    if (!PyCallable_Check(values[1])) {
+        PyErr_SetString(PyExc_TypeError, "factory must be callable");
+        return NULL;
+    }
+    disabled = redlane_cache_is_disabled(cache);
+    if (disabled) {
+        return disabled < 0 ? NULL : PyObject_CallNoArgs(values[1]);
+    }
+    if (redlane_cache_key_init(&key, cache, values[0]) < 0) {
+        return NULL;
+    }
+    fill.load = call_factory;
+    fill.context = values[1];
+    value = redlane_fill_get(&fill, key.key);
+    redlane_cache_key_clear(&key);
+    return value;
+}
+
+#define METHOD(name, flags) \
+    {#name, (PyCFunction)(void (*)(void))cache_##name, flags, name##_doc}
+#define FAST (METH_FASTCALL | METH_KEYWORDS)
+
+PyMethodDef redlane_cache_value_methods[] = {
+    METHOD(get, FAST),        METHOD(set, FAST),       METHOD(add, FAST),
+    METHOD(delete, METH_O),   METHOD(has, METH_O),     METHOD(ttl, METH_O),
+    METHOD(touch, FAST),      METHOD(increment, FAST), METHOD(decrement, FAST),
+    METHOD(get_or_set, FAST), {NULL, NULL, 0, NULL},
+};

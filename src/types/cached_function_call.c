@@ -1,0 +1,311 @@
+/* A cached function: being called, and the methods that take the same arguments.
+ * Lock: the GIL. */
+#include "core/glob.h"
+#include "py/state.h"
+#include "types/cached_function.h"
+#include "types/flight.h"
+
+/* One call: the context of a fill. Everything BORROWED from the caller. */
+typedef struct {
+    RedlaneCachedFunction *self;
+    PyObject *const *args;
+    size_t nargsf;
+    PyObject *kwnames;
+} Call;
+
+static PyObject *
+call_function(void *context)
+{
+    Call *call = context;
+
+    return PyObject_Vectorcall(call->self->function, call->args, call->nargsf,
+                               call->kwnames);
+}
+
+static int
+ask_condition(void *context, PyObject *value)
+{
+    Call *call = context;
+    PyObject *answer = PyObject_CallOneArg(call->self->condition, value);
+    int result = answer ? PyObject_IsTrue(answer) : -1;
+
+    Py_XDECREF(answer);
+    return result;
+}
+
+/* Whether this call goes past the cache. RAISES_NEG */
+static int
+is_bypassed(Call *call)
+{
+    RedlaneCachedFunction *self = call->self;
+    PyObject *answer;
+    int result = redlane_cache_is_disabled(self->cache);
+
+    if (result || likely(!self->unless)) {
+        return result;
+    }
+    answer = PyObject_Vectorcall(self->unless, call->args, call->nargsf, call->kwnames);
+    result = answer ? PyObject_IsTrue(answer) : -1;
+    Py_XDECREF(answer);
+    return result;
+}
+
+static RedlaneFill
+make_fill(Call *call)
+{
+    RedlaneCachedFunction *self = call->self;
+    RedlaneFill fill = redlane_cache_fill(self->cache);
+
+    fill.own = &self->counts;
+    fill.ttl_ms = self->ttl_ms;
+    fill.single_flight = self->lock;
+    fill.logged = &self->logged;
+    fill.shown = self->signature.shown;
+    fill.load = call_function;
+    fill.keep = self->condition ? ask_condition : NULL;
+    fill.context = call;
+    return fill;
+}
+
+/* The full key of a call: 1, 0 where the arguments do not fit, -1. */
+static int
+append_key(Call *call, RedlaneBuffer *key)
+{
+    Py_ssize_t size;
+    const char *head = PyUnicode_AsUTF8AndSize(call->self->cache->head, &size);
+
+    if (!head) {
+        return -1;
+    }
+    if (redlane_buffer_append(key, head, (size_t)size) < 0) {
+        (void)PyErr_NoMemory();
+        return -1;
+    }
+    return redlane_wire_key_append(&call->self->signature, call->args,
+                                   PyVectorcall_NARGS(call->nargsf), call->kwnames,
+                                   key);
+}
+
+PyObject *
+redlane_cached_function_vectorcall(PyObject *self, PyObject *const *args, size_t nargsf,
+                                   PyObject *kwnames)
+{
+    Call call = {(RedlaneCachedFunction *)self, args, nargsf, kwnames};
+    RedlaneBuffer key = {0};
+    RedlaneFill fill;
+    PyObject *value = NULL;
+    int bypassed = is_bypassed(&call), bound;
+
+    if (unlikely(bypassed)) {
+        return bypassed < 0 ? NULL : call_function(&call);
+    }
+    /* A caller may drop the last other reference while it waits. */
+    Py_INCREF(self);
+    bound = append_key(&call, &key);
+    if (likely(bound == 1)) {
+        fill = make_fill(&call);
+        value = redlane_fill_get(&fill, (RedlaneArg){key.data, key.size});
+    }
+    else if (bound == 0) { /* it raises the TypeError that calling it raises */
+        value = call_function(&call);
+    }
+    redlane_buffer_free(&key);
+    Py_DECREF(self);
+    return value;
+}
+
+/* The key of a method's arguments, which must fit the function. RAISES_NEG */
+static int
+make_key(Call *call, RedlaneBuffer *key)
+{
+    int bound = append_key(call, key);
+
+    if (bound == 0) {
+        PyErr_Format(PyExc_TypeError, "the arguments do not fit %U()",
+                     call->self->signature.shown);
+    }
+    return bound == 1 ? 0 : -1;
+}
+
+PyDoc_STRVAR(
+    invalidate_doc,
+    "invalidate($self, /, *args, **kwargs)\n--\n\n"
+    "Deletes the cached result for these arguments.\n\n"
+    "A computation of it that is under way is not stored, nor given to a call\n"
+    "made after this one has returned. For a method, the object itself is the\n"
+    "first argument: ``Class.method.invalidate(obj, ...)``.\n\n"
+    "Returns:\n"
+    "    bool: whether there was one.");
+
+static PyObject *
+function_invalidate(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
+                    PyObject *kwnames)
+{
+    Call call = {(RedlaneCachedFunction *)self, args, (size_t)nargs, kwnames};
+    RedlaneBuffer key = {0};
+    int deleted = -1;
+
+    if (make_key(&call, &key) == 0) {
+        deleted = redlane_cache_delete_key(call.self->cache,
+                                           (RedlaneArg){key.data, key.size});
+    }
+    redlane_buffer_free(&key);
+    if (deleted > 0) {
+        call.self->counts.deletes++;
+    }
+    return deleted < 0 ? NULL : PyBool_FromLong(deleted);
+}
+
+/* Appends a text with its glob characters escaped. RAISES_NEG */
+static int
+append_escaped(RedlaneBuffer *pattern, PyObject *text)
+{
+    Py_ssize_t size;
+    const char *data = PyUnicode_AsUTF8AndSize(text, &size);
+
+    if (!data) {
+        return -1;
+    }
+    if (redlane_buffer_reserve(pattern, (size_t)size * 2 + 1) < 0) {
+        (void)PyErr_NoMemory();
+        return -1;
+    }
+    pattern->size +=
+        redlane_glob_escape(pattern->data + pattern->size, data, (size_t)size);
+    return 0;
+}
+
+PyDoc_STRVAR(invalidate_all_doc, "invalidate_all($self, /)\n--\n\n"
+                                 "Deletes every cached result of this function.\n\n"
+                                 "Returns:\n"
+                                 "    int: how many went.");
+
+static PyObject *
+function_invalidate_all(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    RedlaneCachedFunction *function = (RedlaneCachedFunction *)self;
+    RedlaneBuffer pattern = {0};
+    PyObject *count = NULL;
+
+    if (append_escaped(&pattern, function->cache->head) == 0 &&
+        append_escaped(&pattern, function->signature.head) == 0) {
+        (void)redlane_buffer_append_byte(&pattern, '*'); /* there is room */
+        count = redlane_cache_invalidate_pattern(
+            function->cache, (RedlaneArg){pattern.data, pattern.size});
+    }
+    redlane_buffer_free(&pattern);
+    return count;
+}
+
+PyDoc_STRVAR(refresh_doc,
+             "refresh($self, /, *args, **kwargs)\n--\n\n"
+             "Computes the result anew, whatever is cached, and stores it.\n\n"
+             "The old one is gone at once; callers meanwhile compute or wait. Nothing\n"
+             "is stored inside ``cache.disabled()``, or where ``unless`` says so.\n\n"
+             "Returns:\n"
+             "    The new result.");
+
+static PyObject *
+function_refresh(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
+                 PyObject *kwnames)
+{
+    Call call = {(RedlaneCachedFunction *)self, args, (size_t)nargs, kwnames};
+    RedlaneBuffer key = {0};
+    RedlaneFill fill;
+    PyObject *value = NULL;
+
+    if (make_key(&call, &key) == 0) {
+        RedlaneArg full = {key.data, key.size};
+        int bypassed = is_bypassed(&call);
+
+        if (bypassed == 0) {
+            fill = make_fill(&call);
+            value = redlane_fill_refresh(&fill, full);
+        }
+        else if (bypassed > 0 &&
+                 redlane_cache_delete_key(call.self->cache, full) >= 0) {
+            value = call_function(&call);
+        }
+    }
+    redlane_buffer_free(&key);
+    return value;
+}
+
+PyDoc_STRVAR(uncached_doc, "uncached($self, /, *args, **kwargs)\n--\n\n"
+                           "Calls the function itself: nothing is read or stored.");
+
+static PyObject *
+function_uncached(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
+                  PyObject *kwnames)
+{
+    return PyObject_Vectorcall(((RedlaneCachedFunction *)self)->function, args,
+                               (size_t)nargs, kwnames);
+}
+
+PyDoc_STRVAR(cache_key_doc,
+             "cache_key($self, /, *args, **kwargs)\n--\n\n"
+             "The key of these arguments, prefix and all, as ``redis-cli`` shows it:\n"
+             "``{prefix}:{name}:{module}:{arguments}``.\n\n"
+             "Every way to write one call has one key. Arguments are type-tagged text\n"
+             "(``1``, ``1.0``, ``\"1\"`` and ``true`` differ), longer than 200 bytes\n"
+             "their SHA-256 after a ``#``.\n\n"
+             "Returns:\n"
+             "    str\n\n"
+             "Raises:\n"
+             "    TypeError: the arguments do not fit the function, or one has no\n"
+             "        stable text; the message names it.");
+
+static PyObject *
+function_cache_key(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
+                   PyObject *kwnames)
+{
+    Call call = {(RedlaneCachedFunction *)self, args, (size_t)nargs, kwnames};
+    RedlaneBuffer key = {0};
+    PyObject *text = NULL;
+
+    if (make_key(&call, &key) == 0) {
+        text = PyUnicode_DecodeUTF8(key.data, (Py_ssize_t)key.size, "strict");
+    }
+    redlane_buffer_free(&key);
+    return text;
+}
+
+PyDoc_STRVAR(cache_info_doc,
+             "cache_info($self, /)\n--\n\n"
+             "What this function's cache did in this process, as a named tuple: hits,\n"
+             "misses, waits, sets, errors, corrupted, uncached, bytes_read,\n"
+             "bytes_written; see :meth:`Cache.stats`.");
+
+static PyObject *
+function_cache_info(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    RedlaneCachedFunction *function = (RedlaneCachedFunction *)self;
+    const RedlaneCounts *counts = &function->counts;
+    uint64_t values[] = {counts->hits,     counts->misses,     counts->waits,
+                         counts->sets,     counts->errors,     counts->corrupted,
+                         counts->uncached, counts->bytes_read, counts->bytes_written};
+    PyObject *info =
+        PyStructSequence_New((PyTypeObject *)function->state->CacheInfoType);
+
+    for (size_t i = 0; info && i < sizeof(values) / sizeof(values[0]); i++) {
+        PyObject *value = PyLong_FromUnsignedLongLong(values[i]);
+
+        if (!value) {
+            Py_CLEAR(info);
+            break;
+        }
+        PyStructSequence_SetItem(info, (Py_ssize_t)i, value);
+    }
+    return info;
+}
+
+#define METHOD(name, flags) \
+    {#name, (PyCFunction)(void (*)(void))function_##name, flags, name##_doc}
+#define FAST (METH_FASTCALL | METH_KEYWORDS)
+
+PyMethodDef redlane_cached_function_methods[] = {
+    METHOD(invalidate, FAST), METHOD(invalidate_all, METH_NOARGS),
+    METHOD(refresh, FAST),    METHOD(uncached, FAST),
+    METHOD(cache_key, FAST),  METHOD(cache_info, METH_NOARGS),
+    {NULL, NULL, 0, NULL},
+};

@@ -1,0 +1,434 @@
+/* Filling a key under a lease; the drawing stands in fill.h. Lock: the GIL. */
+#include "types/fill.h"
+
+#include "core/number.h"
+#include "py/log.h"
+#include "py/state.h"
+#include "types/flight.h"
+
+/* A value that is dropped, or a leader that was interrupted, is asked for again so
+ * often; then the value is computed here. */
+#define ATTEMPTS 3
+
+typedef enum {
+    FOUND_ERROR = -1,
+    FOUND_NOTHING, /* our lease is in its place */
+    FOUND_VALUE,   /* *value is set */
+    FOUND_LEASE,   /* someone else's: *reply holds it */
+    FOUND_DROPPED, /* something unreadable, which is gone now: ask again */
+    FOUND_REFUSED, /* the server takes no lease, and nothing usable is there */
+} Found;
+
+/* The lease command itself, by the server's age. NULL with an exception set. */
+static PyObject *
+send_lease(const RedlaneFill *fill, RedlaneArg key, const char *lease)
+{
+    char digits[REDLANE_INT64_TEXT];
+    size_t size = redlane_number_format_int64(digits, REDLANE_LEASE_MS);
+    RedlaneArg set[] = {key,
+                        {lease, REDLANE_LEASE_SIZE},
+                        REDLANE_ARG_LITERAL("NX"),
+                        REDLANE_ARG_LITERAL("GET"),
+                        REDLANE_ARG_LITERAL("PX"),
+                        {digits, size}};
+    RedlaneArg acquire[] = {key, {lease, REDLANE_LEASE_SIZE}, {digits, size}};
+    PyObject *reply, *type, *error, *traceback, *text;
+    bool unknown;
+
+    if (likely(!fill->tool->old_server)) {
+        reply = redlane_tool_execute(fill->tool, REDLANE_CMD_SET, set, 6, true);
+        if (likely(reply != NULL) ||
+            !PyErr_ExceptionMatches(fill->tool->state->ReplyError)) {
+            return reply;
+        }
+        PyErr_Fetch(&type, &error, &traceback);
+        text = error ? PyObject_Str(error) : NULL;
+        unknown = text && PyUnicode_Find(text, fill->tool->state->syntax_error, 0,
+                                         PyUnicode_GET_LENGTH(text), 1) >= 0;
+        Py_XDECREF(text);
+        PyErr_Clear();
+        PyErr_Restore(type, error, traceback);
+        if (!unknown) {
+            return NULL;
+        }
+        PyErr_Clear();
+        fill->tool->old_server = true;
+    }
+    return redlane_tool_script(fill->tool, REDLANE_SCRIPT_ACQUIRE, acquire, 3, 1, true);
+}
+
+static Found
+found_refusal(const RedlaneFill *fill, RedlaneArg key, PyObject **value)
+{
+    RedlaneState *state = fill->tool->state;
+    PyObject *reply;
+    int result;
+
+    if (PyErr_ExceptionMatches(state->WrongTypeError)) {
+        /* A key of another type would be a miss for ever: it goes. */
+        PyErr_Clear();
+        REDLANE_FILL_COUNT(fill, corrupted, 1);
+        reply = redlane_tool_execute(fill->tool, REDLANE_CMD_DEL, &key, 1, false);
+        Py_XDECREF(reply);
+        return reply || redlane_fill_forgive(fill) == 0 ? FOUND_DROPPED : FOUND_ERROR;
+    }
+    if (!PyErr_ExceptionMatches(state->ReplyError)) {
+        if (fill->tool->policy == REDLANE_POLICY_RAISE) {
+            return FOUND_ERROR;
+        }
+        return redlane_fill_forgive(fill) == 0 ? FOUND_REFUSED : FOUND_ERROR;
+    }
+    (void)redlane_fill_forgive(fill);
+    result = redlane_fill_read(fill, key, value);
+    if (result < 0 && redlane_fill_forgive(fill) < 0) {
+        return FOUND_ERROR;
+    }
+    return result == 1 ? FOUND_VALUE : FOUND_REFUSED;
+}
+
+/* Asks for the value, leaving the flight's lease where nothing is. */
+static Found
+ask(const RedlaneFill *fill, RedlaneArg key, const RedlaneFlight *flight,
+    PyObject **reply, PyObject **value)
+{
+    uint64_t corrupted = fill->counts->corrupted;
+    int result;
+
+    *value = NULL;
+    *reply = send_lease(fill, key, flight->lease);
+    if (unlikely(!*reply)) {
+        return found_refusal(fill, key, value);
+    }
+    if (*reply == Py_None) {
+        return FOUND_NOTHING;
+    }
+    if (PyBytes_Check(*reply) &&
+        redlane_serializer_is_lease(PyBytes_AS_STRING(*reply),
+                                    (size_t)PyBytes_GET_SIZE(*reply))) {
+        return FOUND_LEASE;
+    }
+    result = redlane_fill_decode(fill, key, *reply, value);
+    if (result < 0) {
+        return FOUND_ERROR;
+    }
+    if (result == 1) {
+        return FOUND_VALUE;
+    }
+    return fill->counts->corrupted != corrupted ? FOUND_DROPPED : FOUND_REFUSED;
+}
+
+/* Takes our lease away, so that others need not wait for it. Keeps the exception that
+ * is set; an interruption in here is lost to that one. */
+static void
+release_lease(const RedlaneFill *fill, const RedlaneFlight *flight)
+{
+    RedlaneArg argv[] = {{flight->key, flight->key_size},
+                         {flight->lease, sizeof(flight->lease)}};
+    PyObject *type, *error, *traceback, *reply;
+
+    if (!flight->leased) {
+        return;
+    }
+    PyErr_Fetch(&type, &error, &traceback);
+    reply = redlane_tool_script(fill->tool, REDLANE_SCRIPT_RELEASE, argv, 2, 1, false);
+    if (!reply && (type || redlane_fill_forgive(fill) == 0)) {
+        PyErr_Clear();
+    }
+    Py_XDECREF(reply);
+    if (type) {
+        PyErr_Restore(type, error, traceback);
+    }
+}
+
+/* Stores encoded bytes in the place of our lease. RAISES_NEG */
+static int
+store_value(const RedlaneFill *fill, const RedlaneFlight *flight, PyObject *data)
+{
+    char digits[REDLANE_INT64_TEXT];
+    RedlaneArg argv[] = {{flight->key, flight->key_size},
+                         {flight->lease, sizeof(flight->lease)},
+                         {PyBytes_AS_STRING(data), (size_t)PyBytes_GET_SIZE(data)},
+                         {digits, redlane_number_format_int64(digits, fill->ttl_ms)}};
+    PyObject *reply;
+
+    if (!flight->leased || flight->marked) {
+        release_lease(fill, flight);
+        return PyErr_Occurred() ? -1 : 0;
+    }
+    reply = redlane_tool_script(fill->tool, REDLANE_SCRIPT_FILL, argv, 4, 1, false);
+    if (!reply) {
+        return redlane_fill_forgive(fill);
+    }
+    if (PyLong_Check(reply) && PyLong_AsLong(reply) == 1) {
+        REDLANE_FILL_COUNT(fill, sets, 1);
+        REDLANE_FILL_COUNT(fill, bytes_written, PyBytes_GET_SIZE(data));
+    }
+    Py_DECREF(reply);
+    return PyErr_Occurred() ? -1 : 0;
+}
+
+/* A value that cannot be serialised: 0 when it is returned as it is, -1 in strict
+ * caches. Logged once. */
+static int
+excuse_value(const RedlaneFill *fill)
+{
+    PyObject *type, *error, *traceback;
+
+    if (fill->strict ||
+        !PyErr_ExceptionMatches(fill->tool->state->SerializationError)) {
+        return -1;
+    }
+    REDLANE_FILL_COUNT(fill, uncached, 1);
+    PyErr_Fetch(&type, &error, &traceback);
+    PyErr_NormalizeException(&type, &error, &traceback);
+    if (!*fill->logged) {
+        *fill->logged = true;
+        redlane_log(fill->tool->state, REDLANE_LOG_WARNING,
+                    "%U: the result is not cached: %S", fill->shown, error);
+    }
+    Py_XDECREF(type);
+    Py_XDECREF(error);
+    Py_XDECREF(traceback);
+    return 0;
+}
+
+/* Serialises and stores `value`; the decoded form takes its place, so that a first call
+ * returns what later ones will. The stored bytes, NULL when there are none (then an
+ * exception may be set). */
+static PyObject *
+keep_value(const RedlaneFill *fill, const RedlaneFlight *flight, PyObject **value)
+{
+    PyObject *data = NULL, *decoded;
+    int keep = fill->keep ? fill->keep(fill->context, *value) : 1;
+
+    if (keep > 0) {
+        data = redlane_serializer_dumps(fill->serializer, *value);
+        decoded = data ? redlane_serializer_loads(fill->serializer, data) : NULL;
+        if (decoded) {
+            Py_SETREF(*value, decoded);
+        }
+        else {
+            Py_CLEAR(data);
+            keep = excuse_value(fill);
+        }
+    }
+    if (!data) {
+        release_lease(fill, flight);
+        return NULL;
+    }
+    if (store_value(fill, flight, data) < 0) {
+        Py_CLEAR(data);
+    }
+    return data;
+}
+
+/* Ends a flight after a failure; waiters get an Exception too, but nobody else's
+ * interruption. Keeps the exception that is set. */
+static void
+fail_flight(RedlaneFlight *flight)
+{
+    PyObject *type, *error, *traceback;
+    bool shared = PyErr_ExceptionMatches(PyExc_Exception);
+
+    PyErr_Fetch(&type, &error, &traceback);
+    PyErr_NormalizeException(&type, &error, &traceback);
+    if (traceback && error) {
+        (void)PyException_SetTraceback(error, traceback);
+    }
+    flight->abandoned = !shared;
+    redlane_flight_finish(flight, NULL, shared ? error : NULL);
+    PyErr_Restore(type, error, traceback);
+}
+
+/* Computes as the leader of `flight`, which ends here. */
+static PyObject *
+lead(const RedlaneFill *fill, RedlaneFlight *flight)
+{
+    PyObject *value, *data;
+
+    REDLANE_FILL_COUNT(fill, misses, 1);
+    value = fill->load(fill->context);
+    if (!value) {
+        release_lease(fill, flight);
+        fail_flight(flight);
+        return NULL;
+    }
+    data = keep_value(fill, flight, &value);
+    if (!data && PyErr_Occurred()) {
+        fail_flight(flight);
+        Py_DECREF(value);
+        return NULL;
+    }
+    redlane_flight_finish(flight, data, NULL);
+    Py_XDECREF(data);
+    return value;
+}
+
+/* Computes for this caller alone. */
+static PyObject *
+compute_alone(const RedlaneFill *fill, RedlaneArg key, const char *met)
+{
+    RedlaneFlight *flight =
+        redlane_flight_begin_alone(fill->tool->state, fill->tool->link, key, met);
+
+    return flight ? lead(fill, flight) : NULL;
+}
+
+/* Waits for another thread's flight, which is released here. 1: *value is set, 0: it
+ * gave nothing, -1: an exception is set, 2: ask again. */
+static int
+join(const RedlaneFill *fill, RedlaneFlight *flight, PyObject **value)
+{
+    int result = redlane_flight_wait(flight);
+
+    if (result == 1) {
+        if (flight->error) {
+            PyErr_SetObject((PyObject *)Py_TYPE(flight->error), flight->error);
+            result = -1;
+        }
+        else if (flight->value) {
+            *value = redlane_serializer_loads(fill->serializer, flight->value);
+            result = *value ? 1 : -1;
+            REDLANE_FILL_COUNT(fill, waits, 1);
+        }
+        else {
+            result = flight->abandoned ? 2 : 0;
+        }
+    }
+    redlane_flight_release(flight);
+    return result;
+}
+
+/* No lease is to be had: joins who computes this key in this process, or computes.
+ * 1: *value is set, 2: ask again, -1: an exception is set. */
+static int
+join_or_lead(const RedlaneFill *fill, RedlaneArg key, const char *lease,
+             PyObject **value)
+{
+    RedlaneState *state = fill->tool->state;
+    RedlaneLink *link = fill->tool->link;
+    RedlaneFlight *other = NULL;
+
+    if (fill->single_flight) {
+        other = redlane_flight_find(state, link, key, lease);
+        if (!other && lease && redlane_flight_is_over(state, link, key, lease)) {
+            return 2; /* the value is there by now, or a place for a lease */
+        }
+    }
+    if (other) {
+        int result = join(fill, other, value);
+
+        if (result) {
+            return result;
+        }
+    }
+    *value = compute_alone(fill, key, lease);
+    return *value ? 1 : -1;
+}
+
+/* One round. 1: *value is set, 2: ask again, -1: an exception is set. */
+static int
+try_once(const RedlaneFill *fill, RedlaneArg key, PyObject **value)
+{
+    PyObject *reply = NULL;
+    RedlaneFlight *flight;
+    Found found;
+    int result = -1;
+
+    flight = redlane_flight_begin(fill->tool->state, fill->tool->link, key);
+    if (!flight) {
+        return -1;
+    }
+    found = ask(fill, key, flight, &reply, value);
+    if (found == FOUND_NOTHING) {
+        Py_DECREF(reply);
+        *value = lead(fill, flight);
+        return *value ? 1 : -1;
+    }
+    redlane_flight_finish(flight, NULL, NULL);
+    switch (found) {
+    case FOUND_VALUE:
+        REDLANE_FILL_COUNT(fill, hits, 1);
+        result = 1;
+        break;
+    case FOUND_LEASE:
+        result = join_or_lead(fill, key,
+                              PyBytes_GET_SIZE(reply) == REDLANE_LEASE_SIZE
+                                  ? PyBytes_AS_STRING(reply)
+                                  : NULL,
+                              value);
+        break;
+    case FOUND_REFUSED:
+        result = join_or_lead(fill, key, NULL, value);
+        break;
+    case FOUND_DROPPED:
+        result = 2;
+        break;
+    case FOUND_NOTHING:
+    case FOUND_ERROR:
+        break;
+    }
+    Py_XDECREF(reply);
+    return result;
+}
+
+PyObject *
+redlane_fill_get(const RedlaneFill *fill, RedlaneArg key)
+{
+    PyObject *value = NULL;
+
+    if (redlane_tool_resolve(fill->tool) < 0) {
+        return NULL;
+    }
+    for (int i = 0; i < ATTEMPTS; i++) {
+        int result = try_once(fill, key, &value);
+
+        if (result != 2) {
+            return result == 1 ? value : NULL;
+        }
+    }
+    return compute_alone(fill, key, NULL);
+}
+
+PyObject *
+redlane_fill_refresh(const RedlaneFill *fill, RedlaneArg key)
+{
+    char digits[REDLANE_INT64_TEXT];
+    RedlaneFlight *flight;
+    PyObject *reply;
+
+    if (redlane_tool_resolve(fill->tool) < 0) {
+        return NULL;
+    }
+    redlane_flight_mark_key(fill->tool->state, fill->tool->link, key);
+    flight = redlane_flight_begin(fill->tool->state, fill->tool->link, key);
+    if (!flight) {
+        return NULL;
+    }
+    {
+        RedlaneArg argv[] = {
+            key,
+            {flight->lease, REDLANE_LEASE_SIZE},
+            REDLANE_ARG_LITERAL("PX"),
+            {digits, redlane_number_format_int64(digits, REDLANE_LEASE_MS)}};
+
+        reply = redlane_tool_execute(fill->tool, REDLANE_CMD_SET, argv, 4, false);
+    }
+    if (!reply && redlane_fill_is_refusal(fill->tool->state)) {
+        PyErr_Clear(); /* OOM: a DEL still goes through, and the old value must go */
+        REDLANE_FILL_COUNT(fill, errors, 1);
+        flight->leased = false;
+        reply = redlane_tool_execute(fill->tool, REDLANE_CMD_DEL, &key, 1, false);
+    }
+    if (!reply && (fill->tool->policy == REDLANE_POLICY_RAISE ||
+                   redlane_fill_forgive(fill) < 0)) {
+        fail_flight(flight);
+        return NULL;
+    }
+    if (!reply || !flight->leased) { /* joined by key then */
+        flight->leased = false;
+        memset(flight->lease, 0, sizeof(flight->lease));
+    }
+    Py_XDECREF(reply);
+    return lead(fill, flight);
+}

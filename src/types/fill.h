@@ -1,0 +1,69 @@
+/* Filling a key: read it, or compute its value under a lease and store that only while
+ * the lease is still there. Under the GIL; runs Python code and gives the GIL up.
+ *
+ *   SET key lease NX GET PX ──▶ a value ─────▶ hit (unreadable: dropped, asked again)
+ *            │                  our lease ───▶ compute; FILL stores it if the lease is
+ *            │                                 still there
+ *            │                  a lease of this process ──▶ wait for that flight
+ *            │                  another's lease ──▶ compute, store nothing
+ *            └─ refused (OOM, READONLY, …) ──▶ GET; compute, store nothing
+ *
+ * Whatever deletes or overwrites the key removes the lease too, so what was computed
+ * before an invalidation is never stored after it. */
+#ifndef REDLANE_TYPES_FILL_H
+#define REDLANE_TYPES_FILL_H
+
+#include "types/serializer.h"
+#include "types/tool.h"
+
+typedef struct {
+    uint64_t hits, misses, sets, deletes, errors, corrupted, waits, uncached;
+    uint64_t bytes_read, bytes_written;
+} RedlaneCounts;
+
+typedef struct {
+    RedlaneTool *tool;
+    RedlaneSerializer *serializer;
+    RedlaneCounts *counts; /* of the cache */
+    RedlaneCounts *own;    /* of the function; may be the same as a spare one */
+    int64_t ttl_ms;        /* 0: none */
+    bool single_flight;    /* callers in this process wait for each other */
+    bool strict;           /* a value that cannot be serialised raises */
+    bool *logged;          /* such a value was logged before */
+    PyObject *shown;       /* whose value it is, for that line */
+    /* Computes the value: a new reference, or NULL with an exception set. */
+    PyObject *(*load)(void *context);
+    /* 1: store it, 0: do not, -1: an exception is set. May be NULL: always. */
+    int (*keep)(void *context, PyObject *value);
+    /* A stored value that may be used. May be NULL: all. */
+    bool (*accept)(PyObject *value);
+    void *context; /* of load and keep */
+} RedlaneFill;
+
+#define REDLANE_FILL_COUNT(fill, field, n) \
+    ((fill)->counts->field += (uint64_t)(n), (fill)->own->field += (uint64_t)(n))
+
+/* The value of a key, from the store or computed. A new reference, or NULL. */
+PyObject *redlane_fill_get(const RedlaneFill *fill, RedlaneArg key);
+
+/* Computes the value anew, whatever is there, and stores it. */
+PyObject *redlane_fill_refresh(const RedlaneFill *fill, RedlaneArg key);
+
+/* fill_read.c: reads a key. 1: *value is a new reference; 0: nothing there, a lease,
+ * another type, or unreadable (then dropped and counted); -1: an exception is set.
+ * Counts errors and bytes, not hits and misses. */
+int redlane_fill_read(const RedlaneFill *fill, RedlaneArg key, PyObject **value);
+
+/* The same for a reply that is at hand (bytes, None or an exception instance). */
+int redlane_fill_decode(const RedlaneFill *fill, RedlaneArg key, PyObject *reply,
+                        PyObject **value);
+
+/* Whether the exception that is set says that the server takes no writes now (OOM,
+ * READONLY, MISCONF, NOREPLICAS): a cache goes on without storing. */
+bool redlane_fill_is_refusal(RedlaneState *state);
+
+/* Clears an error of the link or the server, and counts it: 0; any other exception
+ * stays: -1. */
+int redlane_fill_forgive(const RedlaneFill *fill);
+
+#endif

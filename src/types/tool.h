@@ -1,0 +1,56 @@
+/* What every tool (Cache, Counter, VideoCache) needs of a client: the link, found on
+ * first use, and the store of the tool's own policy. Under the GIL. */
+#ifndef REDLANE_TYPES_TOOL_H
+#define REDLANE_TYPES_TOOL_H
+
+#include "core/script.h"
+#include "store/link.h"
+#include "store/store.h"
+
+typedef struct {
+    RedlaneState *state; /* BORROWED */
+    PyObject *target;    /* a Client, a URL, or None for the default client */
+    PyObject *client;    /* the Client in use, or NULL before the first use */
+    RedlaneLink *link;   /* held; NULL before the first use */
+    RedlaneStore *store; /* held */
+    RedlanePolicy policy;
+    unsigned long long default_version; /* of the default client in use */
+    bool old_server;                    /* knows no SET NX GET: before Redis 7 */
+} RedlaneTool;
+
+/* `target` as above, else a TypeError; nothing is connected. RAISES_NEG */
+int redlane_tool_init(RedlaneTool *tool, RedlaneState *state, PyObject *target,
+                      RedlanePolicy policy);
+int redlane_tool_traverse(RedlaneTool *tool, visitproc visit, void *arg);
+void redlane_tool_clear(RedlaneTool *tool);
+
+/* Module function for redlane._default: _default_changed. RAISES_NEG */
+int redlane_tool_setup(PyObject *module);
+
+/* "raise", "memory" or "none". RAISES_NEG */
+int redlane_tool_policy(PyObject *name, RedlanePolicy *policy);
+
+/* Finds client, link and store; later calls use it. RAISES_NEG */
+int redlane_tool_resolve(RedlaneTool *tool);
+
+/* Runs one command, `argv` without its name: a new reference, or NULL. A `read` may be
+ * answered as a miss while the link is suspect. */
+PyObject *redlane_tool_execute(RedlaneTool *tool, RedlaneCommandId id,
+                               const RedlaneArg *argv, size_t argc, bool read);
+
+#define REDLANE_TOOL_ARGS 8 /* the most that execute and script take */
+
+/* Runs vectors in one round trip, as RedlaneStoreOps.run. RAISES_NEG */
+int redlane_tool_run(RedlaneTool *tool, const RedlaneVector *vectors, size_t count,
+                     bool read, PyObject **replies);
+
+/* Runs a script: `keys` of the arguments are keys. EVALSHA, then EVAL where the server
+ * does not know it. */
+PyObject *redlane_tool_script(RedlaneTool *tool, RedlaneScriptId id,
+                              const RedlaneArg *argv, size_t argc, size_t keys,
+                              bool read);
+
+/* "redis", "memory" or "none": which executor answers now. A new str, or NULL. */
+PyObject *redlane_tool_cache_type(RedlaneTool *tool);
+
+#endif

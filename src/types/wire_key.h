@@ -1,0 +1,58 @@
+/* Wire keys: `{prefix}:{name}:{module}:{arguments}` for the call of a cached function.
+ * Under the GIL; may run Python code of the arguments' classes (never of subclasses of
+ * built-in types).
+ *
+ * The arguments are bound to the signature, defaults filled in, and written as
+ * type-tagged text that no two different lists of arguments share:
+ *
+ *   null true false 1 1.0 -0.0 nan "text" b"\x00" (1,) → (1)   [1,2] {"a":1} set(1,2)
+ *   module/Class("text")  module/Enum.NAME  module/Dataclass(x=1)  UUID("…")
+ *   *(3,4) for *args and **{"a":1} for **kwargs, where there are any
+ *
+ * Arguments of more than 200 bytes are replaced by '#' and the SHA-256 of that text; no
+ * plain text begins with '#'. ':' and '%' in name and module are percent-encoded. */
+#ifndef REDLANE_TYPES_WIRE_KEY_H
+#define REDLANE_TYPES_WIRE_KEY_H
+
+#include <stdbool.h>
+
+#include "core/buffer.h"
+#include "py/python.h"
+
+#define REDLANE_WIRE_KEY_PLAIN ((size_t)200)       /* longer arguments are hashed */
+#define REDLANE_WIRE_KEY_LIMIT ((size_t)128 << 20) /* longer ones are an error */
+
+/* What a key needs to know of a callable; made once. */
+typedef struct {
+    RedlaneState *state;        /* BORROWED */
+    PyObject *head;             /* "{name}:{module}:", a str */
+    PyObject *shown;            /* the qualified name, for messages */
+    PyObject *names;            /* tuple of str: parameters but *args and **kwargs */
+    PyObject *defaults;         /* tuple: one for each name, or no_default */
+    PyObject *no_default;       /* the object that means none */
+    PyObject *star, *stars;     /* names of *args and **kwargs, or NULL */
+    Py_ssize_t positional_only; /* how many names are … */
+    Py_ssize_t positional;      /* … these included */
+    Py_ssize_t count;           /* length of names and defaults */
+    bool *ignored;              /* one for each name, then *args and **kwargs */
+} RedlaneSignature;
+
+/* Describes `function`; `name` (str or NULL) takes the place of its qualified name;
+ * `ignore` is NULL or an iterable of parameter names. RAISES_NEG */
+int redlane_signature_init(RedlaneSignature *signature, RedlaneState *state,
+                           PyObject *function, PyObject *name, PyObject *ignore);
+int redlane_signature_traverse(RedlaneSignature *signature, visitproc visit, void *arg);
+void redlane_signature_clear(RedlaneSignature *signature);
+
+/* Appends "{name}:{module}:{arguments}" of a call. 1: done, 0: the arguments do not fit
+ * the signature (calling the function raises the right TypeError), -1: an exception is
+ * set. The buffer's content is then unspecified. */
+int redlane_wire_key_append(const RedlaneSignature *signature, PyObject *const *args,
+                            Py_ssize_t nargs, PyObject *kwnames, RedlaneBuffer *key);
+
+/* Appends one value's text; `shown` and `parameter` (str) stand in error messages.
+ * RAISES_NEG */
+int redlane_wire_key_value(RedlaneState *state, PyObject *value, PyObject *shown,
+                           PyObject *parameter, RedlaneBuffer *text);
+
+#endif
