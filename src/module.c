@@ -1,0 +1,89 @@
+/* The list of what redlane._core sets up, in order. */
+#include "py/digest.h"
+#include "py/errors.h"
+#include "py/python.h"
+#include "py/state.h"
+#include "store/background.h"
+#include "store/background_setup.h"
+#include "types/cache.h"
+#include "types/cached_function.h"
+#include "types/client.h"
+#include "types/command_method.h"
+#include "types/content_key.h"
+#include "types/counter.h"
+#include "types/flight.h"
+#include "types/tool.h"
+#include "types/video_cache.h"
+
+static int
+module_exec(PyObject *module)
+{
+    /* A list reads best with one to a line. */
+    /* clang-format off */
+    static int (*const setups[])(PyObject *) = {
+        redlane_errors_setup,
+        redlane_background_setup,
+        redlane_command_method_setup,
+        redlane_client_setup,
+        redlane_pipeline_setup,
+        redlane_scan_iterator_setup,
+        redlane_content_key_setup,
+        redlane_flight_setup,
+        redlane_cache_setup,
+        redlane_cached_function_setup,
+        redlane_counter_setup,
+        redlane_video_cache_setup,
+        redlane_tool_setup,
+    };
+    /* clang-format on */
+
+    for (size_t i = 0; i < sizeof(setups) / sizeof(setups[0]); i++) {
+        if (setups[i](module) < 0) {
+            return -1;
+        }
+    }
+    return 0;
+}
+
+static int
+module_traverse(PyObject *module, visitproc visit, void *arg)
+{
+    return redlane_state_traverse(redlane_state_of_module(module), visit, arg);
+}
+
+static int
+module_clear(PyObject *module)
+{
+    redlane_state_clear(redlane_state_of_module(module));
+    return 0;
+}
+
+static void
+module_free(void *module)
+{
+    (void)module_clear((PyObject *)module);
+    redlane_digest_clear(redlane_state_of_module((PyObject *)module));
+    redlane_flight_table_free(redlane_state_of_module((PyObject *)module));
+    redlane_background_release(redlane_state_of_module((PyObject *)module)->background);
+}
+
+static PyModuleDef_Slot module_slots[] = {
+    {Py_mod_exec, module_exec},
+    {0, NULL},
+};
+
+PyDoc_STRVAR(module_doc,
+             "The C core of redlane. Use the names of the package instead.");
+
+struct PyModuleDef redlane_module_def = {
+    PyModuleDef_HEAD_INIT,   .m_name = "redlane._core",
+    .m_doc = module_doc,     .m_size = sizeof(RedlaneState),
+    .m_slots = module_slots, .m_traverse = module_traverse,
+    .m_clear = module_clear, .m_free = module_free,
+};
+
+PyMODINIT_FUNC
+PyInit__core(void)
+{
+    return PyModuleDef_Init(&redlane_module_def);
+}
