@@ -1,0 +1,114 @@
+"""Fixtures that all tests share: real servers on loopback, clients on each executor."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import settings
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from servers import ACL_PASSWORD, ACL_USER, PASSWORD, Server, server_binaries
+
+# CI draws the same examples each time, so that what it says depends on the change;
+# elsewhere each run explores further.
+if os.environ.get("CI"):
+    settings.register_profile("ci", derandomize=True)
+    settings.load_profile("ci")
+
+# A shell that runs the tests in the background has them ignore SIGINT, and so would
+# their children: the tests of Ctrl-C need it to arrive.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="session")
+def session_server() -> Iterator[Server]:
+    """The one server of the session; use `redis_server`, which empties it first. Not
+    parametrised: make_client asks for it by name; another server is another run."""
+    server = Server(binary=server_binaries()[0])
+    try:
+        server.start()
+        yield server
+    finally:
+        server.close()
+
+
+@pytest.fixture
+def redis_server(session_server: Server) -> Server:
+    """The session's server, without a key. Tests must not kill or pause it."""
+    session_server.cli("FLUSHALL")
+    return session_server
+
+
+@pytest.fixture
+def redis_url(redis_server: Server) -> str:
+    return redis_server.url
+
+
+@pytest.fixture
+def fresh_server() -> Iterator[Server]:
+    """A server of the test's own: kill(), start(), pause(), resume(), cli(...)."""
+    server = Server(binary=server_binaries()[0])
+    try:
+        server.start()
+        yield server
+    finally:
+        server.close()
+
+
+@pytest.fixture(scope="session")
+def password_server() -> Iterator[Server]:
+    """requirepass, and an ACL user whose name and password need percent-encoding: the
+    constants PASSWORD, ACL_USER and ACL_PASSWORD of servers.py."""
+    server = Server(
+        "--requirepass", PASSWORD, binary=server_binaries()[0], password=PASSWORD
+    )
+    try:
+        server.start()
+        server.cli(
+            "ACL", "SETUSER", ACL_USER, "on", f">{ACL_PASSWORD}", "~*", "&*", "+@all"
+        )
+        yield server
+    finally:
+        server.close()
+
+
+def make_client(executor: str, request: pytest.FixtureRequest, **options: Any) -> Any:
+    """A Client on "engine", "redis" or "unix", whose executor holds no key."""
+    from redlane import Client
+
+    if executor == "engine":
+        url = "memory://"
+    else:
+        server: Server = request.getfixturevalue("redis_server")
+        url = server.url if executor == "redis" else server.unix_url
+        options.setdefault("timeout", 10)
+        options.setdefault("connect_timeout", 10)
+    client = Client(url, **options)
+    client.flushdb()
+    return client
+
+
+@pytest.fixture(params=["engine", "redis"])
+def executor(request: pytest.FixtureRequest) -> str:
+    """Which executor answers; a test may parametrise it with "unix" too."""
+    name: str = request.param
+    return name
+
+
+@pytest.fixture
+def client(
+    executor: str, redis_server: Server, request: pytest.FixtureRequest
+) -> Iterator[Any]:
+    """A Client on each executor in turn."""
+    # redis_server stands there so that pytest knows of its parameter.
+    made = make_client(executor, request)
+    yield made
+    made.close()

@@ -1,0 +1,134 @@
+"""Cache: every call, values that cannot be read or written, and users that raise."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+from collections.abc import Iterator
+from typing import Any
+
+from measure import Once, main
+from redlane import Client, RedlaneError
+from redlane._core import Cache
+
+
+class Broken:
+    """A serializer that fails on purpose."""
+
+    def dumps(self, value: Any) -> bytes:
+        if value == "unwritable":
+            raise ValueError("no")
+        return b"text"
+
+    def loads(self, data: bytes) -> Any:
+        raise ValueError("no")
+
+
+def cases(url: str) -> Iterator[tuple[str, Once]]:
+    client = Client(url, timeout=10)
+    client.flushdb()
+    cache = Cache(client, prefix="leaks")
+
+    yield "dropped unused", lambda: Cache(client, prefix="other", ttl=5)
+    yield "dropped, from a URL", lambda: Cache("memory://", prefix="other")
+    yield "refused", lambda: refused(lambda: Cache(client, ttl=-1))
+    yield "in a cycle", lambda: cycle(client)
+    yield "values", lambda: values(cache)
+    yield "many values", lambda: many(cache)
+    yield "numbers", lambda: numbers(cache)
+    yield "factory", lambda: factory(cache)
+    yield (
+        "factory that raises",
+        lambda: refused(
+            lambda: cache.get_or_set("none", lambda: 1 // 0), ZeroDivisionError
+        ),
+    )
+    yield "disabled", lambda: disabled(cache)
+    yield "stats", cache.stats
+    yield "invalidate", lambda: (cache.set("a:1", 1), cache.invalidate("leaks:a:*"))
+    yield "clear", lambda: (cache.set("a:1", 1), cache.clear())
+    yield "unwritable", lambda: refused(lambda: cache.set("key", object()))
+    yield "bad key", lambda: refused(lambda: cache.get(object()), TypeError)
+    for name in ("raw", "msgpack"):
+        other = Cache(client, prefix=name, serializer=name)
+        yield name, lambda other=other: (other.set("k", b"v", 9), other.get("k"))
+    broken = Cache(client, prefix="broken", serializer=Broken())
+    yield "broken serializer", lambda: unreadable(broken)
+    yield "wrong type", lambda: wrong_type(client, cache)
+
+
+def refused(call: Once, *errors: type[BaseException]) -> None:
+    with contextlib.suppress(*(errors or (RedlaneError, ValueError, TypeError))):
+        call()
+        raise AssertionError("not refused")
+
+
+class Holder:
+    """A serializer that holds what holds it."""
+
+    cache: Cache
+
+    def dumps(self, value: Any) -> bytes:
+        return b"text"
+
+    def loads(self, data: bytes) -> Any:
+        return data
+
+
+def cycle(client: Client[Any]) -> None:
+    serializer = Holder()
+    serializer.cache = Cache(client, prefix="cycle", serializer=serializer)
+    gc.collect(0)
+
+
+def values(cache: Cache) -> None:
+    value = {"name": "ünï", "numbers": [1, 2.5, None, True], "text": "x" * 2000}
+    cache.set("key", value, ttl=50)
+    assert cache.get("key") == value
+    assert cache.get("missing", value) is value
+    cache.has("key")
+    cache.ttl("key")
+    cache.touch("key", 60)
+    cache.add("key", 1, 50)
+    cache.delete("key")
+
+
+def many(cache: Cache) -> None:
+    cache.set_many({f"key{n}": [n] for n in range(20)}, ttl=50)
+    assert len(cache.get_many([f"key{n}" for n in range(25)])) >= 20
+    cache.delete_many(f"key{n}" for n in range(20))
+
+
+def numbers(cache: Cache) -> None:
+    cache.increment("n", 3, ttl=50)
+    cache.decrement("n")
+    cache.delete("n")
+
+
+def factory(cache: Cache) -> None:
+    cache.get_or_set("made", lambda: {"a": 1}, 50)
+    cache.get_or_set("made", lambda: {"a": 2}, 50)
+    cache.delete("made")
+
+
+def disabled(cache: Cache) -> None:
+    with cache.disabled(), cache.disabled():
+        cache.set("key", 1, 50)
+        assert cache.get("key") is None
+
+
+def unreadable(cache: Cache) -> None:
+    cache.set("key", "written", 50)
+    assert cache.get("key") is None
+    refused(lambda: cache.set("key", "unwritable"))
+
+
+def wrong_type(client: Client[Any], cache: Cache) -> None:
+    client.sadd("leaks:set", 1)
+    cache.get("set")
+    refused(lambda: cache.increment("set"), RedlaneError)
+    client.delete("leaks:set")
+
+
+if __name__ == "__main__":
+    main([Client, Cache], cases)

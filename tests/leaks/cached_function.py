@@ -1,0 +1,86 @@
+"""CachedFunction: hits, misses, methods, errors, and functions that are dropped."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+from collections.abc import Iterator
+from typing import Any
+
+from measure import Once, main
+from redlane import Client
+from redlane._core import Cache, CachedFunction, CacheInfo
+
+
+def cases(url: str) -> Iterator[tuple[str, Once]]:
+    client = Client(url, timeout=10)
+    client.flushdb()
+    cache = Cache(client, prefix="leaks", ttl=100)
+
+    @cache
+    def plain(
+        a: int, b: str = "b", *rest: int, c: Any = None, **more: int
+    ) -> dict[str, Any]:
+        return {"a": a, "b": b, "rest": list(rest), "c": c}
+
+    @cache(ttl=50, condition=lambda result: result > 5, unless=lambda n: n == 1)
+    def chosen(n: int) -> int:
+        return n
+
+    @cache
+    def failing(n: int) -> float:
+        return n / 0
+
+    @cache
+    def unwritable(n: int) -> object:
+        return object()
+
+    class Thing:
+        @cache(ignore=["self"])
+        def method(self, n: int) -> int:
+            return n
+
+    thing = Thing()
+    unwritable(1)  # logs once
+
+    yield "hit", lambda: (plain(1), plain(a=1), plain(1, "x", 3, c=[1], d=4))
+    yield "miss", lambda: (plain.invalidate(2), plain(2))
+    yield "refresh, uncached", lambda: (plain.refresh(3), plain.uncached(3))
+    yield (
+        "keys and counts",
+        lambda: (plain.cache_key(1, c={"x": 1}), plain.cache_info()),
+    )
+    yield "invalidate all", lambda: (plain(4), plain.invalidate_all())
+    yield "condition and unless", lambda: (chosen(1), chosen(2), chosen(7))
+    yield "method", lambda: (thing.method(1), thing.method, Thing.method)
+    yield "raises", lambda: raises(failing)
+    yield "unwritable result", lambda: unwritable(1)
+    yield "bad arguments", lambda: misuse(plain)
+    yield "a new one each time", lambda: made(cache)
+    yield "repr, doc, dict", lambda: (repr(plain), plain.__doc__, vars(plain))
+
+
+def raises(failing: CachedFunction[Any, Any]) -> None:
+    with contextlib.suppress(ZeroDivisionError):
+        failing(1)
+        raise AssertionError("no error")
+
+
+def misuse(plain: CachedFunction[Any, Any]) -> None:
+    for arguments, keywords in (((), {}), ((1,), {"a": 1}), ((object(),), {})):
+        with contextlib.suppress(TypeError):
+            plain(*arguments, **keywords)
+            raise AssertionError("no error")
+
+
+def made(cache: Cache) -> None:
+    @cache(name="made")
+    def function(n: int) -> int:
+        return n if function else 0  # a cycle: its own cell
+
+    function(1)
+    gc.collect(0)
+
+
+if __name__ == "__main__":
+    main([Client, Cache, CachedFunction, CacheInfo], cases)

@@ -1,0 +1,88 @@
+"""Nothing leaks: each type has a script under leaks/, run in a process of its own."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SCRIPTS = Path(__file__).parent / "leaks"
+NAMES = sorted(path.stem for path in SCRIPTS.glob("*.py") if path.stem != "measure")
+
+
+def run_script(name: str, url: str, rounds: int) -> None:
+    done = subprocess.run(
+        [sys.executable, "-W", "error", SCRIPTS / f"{name}.py", url, str(rounds)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert ": clean" in done.stdout
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_nothing_leaks_on_the_engine(name: str) -> None:
+    run_script(name, "memory://", 500)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_nothing_leaks_on_redis(name: str, redis_url: str) -> None:
+    run_script(name, redis_url, 600)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("name", NAMES)
+def test_nothing_leaks_in_the_long_run(name: str, redis_url: str) -> None:
+    assert os.environ.get("REDLANE_SOAK") == "1"
+    run_script(name, "memory://", 100_000)
+    run_script(name, redis_url, 20_000)
+
+
+def test_every_type_has_a_script() -> None:
+    import redlane._core as core
+
+    wanted = {
+        re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower()
+        for name, made in vars(core).items()
+        if isinstance(made, type)
+        and not issubclass(made, BaseException)
+        and not name.startswith("_")
+    }
+    wanted -= {"cache_info"}  # cached_function's
+    assert "client" in wanted
+    assert wanted - set(NAMES) == set()
+
+
+@pytest.mark.parametrize(
+    ("leak", "words"),
+    [
+        ("kept.append(object())", "blocks"),
+        ("kept.append([])", "objects"),
+        ("kept.append(Thing())", "references to Thing"),
+        ("kept.append(os.dup(0))", "open files"),
+        ("ctypes.CDLL(None).malloc(64)", "bytes of C memory"),
+    ],
+)
+def test_a_leak_is_seen(leak: str, words: str) -> None:
+    if words != "objects" and os.environ.get("REDLANE_SANITIZED"):
+        leak, words = (
+            "kept.append([])",
+            "objects",
+        )  # a sanitizer's malloc counts nothing
+    program = (
+        "import ctypes, os, sys\n"
+        f"sys.path.insert(0, {str(SCRIPTS)!r})\n"
+        "from measure import growth\n"
+        "class Thing: pass\n"
+        "kept = []\n"
+        f"print(growth(lambda: {leak}, [Thing], 300))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert words in done.stdout
