@@ -1,0 +1,1 @@
+"""The Mural: a shared 500x500 canvas on Flask, cached by redlane."""
