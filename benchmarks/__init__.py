@@ -1,0 +1,1 @@
+"""redlane measured beside its peers: `python -m benchmarks`, README.md."""

@@ -1,0 +1,249 @@
+"""Interleaved measurement: contestants take turns for many rounds.
+
+A machine's speed drifts from second to second, so two figures are comparable only when
+they were taken side by side. Each round measures every contestant once, in an order
+that rotates. Ratios are taken within a round; a goal is judged by their median, and
+their quartiles are the spread.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from statistics import median, quantiles
+from timeit import Timer
+from typing import Any, Literal
+
+from benchmarks.floor import Floor
+from benchmarks.server import Server
+
+Measure = Callable[[], float]
+"""Runs one batch and returns the seconds that one operation took."""
+
+Role = Literal["ours", "peer", "floor"]
+OURS = "redlane"
+
+
+class Unavailable(Exception):
+    """A contestant cannot take part here; the message says why."""
+
+
+@dataclass(frozen=True)
+class Goal:
+    """What redlane must reach against one contestant.
+
+    cost: ours / theirs <= limit. speedup: theirs / ours >= limit.
+    excess: ours - theirs <= limit, in seconds.
+    """
+
+    against: str
+    kind: Literal["cost", "speedup", "excess"]
+    limit: float
+    text: str
+
+    def value(self, ours: float, theirs: float) -> float:
+        if self.kind == "cost":
+            return ours / theirs
+        return theirs / ours if self.kind == "speedup" else ours - theirs
+
+    def met(self, value: float) -> bool:
+        return value >= self.limit if self.kind == "speedup" else value <= self.limit
+
+
+def at_most(limit: float, against: str) -> Goal:
+    return Goal(against, "cost", limit, f"≤ {limit:g} ×")
+
+
+def at_least(limit: float, against: str) -> Goal:
+    return Goal(against, "speedup", limit, f"≥ {limit:g} × faster")
+
+
+def within(seconds: float, against: str, quoted: float) -> Goal:
+    """A time, scaled: it holds on a machine where `against` takes `quoted` seconds."""
+    text = f"≤ {format_seconds(seconds)} (at {format_seconds(quoted)})"
+    return Goal(against, "cost", seconds / quoted, text)
+
+
+def at_most_over(seconds: float, against: str) -> Goal:
+    return Goal(against, "excess", seconds, f"≤ + {format_seconds(seconds)}")
+
+
+@dataclass(frozen=True)
+class Spread:
+    median: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, values: list[float]) -> Spread:
+        """Median and quartiles."""
+        if len(values) < 2:
+            return cls(values[0], values[0], values[0])
+        low, _, high = quantiles(values, n=4, method="inclusive")
+        return cls(median(values), low, high)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """redlane against one contestant; without a goal the row promises nothing."""
+
+    against: str
+    kind: str
+    spread: Spread
+    goal: Goal | None
+
+    @property
+    def met(self) -> bool | None:
+        return self.goal.met(self.spread.median) if self.goal else None
+
+
+@dataclass(frozen=True)
+class Fact:
+    """A part of a row that is true or not, without a time."""
+
+    text: str
+    met: bool
+
+
+@dataclass
+class Result:
+    row: int
+    what: str
+    unit: Literal["time", "rate"]
+    roles: dict[str, Role] = field(default_factory=dict)
+    times: dict[str, Spread] = field(default_factory=dict)
+    comparisons: list[Comparison] = field(default_factory=list)
+    facts: list[Fact] = field(default_factory=list)
+    absent: dict[str, str] = field(default_factory=dict)
+
+    def verdicts(self) -> list[bool]:
+        judged = [c.met for c in self.comparisons if c.met is not None]
+        return judged + [fact.met for fact in self.facts]
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much is measured: factors on the rounds and on the operations of a batch."""
+
+    rounds: float
+    batch: float
+
+
+SIZES = {"full": Size(1, 1), "quick": Size(0.2, 1), "smoke": Size(0.01, 0.01)}
+
+
+class Bench:
+    """What the rows share: the size, and a server and a floor made on first use."""
+
+    def __init__(self, size: Size) -> None:
+        self._size = size
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Bench:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def rounds(self, count: int) -> int:
+        return max(3, round(count * self._size.rounds))
+
+    def batch(self, count: int) -> int:
+        return max(2, round(count * self._size.batch))
+
+    def seconds(self, duration: float) -> float:
+        return max(0.02, duration * self._size.batch)
+
+    @cached_property
+    def server(self) -> Server:
+        return self._stack.enter_context(Server())
+
+    @cached_property
+    def floor(self) -> Floor:
+        try:
+            return Floor()
+        except (OSError, RuntimeError) as error:
+            raise Unavailable(f"the C loop cannot be built: {error}") from error
+
+
+class Lineup:
+    """The contestants of a result; one that cannot take part is named with why."""
+
+    def __init__(
+        self, row: int, what: str, unit: Literal["time", "rate"] = "time"
+    ) -> None:
+        self._result = Result(row, what, unit)
+        self._measures: dict[str, Measure] = {}
+
+    def add(self, name: str, role: Role, make: Callable[[], Measure]) -> None:
+        """`make` sets it up; ImportError or Unavailable: it is not to be had here."""
+        try:
+            self._measures[name] = make()
+            self._result.roles[name] = role
+        except (ImportError, Unavailable) as error:
+            self._result.absent[name] = str(error)
+
+    def race(self, rounds: int, goals: list[Goal]) -> Result:
+        result = self._result
+        times = _take_turns(self._measures, rounds)
+        result.times = {name: Spread.of(values) for name, values in times.items()}
+        ours = times.get(OURS)
+        if ours:
+            for name in times:
+                result.comparisons += _compare(ours, name, times[name], goals)
+        return result
+
+
+def _compare(
+    ours: list[float], name: str, theirs: list[float], goals: list[Goal]
+) -> list[Comparison]:
+    if name == OURS:
+        return []
+    own: list[Goal | None] = [goal for goal in goals if goal.against == name]
+    comparisons = []
+    for goal in own or [None]:
+        rule = goal or at_least(1, name)
+        values = [rule.value(a, b) for a, b in zip(ours, theirs, strict=True)]
+        comparisons.append(Comparison(name, rule.kind, Spread.of(values), goal))
+    return comparisons
+
+
+def _take_turns(measures: dict[str, Measure], rounds: int) -> dict[str, list[float]]:
+    times: dict[str, list[float]] = {name: [] for name in measures}
+    with _no_collector():
+        for measure in measures.values():  # connections, caches and bytecode warm up
+            measure()
+        for turn in range(rounds):
+            names = list(measures)
+            shift = turn % len(names) if names else 0
+            for name in names[shift:] + names[:shift]:
+                times[name].append(measures[name]())
+            gc.collect()
+    return times
+
+
+@contextmanager
+def _no_collector() -> Iterator[None]:
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
+def loop(statement: str, count: int, **names: Any) -> Measure:
+    """`statement` in a for loop over locals; the empty loop, some 4 ns, is included."""
+    setup = "; ".join(f"{name} = names[{name!r}]" for name in names) or "pass"
+    timer = Timer(statement, setup, globals={"names": names})
+    return lambda: timer.timeit(count) / count
+
+
+def format_seconds(seconds: float) -> str:
+    for unit, scale in (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6)):
+        if abs(seconds) >= scale:
+            return f"{seconds / scale:.3g} {unit}"
+    return f"{seconds / 1e-9:.3g} ns"
