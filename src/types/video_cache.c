@@ -208,7 +208,7 @@ video_set(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwn
             {key, sizeof(key)}, {entry.data, entry.size}, {digits, size}};
 
         reply = redlane_tool_script(&cache->tool, REDLANE_SCRIPT_VIDEO_SET, argv, 3, 1,
-                                    false);
+                                    &redlane_tool_writes);
         stored = reply ? PyObject_IsTrue(reply) : forgive(cache);
         Py_XDECREF(reply);
     }
@@ -247,7 +247,7 @@ drop_entry(VideoCache *cache, RedlaneArg key, PyObject *stored)
             key, {PyBytes_AS_STRING(stored), (size_t)PyBytes_GET_SIZE(stored)}};
 
         reply = redlane_tool_script(&cache->tool, REDLANE_SCRIPT_RELEASE, argv, 2, 1,
-                                    false);
+                                    &redlane_tool_writes);
     }
     else {
         reply = redlane_tool_execute(&cache->tool, REDLANE_CMD_DEL, &key, 1, false);

@@ -25,6 +25,7 @@ typedef struct {
     /* results of run */
     RedlaneFault fault;
     bool progress; /* bytes were still moving when the deadline came */
+    bool unsure;   /* some of a request that failed was written: it may be executed */
     /* its own */
     RedlaneWait wait;
     PyThreadState *thread; /* while the GIL is given up */
