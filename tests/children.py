@@ -8,7 +8,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -53,10 +53,15 @@ def started(
 
 
 def run_program(
-    program: str, *args: object, options: Sequence[str] = (), timeout: float = 3600
+    program: str,
+    *args: object,
+    options: Sequence[str] = (),
+    timeout: float = 3600,
+    env: Mapping[str, str] | None = None,
 ) -> subprocess.CompletedProcess[str]:
     """Runs Python code with its arguments in a process of its own to its end."""
     command = [sys.executable, *options, "-c", program, *args]
-    with started(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as child:
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with started(command, **pipes, env=env) as child:
         out, complaint = child.communicate(timeout=timeout)
         return subprocess.CompletedProcess(command, child.returncode, out, complaint)
