@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import redlane
+from children import forks_among_busy_threads
 from redlane import Client
 from servers import ACL_PASSWORD, Server, free_port
 
@@ -207,6 +208,7 @@ def test_closed_means_closed(fresh_server: Server) -> None:
     assert client.health()["mode"] == "closed"
 
 
+@forks_among_busy_threads  # the library's own thread probes
 def test_a_forked_child_probes_for_itself(fresh_server: Server) -> None:
     client = Client(fresh_server.url, fallback="memory")
     client.set("k", "v")
