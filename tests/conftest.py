@@ -14,7 +14,14 @@ from hypothesis import settings
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from servers import ACL_PASSWORD, ACL_USER, PASSWORD, Server, server_binaries, server_name
+from servers import (
+    ACL_PASSWORD,
+    ACL_USER,
+    PASSWORD,
+    Server,
+    server_binaries,
+    server_name,
+)
 
 # CI draws the same examples each time, so that what it says depends on the change;
 # elsewhere each run explores further.

@@ -180,7 +180,9 @@ class Proxy:
             while data := pair.server.recv(CHUNK):
                 if self.swallow:
                     continue
-                limits = [n for n in (self.cut_after, self.reset_after) if n is not None]
+                limits = [
+                    n for n in (self.cut_after, self.reset_after) if n is not None
+                ]
                 limit = min(limits, default=None)
                 part = within(data, pair.replied, limit)
                 self._send_slowly(pair, part)

@@ -38,7 +38,9 @@ class Wanted:
 
     name: str  # the folder in FOLDER
     program: str
-    packages: tuple[str, ...]  # the program, which is a link in one to a file in another
+    packages: tuple[
+        str, ...
+    ]  # the program, which is a link in one to a file in another
     suite: str
     version: str  # what --version must say
     own_libraries: bool
@@ -220,7 +222,9 @@ def assemble(wanted: Wanted, scratch: Path, target: Path) -> None:
         shutil.copy2(program, target / wanted.program)
     said = version_of(target / wanted.program)
     if wanted.version not in said:
-        raise RuntimeError(f"{wanted.program} is not the version that is wanted: {said}")
+        raise RuntimeError(
+            f"{wanted.program} is not the version that is wanted: {said}"
+        )
 
 
 def is_there(wanted: Wanted) -> bool:
