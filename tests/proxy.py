@@ -1,11 +1,11 @@
 """A proxy on loopback in front of a real server, which spoils what passes.
 
-It knows bytes, not RESP, and so serves TLS streams as well as plain ones. It listens on
-a free TCP port, and on a unix socket if it is told where; the server behind it is a port
-on loopback or a unix socket.
+It knows bytes, not RESP, and so serves TLS streams as well as plain ones. It listens
+on a free TCP port, and on a unix socket if it is told where; the server behind it is a
+port on loopback or a unix socket.
 
-The settings are plain attributes. They hold for all connections, the open ones too, from
-the next chunk on:
+The settings are plain attributes. They hold for all connections, the open ones too,
+from the next chunk on:
 
     proxy.delay = 0.05              # seconds before each chunk of the server's goes on
     proxy.drip = 0.25               # seconds after each piece of `drip_bytes`
@@ -14,6 +14,7 @@ the next chunk on:
     proxy.cut_requests_after = k    # ends it after k bytes of the client's
     proxy.swallow = True            # reads on, and forwards nothing in either direction
     proxy.refuse = True             # accepts a connection and resets it at once
+    proxy.cut_in(k)                 # ends those open now after k more bytes; reset=True
     proxy.inject(b"+unasked\r\n")   # into the reply stream of every open connection
     proxy.reset_all()               # a TCP reset on every open connection
 """
@@ -54,6 +55,8 @@ class Pair:
         self.sending = threading.Lock()  # one chunk at a time to the client
         self.threads: list[threading.Thread] = []
         self.closing = False
+        self.cut_at: int | None = None  # of `replied`
+        self.reset = False  # when that is reached
 
     def hang_up(self) -> None:
         """Ends both, unless somebody closes them in a way of his own."""
@@ -94,6 +97,7 @@ class Proxy:
         self.refuse = False
         self.connections = 0  # forwarded ones
         self.refused = 0
+        self.cuts = 0  # connections that a limit on replies has ended
         self._lock = threading.Lock()
         self._pairs: list[Pair] = []
         self._closed = False
@@ -173,6 +177,7 @@ class Proxy:
         pair.hang_up()
 
     def _forward_replies(self, pair: Pair) -> None:
+        cut = False
         nodelay = pair.client.family != socket.AF_UNIX
         with contextlib.suppress(OSError):
             if nodelay:
@@ -180,19 +185,22 @@ class Proxy:
             while data := pair.server.recv(CHUNK):
                 if self.swallow:
                     continue
-                limits = [
-                    n for n in (self.cut_after, self.reset_after) if n is not None
-                ]
-                limit = min(limits, default=None)
+                limit = self._limit(pair)
                 part = within(data, pair.replied, limit)
-                self._send_slowly(pair, part)
+                # Counted first: once the client has it, cut_in counts from its end.
                 pair.replied += len(part)
+                self._send_slowly(pair, part)
                 if limit is not None and pair.replied >= limit:
+                    self.cuts += 1
+                    cut = True
                     break
-        if self.reset_after is not None and pair.replied >= self.reset_after:
+        if cut and (pair.reset or self.reset_after is not None):
             self._reset_after_what_was_sent(pair)
-            return
         pair.hang_up()
+
+    def _limit(self, pair: Pair) -> int | None:
+        limits = (self.cut_after, self.reset_after, pair.cut_at)
+        return min((n for n in limits if n is not None), default=None)
 
     def _reset_after_what_was_sent(self, pair: Pair) -> None:
         """A reset discards what its receiver has not read yet, so that waits a little:
@@ -230,6 +238,14 @@ class Proxy:
                 pair.client.sendall(data)
                 sent += 1
         return sent
+
+    def cut_in(self, size: int, reset: bool = False) -> None:
+        """Ends each connection that is open now after `size` more bytes of the
+        server's; 0: instead of the next one."""
+        with self._lock:
+            for pair in self._pairs:
+                pair.reset = reset
+                pair.cut_at = pair.replied + size
 
     def reset_all(self) -> None:
         """A TCP reset on every connection."""

@@ -3,9 +3,9 @@ network that loses, resets, cuts, drips or delays.
 
 For each fault the same is asked: a raw command raises a typed error within its
 deadline; no tool raises, and none gives a wrong value; when the fault has gone, all of
-them are on the server again by themselves. What the server answers although it will not
-work (LOADING, BUSY, NOAUTH, …) is in test_link_refusals.py, writes that alone are refused
-in test_link_writes.py.
+them are on the server again by themselves. What the server answers although it will
+not work (LOADING, BUSY, NOAUTH, …) is in test_link_refusals.py, writes that alone are
+refused in test_link_writes.py.
 """
 
 from __future__ import annotations

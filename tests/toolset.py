@@ -64,7 +64,7 @@ class Toolset:
             return False
 
     def read(self) -> None:
-        """Every kind of read. None may raise, and none may be wrong: a miss is right."""
+        """Every kind of read. None may raise or be wrong; a miss is right."""
         self.number += 1
         assert self.cache.get("kept") in (None, "of before")
         assert self.cache.get(f"never:{self.number}") is None
