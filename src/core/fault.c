@@ -18,7 +18,12 @@ redlane_fault_set(RedlaneFault *fault, RedlaneFaultKind kind, const char *format
 bool
 redlane_fault_reply_is_outage(const char *line, size_t size)
 {
-    static const char *const words[] = {"LOADING ", "MASTERDOWN ", "CLUSTERDOWN "};
+    static const char *const words[] = {
+        "LOADING ",
+        "MASTERDOWN ",
+        "CLUSTERDOWN ",
+        "BUSY ", /* with the space: BUSYGROUP and BUSYKEY are errors of a command */
+    };
 
     for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++) {
         size_t length = strlen(words[i]);

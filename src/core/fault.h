@@ -30,7 +30,8 @@ __attribute__((format(printf, 3, 4))) void
 redlane_fault_set(RedlaneFault *fault, RedlaneFaultKind kind, const char *format, ...);
 
 /* True for an error line that means "not now, for anybody" (LOADING, MASTERDOWN,
- * CLUSTERDOWN): an outage, as against an error of the command itself. */
+ * CLUSTERDOWN; BUSY, while a script runs too long): an outage, as against an error of
+ * the command itself. */
 bool redlane_fault_reply_is_outage(const char *line, size_t size);
 
 #endif
