@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from conftest import make_client
+from servers import Server
 from test_core_c import CORE, TESTS, compile_program, run_program
 
 LEASE = b"\xffRLLmine"
@@ -279,7 +280,7 @@ def comparable(reply: Any) -> Any:
 
 
 def test_engine_and_server_agree(
-    request: pytest.FixtureRequest, texts: dict[str, bytes]
+    redis_server: Server, request: pytest.FixtureRequest, texts: dict[str, bytes]
 ) -> None:
     clients = [make_client(name, request) for name in ("engine", "redis")]
     try:
