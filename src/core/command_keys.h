@@ -13,7 +13,8 @@ typedef struct {
 } RedlaneKeySpan;
 
 /* The keys of a command that the memory engine knows; an empty span where it has none
- * (SCAN, PING, …), names a command that the engine does not know, or is malformed. */
+ * (SCAN, PING, …), is none that the engine knows, or is so malformed that they cannot
+ * be told. Never beyond argv. */
 RedlaneKeySpan redlane_command_keys(const RedlaneVector *vector);
 
 #endif

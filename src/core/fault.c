@@ -23,14 +23,17 @@ begins_with(const char *line, size_t size, const char *word)
     return size >= length && memcmp(line, word, length) == 0;
 }
 
-/* "ERR Error running script (call to f_…): @user_script:1: -OOM command …", as servers
- * before 7 put it: the line from OOM on. */
+/* Servers before 7 put a script's error behind where it arose: "ERR Error running
+ * script (call to f_…): @user_script:1: @user_script: 1: -OOM command …", or, where the
+ * script itself returned it, "@user_script: 1: -OOM command …". The line from OOM on.
+ */
 static const char *
 find_inner(const char *line, size_t *size)
 {
     const char *end = line + *size;
 
-    if (!begins_with(line, *size, "ERR Error running script")) {
+    if (!begins_with(line, *size, "ERR Error running script") &&
+        !begins_with(line, *size, "@user_script:")) {
         return line;
     }
     for (const char *at = line; end - at > 3; at++) {

@@ -4,34 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/clock.h"
 #include "core/glob.h"
-
-enum {
-    PART_DELETE = 1 << 0,
-    PART_VALUE = 1 << 1,
-    PART_AMOUNT = 1 << 2,
-};
-
-struct RedlaneJournalEntry {
-    RedlaneItem item;
-    uint8_t pending;  /* parts to be sent */
-    uint8_t inflight; /* parts whose outcome is not known */
-    bool refused;     /* what is in flight */
-    bool absorbs;     /* PART_DELETE stands for a set: amounts go with it */
-    bool permanent_wins;
-    uint64_t hash;
-    RedlaneJournalEntry *next; /* in the list of what is in flight */
-    int64_t expires_at;
-    int64_t amount, amount_px;
-    int64_t inflight_amount;
-    char *value; /* malloc'd; NULL without PART_VALUE, or where it is empty */
-    size_t value_size;
-    char key[];
-};
-
-#define ENTRY_COST (sizeof(RedlaneJournalEntry) + 2 * sizeof(RedlaneSlot) + 32)
-#define PATTERN_COST (sizeof(RedlaneJournalPattern) + 16)
+#include "core/journal_entry.h"
 
 void
 redlane_journal_init(RedlaneJournal *journal, size_t max_bytes)
@@ -42,20 +16,14 @@ redlane_journal_init(RedlaneJournal *journal, size_t max_bytes)
     redlane_hash_seed(&journal->seed);
 }
 
-static RedlaneJournalEntry *
-entry_of(const RedlaneSlot *slot)
+static size_t
+cost_of(const RedlaneJournalEntry *entry)
 {
-    return (RedlaneJournalEntry *)slot->item;
+    return REDLANE_JOURNAL_ENTRY_COST + entry->item.key_size + entry->value_size;
 }
 
-static RedlaneArg
-key_of(const RedlaneJournalEntry *entry)
-{
-    return (RedlaneArg){entry->key, entry->item.key_size};
-}
-
-static void
-drop_value(RedlaneJournal *journal, RedlaneJournalEntry *entry)
+void
+redlane_journal_entry_drop_value(RedlaneJournal *journal, RedlaneJournalEntry *entry)
 {
     journal->bytes -= entry->value_size;
     free(entry->value);
@@ -63,15 +31,15 @@ drop_value(RedlaneJournal *journal, RedlaneJournalEntry *entry)
     entry->value_size = 0;
 }
 
-static void
-remove_entry(RedlaneJournal *journal, RedlaneJournalEntry *entry)
+void
+redlane_journal_entry_remove(RedlaneJournal *journal, RedlaneJournalEntry *entry)
 {
     RedlaneSlot *slot = redlane_table_find(&journal->table, entry->hash, entry->key,
                                            entry->item.key_size);
 
     redlane_table_remove(&journal->table, slot);
-    drop_value(journal, entry);
-    journal->bytes -= ENTRY_COST + entry->item.key_size;
+    redlane_journal_entry_drop_value(journal, entry);
+    journal->bytes -= REDLANE_JOURNAL_ENTRY_COST + entry->item.key_size;
     free(entry);
 }
 
@@ -80,7 +48,7 @@ redlane_journal_free(RedlaneJournal *journal)
 {
     for (RedlaneSlot *slot = redlane_table_from(&journal->table, 0); slot;
          slot = redlane_table_next(&journal->table, slot)) {
-        free(entry_of(slot)->value);
+        free(redlane_journal_entry_of(slot)->value);
         free(slot->item);
     }
     redlane_table_free(&journal->table);
@@ -102,13 +70,15 @@ find_entry(const RedlaneJournal *journal, RedlaneArg key)
     slot = redlane_table_find(&journal->table,
                               redlane_table_hash(&journal->seed, key.data, key.size),
                               key.data, key.size);
-    return slot ? entry_of(slot) : NULL;
+    return slot ? redlane_journal_entry_of(slot) : NULL;
 }
 
+/* Room for `extra` bytes once `freed` of those kept are gone. */
 static bool
-has_room(const RedlaneJournal *journal, size_t extra)
+has_room(const RedlaneJournal *journal, size_t extra, size_t freed)
 {
-    return extra <= journal->max_bytes && journal->bytes <= journal->max_bytes - extra;
+    return extra <= journal->max_bytes &&
+           journal->bytes - freed <= journal->max_bytes - extra;
 }
 
 /* A new entry without parts; NULL where there is no room or no memory. */
@@ -117,7 +87,8 @@ add_entry(RedlaneJournal *journal, RedlaneArg key)
 {
     RedlaneJournalEntry *entry;
 
-    if (key.size > UINT32_MAX || !has_room(journal, ENTRY_COST + key.size)) {
+    if (key.size > UINT32_MAX ||
+        !has_room(journal, REDLANE_JOURNAL_ENTRY_COST + key.size, 0)) {
         return NULL;
     }
     entry = calloc(1, sizeof(*entry) + key.size);
@@ -133,17 +104,44 @@ add_entry(RedlaneJournal *journal, RedlaneArg key)
         free(entry);
         return NULL;
     }
-    journal->bytes += ENTRY_COST + key.size;
+    journal->bytes += REDLANE_JOURNAL_ENTRY_COST + key.size;
     return entry;
 }
 
 static void
 become_delete(RedlaneJournal *journal, RedlaneJournalEntry *entry, bool absorbs)
 {
-    drop_value(journal, entry);
-    entry->pending = PART_DELETE;
+    redlane_journal_entry_drop_value(journal, entry);
+    entry->pending = REDLANE_PART_DELETE;
     entry->absorbs = absorbs;
     entry->amount = 0;
+}
+
+/* True while `value` is what was set last, in flight or not. */
+static bool
+has_value(const RedlaneJournalEntry *entry)
+{
+    uint8_t parts = entry->pending & REDLANE_PART_DELETE
+                        ? entry->pending
+                        : entry->pending | entry->inflight;
+
+    return (parts & REDLANE_PART_VALUE) != 0;
+}
+
+static bool
+is_temporary(const RedlaneChange *change)
+{
+    return change->permanent_wins && change->expires_at;
+}
+
+/* A value of ours that was sent may stand where the next one is to stand, so that one
+ * overwrites; but a temporary one never takes the place of a permanent one. */
+static uint8_t
+delete_for(const RedlaneJournalEntry *entry, const RedlaneChange *change)
+{
+    bool sent = entry->stands || entry->inflight & REDLANE_PART_VALUE;
+
+    return sent && !is_temporary(change) ? REDLANE_PART_DELETE : 0;
 }
 
 /* False when there is no room; the entry is as it was. */
@@ -153,11 +151,11 @@ merge_value(RedlaneJournal *journal, RedlaneJournalEntry *entry,
 {
     char *value = NULL;
 
-    if (entry->pending & PART_VALUE && entry->permanent_wins &&
-        change->permanent_wins && !entry->expires_at && change->expires_at) {
+    if (has_value(entry) && entry->permanent_wins && !entry->expires_at &&
+        is_temporary(change)) {
         return true; /* a temporary one does not replace a permanent one */
     }
-    if (!has_room(journal, change->value.size)) {
+    if (!has_room(journal, change->value.size, entry->value_size)) {
         return false;
     }
     if (change->value.size) {
@@ -167,15 +165,16 @@ merge_value(RedlaneJournal *journal, RedlaneJournalEntry *entry,
         }
         memcpy(value, change->value.data, change->value.size);
     }
-    drop_value(journal, entry);
+    redlane_journal_entry_drop_value(journal, entry);
     entry->value = value;
     entry->value_size = change->value.size;
     journal->bytes += change->value.size;
+    entry->pending = (entry->pending & REDLANE_PART_DELETE) |
+                     delete_for(entry, change) | REDLANE_PART_VALUE;
     entry->expires_at = change->expires_at;
     entry->permanent_wins = change->permanent_wins;
     entry->absorbs = false;
     entry->amount = 0;
-    entry->pending = (entry->pending & PART_DELETE) | PART_VALUE;
     return true;
 }
 
@@ -184,7 +183,7 @@ merge_amount(RedlaneJournalEntry *entry, const RedlaneChange *change)
 {
     int64_t sum;
 
-    if ((entry->pending | entry->inflight) & PART_DELETE && entry->absorbs) {
+    if ((entry->pending | entry->inflight) & REDLANE_PART_DELETE && entry->absorbs) {
         return true;
     }
     if (__builtin_add_overflow(entry->amount, change->amount, &sum)) {
@@ -192,7 +191,7 @@ merge_amount(RedlaneJournalEntry *entry, const RedlaneChange *change)
     }
     entry->amount = sum;
     entry->amount_px = change->amount_px;
-    entry->pending |= PART_AMOUNT;
+    entry->pending |= REDLANE_PART_AMOUNT;
     return true;
 }
 
@@ -219,15 +218,16 @@ find_pattern(const RedlaneJournal *journal, RedlaneArg pattern)
         RedlaneJournalPattern *known = &journal->patterns[i];
 
         if (known->size == pattern.size &&
-            memcmp(known->text, pattern.data, pattern.size) == 0) {
+            (known->size == 0 || memcmp(known->text, pattern.data, known->size) == 0)) {
             return known;
         }
     }
     return NULL;
 }
 
+/* With `freed` bytes about to go. False: no room, or no memory. */
 static bool
-add_pattern(RedlaneJournal *journal, RedlaneArg pattern)
+add_pattern(RedlaneJournal *journal, RedlaneArg pattern, size_t freed)
 {
     RedlaneJournalPattern *known = find_pattern(journal, pattern), *larger;
 
@@ -236,7 +236,7 @@ add_pattern(RedlaneJournal *journal, RedlaneArg pattern)
         return true;
     }
     if (journal->pattern_count == REDLANE_JOURNAL_MAX_PATTERNS ||
-        !has_room(journal, PATTERN_COST + pattern.size)) {
+        !has_room(journal, REDLANE_JOURNAL_PATTERN_COST + pattern.size, freed)) {
         return false;
     }
     if (journal->pattern_count == journal->pattern_capacity) {
@@ -254,12 +254,14 @@ add_pattern(RedlaneJournal *journal, RedlaneArg pattern)
     if (!known->text) {
         return false;
     }
-    memcpy(known->text, pattern.data, pattern.size);
+    if (pattern.size) {
+        memcpy(known->text, pattern.data, pattern.size);
+    }
     known->size = pattern.size;
     known->pending = true;
     known->inflight = false;
     journal->pattern_count++;
-    journal->bytes += PATTERN_COST + pattern.size;
+    journal->bytes += REDLANE_JOURNAL_PATTERN_COST + pattern.size;
     return true;
 }
 
@@ -269,19 +271,18 @@ matches(RedlaneArg pattern, RedlaneArg key)
     return redlane_glob_match(pattern.data, pattern.size, key.data, key.size);
 }
 
-/* Calls `visit` for each entry that matches; it may remove that entry. */
-static void
-visit_matching(RedlaneJournal *journal, RedlaneArg pattern,
-               void (*visit)(RedlaneJournal *, RedlaneJournalEntry *))
+void
+redlane_journal_visit(RedlaneJournal *journal, RedlaneArg pattern,
+                      void (*visit)(RedlaneJournal *, RedlaneJournalEntry *))
 {
     RedlaneSlot *slot = redlane_table_from(&journal->table, 0);
 
     while (slot) {
-        RedlaneJournalEntry *entry = entry_of(slot);
+        RedlaneJournalEntry *entry = redlane_journal_entry_of(slot);
         uint64_t hash = slot->hash;
         size_t count = journal->table.count;
 
-        if (matches(pattern, key_of(entry))) {
+        if (matches(pattern, redlane_journal_entry_key(entry))) {
             visit(journal, entry);
         }
         /* A removal closes its gap: the same place holds the next one, unless the
@@ -296,11 +297,17 @@ visit_matching(RedlaneJournal *journal, RedlaneArg pattern,
 }
 
 /* Under a pattern that is replayed first, a delete needs no entry of its own. */
+static bool
+is_coverable(const RedlaneJournalEntry *entry)
+{
+    return entry->pending == REDLANE_PART_DELETE && !entry->listed;
+}
+
 static void
 cover_entry(RedlaneJournal *journal, RedlaneJournalEntry *entry)
 {
-    if (entry->pending == PART_DELETE && !entry->inflight) {
-        remove_entry(journal, entry);
+    if (is_coverable(entry)) {
+        redlane_journal_entry_remove(journal, entry);
     }
 }
 
@@ -317,15 +324,102 @@ delete_and_stay(RedlaneJournal *journal, RedlaneJournalEntry *entry)
     become_delete(journal, entry, false);
 }
 
-/* Puts a pattern in the place of the deletes that it covers. */
+/* What a pattern frees when it takes the place of the deletes that it matches, or, with
+ * `all`, when all that it matches becomes a delete. */
+static size_t
+freed_by(const RedlaneJournal *journal, RedlaneArg pattern, bool all)
+{
+    size_t freed = 0;
+
+    for (RedlaneSlot *slot = redlane_table_from(&journal->table, 0); slot;
+         slot = redlane_table_next(&journal->table, slot)) {
+        const RedlaneJournalEntry *entry = redlane_journal_entry_of(slot);
+
+        if (!matches(pattern, redlane_journal_entry_key(entry))) {
+            continue;
+        }
+        if (is_coverable(entry) || (all && !entry->listed)) {
+            freed += cost_of(entry);
+        }
+        else if (all) {
+            freed += entry->value_size;
+        }
+    }
+    return freed;
+}
+
+/* Puts a pattern in the place of the deletes that it covers, where that makes room for
+ * `need` bytes, when `freed` are about to go besides; else nothing changes. */
 static bool
-cover(RedlaneJournal *journal, RedlaneArg space)
+cover(RedlaneJournal *journal, RedlaneArg space, size_t need, size_t freed)
 {
     if (!space.size) {
         return false;
     }
-    visit_matching(journal, space, cover_entry);
-    return add_pattern(journal, space);
+    freed += freed_by(journal, space, false);
+    if (!find_pattern(journal, space)) {
+        need += REDLANE_JOURNAL_PATTERN_COST + space.size;
+    }
+    if (!has_room(journal, need, freed) || !add_pattern(journal, space, freed)) {
+        return false;
+    }
+    redlane_journal_visit(journal, space, cover_entry);
+    return true;
+}
+
+/* False where there is no room or no memory: what was kept is as it was. */
+static bool
+try_keep(RedlaneJournal *journal, const RedlaneChange *change)
+{
+    RedlaneJournalEntry *entry = find_entry(journal, change->key), *fresh = NULL;
+
+    if (!entry) {
+        entry = fresh = add_entry(journal, change->key);
+    }
+    if (entry && merge(journal, entry, change)) {
+        return true;
+    }
+    if (fresh) {
+        redlane_journal_entry_remove(journal, fresh);
+    }
+    return false;
+}
+
+/* False: room is not what the change lacks, or there is none to be made. */
+static bool
+make_room(RedlaneJournal *journal, const RedlaneChange *change, RedlaneArg space)
+{
+    const RedlaneJournalEntry *entry = find_entry(journal, change->key);
+    size_t need = 0, freed = 0;
+
+    if (!entry || is_coverable(entry)) {
+        need = REDLANE_JOURNAL_ENTRY_COST + change->key.size;
+    }
+    if (change->kind == REDLANE_CHANGE_VALUE) {
+        need += change->value.size;
+        freed = entry ? entry->value_size : 0;
+    }
+    return !has_room(journal, need, freed) && cover(journal, space, need, freed);
+}
+
+/* A set that is lost takes with it what it had replaced. */
+static void
+lose(RedlaneJournal *journal, const RedlaneChange *change)
+{
+    RedlaneJournalEntry *entry = find_entry(journal, change->key);
+
+    journal->lost++;
+    if (!entry || change->kind != REDLANE_CHANGE_VALUE) {
+        return;
+    }
+    redlane_journal_entry_drop_value(journal, entry);
+    entry->pending = (entry->pending & REDLANE_PART_DELETE) | delete_for(entry, change);
+    entry->inflight &= (uint8_t)~REDLANE_PART_VALUE;
+    entry->absorbs = true;
+    entry->amount = 0;
+    if (!entry->pending && !entry->listed) {
+        redlane_journal_entry_remove(journal, entry);
+    }
 }
 
 bool
@@ -334,49 +428,34 @@ redlane_journal_keep(RedlaneJournal *journal, const RedlaneChange *change,
 {
     bool delete =
         change->kind == REDLANE_CHANGE_DELETE || change->kind == REDLANE_CHANGE_DROP;
-    RedlaneJournalEntry *entry = find_entry(journal, change->key);
 
-    for (int attempt = 0; attempt < 2; attempt++) {
-        RedlaneJournalEntry *fresh = NULL;
-
-        if (!entry) {
-            entry = fresh = add_entry(journal, change->key);
-        }
-        if (entry && merge(journal, entry, change)) {
-            return true;
-        }
-        if (fresh) {
-            remove_entry(journal, fresh);
-        }
-        if (attempt == 0 && cover(journal, space)) {
-            if (delete) {
-                return true;
-            }
-            entry = find_entry(journal, change->key); /* covering may have removed it */
-            continue;
-        }
-        break;
+    if (try_keep(journal, change)) {
+        return true;
     }
-    journal->lost++;
+    if (delete ? cover(journal, space, 0, 0)
+               : make_room(journal, change, space) && try_keep(journal, change)) {
+        return true;
+    }
+    lose(journal, change);
     return false;
 }
 
 bool
 redlane_journal_keep_pattern(RedlaneJournal *journal, RedlaneArg pattern)
 {
-    if (!add_pattern(journal, pattern)) {
+    if (!add_pattern(journal, pattern, freed_by(journal, pattern, true))) {
         redlane_journal_drop_matching(journal, pattern);
         journal->lost++;
         return false;
     }
-    visit_matching(journal, pattern, delete_entry);
+    redlane_journal_visit(journal, pattern, delete_entry);
     return true;
 }
 
 void
 redlane_journal_drop_matching(RedlaneJournal *journal, RedlaneArg pattern)
 {
-    visit_matching(journal, pattern, delete_and_stay);
+    redlane_journal_visit(journal, pattern, delete_and_stay);
 }
 
 bool
@@ -393,197 +472,4 @@ redlane_journal_holds(const RedlaneJournal *journal, RedlaneArg key)
         }
     }
     return false;
-}
-
-/* What is due of an entry; a value that has expired meanwhile is due no longer. */
-static RedlaneOrder
-order_of(RedlaneJournal *journal, RedlaneJournalEntry *entry, int64_t now)
-{
-    RedlaneOrder order = {
-        .key = key_of(entry),
-        .permanent_wins = entry->permanent_wins,
-        .amount = entry->amount,
-        .amount_px = entry->amount_px,
-    };
-
-    if (entry->pending & PART_VALUE && entry->expires_at && entry->expires_at <= now) {
-        drop_value(journal, entry);
-        entry->pending &= PART_DELETE; /* an amount was added to that value */
-    }
-    order.remove = (entry->pending & PART_DELETE) != 0;
-    order.store = (entry->pending & PART_VALUE) != 0;
-    order.add = (entry->pending & PART_AMOUNT) != 0;
-    if (order.store) {
-        order.value = (RedlaneArg){entry->value, entry->value_size};
-        if (entry->expires_at) {
-            order.px = (entry->expires_at - now) / REDLANE_NS_PER_MS;
-            order.px += order.px == 0;
-        }
-    }
-    return order;
-}
-
-size_t
-redlane_journal_take(RedlaneJournal *journal, int64_t now,
-                     int (*put)(void *context, const RedlaneOrder *order),
-                     void *context)
-{
-    RedlaneSlot *slot = redlane_table_from(&journal->table, 0);
-    size_t taken = 0;
-
-    while (slot) {
-        RedlaneJournalEntry *entry = entry_of(slot);
-        RedlaneOrder order;
-        int more;
-
-        if (!entry->pending) {
-            slot = redlane_table_next(&journal->table, slot);
-            continue;
-        }
-        order = order_of(journal, entry, now);
-        more = put(context, &order);
-        if (more < 0) {
-            break;
-        }
-        *journal->inflight_end = entry;
-        journal->inflight_end = &entry->next;
-        entry->next = NULL;
-        entry->inflight = entry->pending;
-        entry->inflight_amount = entry->amount;
-        entry->pending = 0;
-        entry->amount = 0;
-        taken++;
-        if (more == 0) {
-            break;
-        }
-        slot = redlane_table_next(&journal->table, slot);
-    }
-    return taken;
-}
-
-const RedlaneJournalPattern *
-redlane_journal_take_pattern(RedlaneJournal *journal)
-{
-    for (size_t i = 0; i < journal->pattern_count; i++) {
-        RedlaneJournalPattern *pattern = &journal->patterns[i];
-
-        if (pattern->pending) {
-            pattern->pending = false;
-            pattern->inflight = true;
-            return pattern;
-        }
-    }
-    return NULL;
-}
-
-void
-redlane_journal_refuse(RedlaneJournal *journal, size_t index)
-{
-    RedlaneJournalEntry *entry = journal->inflight;
-
-    while (entry && index--) {
-        entry = entry->next;
-    }
-    if (entry) {
-        entry->refused = true;
-    }
-}
-
-/* What was not done is due again, unless a later change has taken its place. */
-static void
-settle_undone(RedlaneJournal *journal, RedlaneJournalEntry *entry)
-{
-    uint8_t undone = entry->inflight;
-    bool overwritten = (entry->pending & (PART_DELETE | PART_VALUE)) != 0;
-    int64_t sum;
-
-    entry->inflight = 0;
-    if (undone & PART_AMOUNT && !overwritten) {
-        if (entry->refused &&
-            !__builtin_add_overflow(entry->amount, entry->inflight_amount, &sum)) {
-            entry->amount = sum;
-            entry->pending |= PART_AMOUNT;
-        }
-        else {
-            journal->lost++;
-        }
-    }
-    if (!(entry->pending & PART_DELETE)) {
-        entry->pending |= undone & PART_DELETE;
-        if (!overwritten) {
-            entry->pending |= undone & PART_VALUE;
-        }
-    }
-}
-
-static void
-settle_patterns(RedlaneJournal *journal, bool sent)
-{
-    size_t kept = 0;
-
-    for (size_t i = 0; i < journal->pattern_count; i++) {
-        RedlaneJournalPattern *pattern = &journal->patterns[i];
-
-        if (pattern->inflight) {
-            pattern->inflight = false;
-            pattern->pending = pattern->pending || !sent;
-        }
-        if (pattern->pending) {
-            journal->patterns[kept++] = *pattern;
-        }
-        else {
-            journal->bytes -= PATTERN_COST + pattern->size;
-            free(pattern->text);
-        }
-    }
-    journal->pattern_count = kept;
-}
-
-void
-redlane_journal_settle(RedlaneJournal *journal, bool sent)
-{
-    RedlaneJournalEntry *entry = journal->inflight, *next;
-
-    journal->inflight = NULL;
-    journal->inflight_end = &journal->inflight;
-    for (; entry; entry = next) {
-        next = entry->next;
-        entry->next = NULL;
-        if (sent && !entry->refused) {
-            entry->inflight = 0;
-        }
-        else {
-            settle_undone(journal, entry);
-        }
-        entry->refused = false;
-        if (!entry->pending) {
-            remove_entry(journal, entry);
-        }
-        else if (!(entry->pending & PART_VALUE)) {
-            drop_value(journal, entry);
-        }
-    }
-    settle_patterns(journal, sent);
-}
-
-void
-redlane_journal_after_fork(RedlaneJournal *journal)
-{
-    RedlaneSlot *slot;
-
-    redlane_journal_settle(journal, false);
-    for (slot = redlane_table_from(&journal->table, 0); slot;) {
-        RedlaneJournalEntry *entry = entry_of(slot);
-        uint64_t hash = slot->hash;
-
-        entry->pending &= (uint8_t)~PART_AMOUNT;
-        if (!entry->pending) {
-            remove_entry(journal, entry);
-            slot = redlane_table_from(&journal->table, hash);
-        }
-        else {
-            slot = redlane_table_next(&journal->table, slot);
-        }
-    }
-    journal->lost = 0;
 }

@@ -17,10 +17,15 @@
  * DELETE + VALUE overwrites; VALUE alone is stored only where nothing is. Patterns are
  * replayed before entries: a pattern that comes after an entry turns that into DELETE.
  *
- * Invariant: every entry has a part pending or in flight; `bytes` is the sum of what
- * entries and patterns take and stays within `max_bytes`. What is in flight stays here
- * until its outcome is known; amounts alone are gone once taken, since they are sent at
- * most once.
+ * What is in flight stays here until its outcome is known, and is not taken again
+ * before that; what is kept meanwhile is merged into what is pending. A VALUE that
+ * comes when a former one of its entry has been sent is DELETE + VALUE, for the former
+ * may stand there; but a temporary one that must not replace a permanent one stays as
+ * it is. What failed is due again beneath what came later; amounts are gone once taken,
+ * since they are sent at most once, but for those that the server surely refused.
+ *
+ * Invariant: every entry has a part pending or is in flight; `bytes` is the sum of what
+ * entries and patterns take, 0 where there are none, and stays within `max_bytes`.
  *
  * Pure C, no lock of its own: the guard's. */
 #ifndef REDLANE_CORE_JOURNAL_H
@@ -80,9 +85,11 @@ redlane_journal_is_empty(const RedlaneJournal *journal)
     return journal->table.count == 0 && journal->pattern_count == 0;
 }
 
-/* Keeps a change. Where there is no room, the deletes under `space`, a glob that
- * matches the key, are replaced by that pattern; where that does not help, or `space`
- * is empty, or memory is exhausted, the change is lost and counted: false. */
+/* Keeps a change. Where there is no room for it, the deletes under `space`, a glob that
+ * matches the key, are replaced by that pattern, if that makes room. If not, or if
+ * `space` is empty, or memory is exhausted, or a sum of amounts leaves int64, the
+ * change is lost and counted: false. What a lost VALUE would have replaced goes with
+ * it. */
 bool redlane_journal_keep(RedlaneJournal *journal, const RedlaneChange *change,
                           RedlaneArg space);
 
@@ -110,23 +117,27 @@ typedef struct {
 
 /* Hands pending entries to `put` (BORROWED for its time) as long as that returns 1, and
  * marks them as in flight; 0: no more now, -1: failed. The entry is taken unless -1
- * was returned. Returns how many were taken. Patterns are to be taken first. */
+ * was returned. Patterns are to be taken first. Returns how many were taken, those that
+ * had expired and are simply gone too: 0 when `put` failed at once, or when nothing is
+ * left but what is in flight. */
 size_t redlane_journal_take(RedlaneJournal *journal, int64_t now,
                             int (*put)(void *context, const RedlaneOrder *order),
                             void *context);
 
-/* A pending pattern, now in flight, or NULL: BORROWED until it is settled. */
+/* A pending pattern, now in flight, or NULL. BORROWED until the next change is kept:
+ * copy its text before the lock is given up. */
 const RedlaneJournalPattern *redlane_journal_take_pattern(RedlaneJournal *journal);
 
-/* The server took no write for the entry that was taken as number `index`: when the
- * rest is settled as sent, that one is due again as a whole, its amount too. */
-void redlane_journal_refuse(RedlaneJournal *journal, size_t index);
+/* The server refused a write of the entry that `put` took as number `index` since the
+ * last settling: when the rest is settled as sent, its deletes and its value are due
+ * again, and with `amount`, when the addition was refused too, that. */
+void redlane_journal_refuse(RedlaneJournal *journal, size_t index, bool amount);
 
 /* The outcome of everything in flight. */
 void redlane_journal_settle(RedlaneJournal *journal, bool sent);
 
-/* In a forked child: amounts are the parent's to send, and so is what it has under
- * way. */
+/* In a forked child: amounts and values are the parent's to send; deletes and patterns
+ * stay, for the child is not to read what they are to remove. */
 void redlane_journal_after_fork(RedlaneJournal *journal);
 
 #endif
