@@ -22,7 +22,9 @@ typedef struct {
     /* one batch */
     size_t entries;
     uint8_t replies[BATCH_ENTRIES]; /* each entry's commands */
-    bool refused[BATCH_ENTRIES];
+    bool adds[BATCH_ENTRIES];       /* the last of them adds an amount */
+    bool refused[BATCH_ENTRIES];    /* one of them was */
+    bool refused_amount[BATCH_ENTRIES];
     bool any_refused;
     uint64_t rejected; /* commands that the server will never take */
 } Replay;
@@ -109,7 +111,9 @@ put_order(void *context, const RedlaneOrder *order)
         replay->connection->out.size = size;
         return -1;
     }
-    replay->refused[replay->entries++] = false;
+    replay->adds[replay->entries] = order->add;
+    replay->refused[replay->entries] = replay->refused_amount[replay->entries] = false;
+    replay->entries++;
     return replay->entries < BATCH_ENTRIES &&
            replay->connection->out.size < BATCH_BYTES;
 }
@@ -167,7 +171,11 @@ send_batch(Replay *replay)
             if (!reply) {
                 return -1;
             }
-            replay->refused[i] |= kind == REDLANE_FAULT_WRITES;
+            if (kind == REDLANE_FAULT_WRITES) {
+                replay->refused[i] = true;
+                replay->refused_amount[i] =
+                    replay->adds[i] && n + 1 == replay->replies[i];
+            }
             redlane_reply_plain_free(reply);
         }
     }
@@ -295,7 +303,7 @@ replay_entries_locked(Replay *replay)
     pthread_mutex_lock(replay->lock);
     for (size_t i = 0; result == 0 && i < replay->entries; i++) {
         if (replay->refused[i]) {
-            redlane_journal_refuse(replay->journal, i);
+            redlane_journal_refuse(replay->journal, i, replay->refused_amount[i]);
         }
     }
     redlane_journal_settle(replay->journal, result == 0);
