@@ -18,6 +18,9 @@
 
 #define REDLANE_MAX_ELEMENTS 1000000 /* of one array */
 #define REDLANE_MAX_NESTING 8        /* arrays inside arrays */
+#ifndef REDLANE_MAX_LINE             /* fuzzing reaches a smaller one */
+#define REDLANE_MAX_LINE (64 * 1024) /* a status, an error, a number, a head */
+#endif
 
 struct redisReader;
 struct redisReplyObjectFunctions;
@@ -65,7 +68,8 @@ int64_t redlane_reader_wanted_nogil(const RedlaneReader *reader, RedlaneFault *f
 size_t redlane_reader_unread(const RedlaneReader *reader);
 
 /* Parses one reply. 1 with `*reply`; 0 when bytes are missing; -1 with a fault
- * (PROTOCOL or MEMORY), after which only close is allowed. */
+ * (PROTOCOL or MEMORY), after which only close is allowed. What it gives for a stream
+ * does not depend on the pieces in which the stream came. */
 int redlane_reader_next(RedlaneReader *reader, void **reply, RedlaneFault *fault);
 
 /* Gives memory back when the buffer is much larger than what comes through it. Only

@@ -25,6 +25,7 @@ refuse(const redisReadTask *task, const char *reason)
 
 static const char resp3_refused[] =
     "the server sent a RESP3 type on a RESP2 connection";
+static const char line_refused[] = "the server sent a line without end";
 
 /* Hands an object to its parent's list, or to the reader as the whole reply. */
 static void *
@@ -90,6 +91,9 @@ create_string(const redisReadTask *task, char *text, size_t size)
 {
     RedlaneReaderContext *context = context_of(task);
 
+    if (task->type != REDIS_REPLY_STRING && size > REDLANE_MAX_LINE) {
+        return refuse(task, line_refused);
+    }
     switch (task->type) {
     case REDIS_REPLY_STRING:
         if (text[size] != '\r' || text[size + 1] != '\n') {
