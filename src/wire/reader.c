@@ -115,10 +115,23 @@ refuse(RedlaneFault *fault, const char *reason)
 static int64_t
 check_line(const char *line, size_t available, size_t most, RedlaneFault *fault)
 {
-    if (available >= most + 2 && !memmem(line, most + 2, "\r\n", 2)) {
-        return refuse(fault, "the server sent a line without end");
+    size_t at = 0;
+
+    if (available < most + 2) {
+        return 0;
     }
-    return 0;
+    while (at <= most) {
+        const char *end = memchr(line + at, '\r', most + 1 - at);
+
+        if (!end) {
+            break;
+        }
+        if (end[1] == '\n') {
+            return 0;
+        }
+        at = (size_t)(end - line) + 1;
+    }
+    return refuse(fault, "the server sent a line without end");
 }
 
 /* The bytes that a bulk string whose head stands at `head` still lacks. */
