@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import redlane
 from redlane import Cache, Client, Counter, VideoCache
-from scripted import HELLO_ANSWER, Peer, ScriptedServer, scripted
+from scripted import HELLO_ANSWER, Peer, scripted
 
 PATIENCE = 30
 
@@ -21,7 +21,6 @@ WELL_FORMED = {
     "status": b"+OK\r\n",
     "other status": b"+PONG\r\n",
     "empty status": b"+\r\n",
-    "queued": b"+QUEUED\r\n",
     "zero": b":0\r\n",
     "one": b":1\r\n",
     "minus two": b":-2\r\n",
@@ -90,6 +89,7 @@ FATAL = {
     "two for one": b"$1\r\na\r\n$1\r\nb\r\n",
     "junk": b"HTTP/1.1 400 Bad Request\r\n\r\n",
     "beyond max_reply": b"$999999999\r\n",
+    "queued": b"+QUEUED\r\n",
     "nothing": b"",
 }
 
@@ -250,7 +250,10 @@ def cache_calls(client: Any, **options: Any) -> dict[str, tuple[Call, Check]]:
         "cache.invalidate": (lambda: cache.invalidate("cache:*"), INT),
         "cache.clear": (lambda: cache.clear(), INT),
         "cache.stats": (lambda: cache.stats(), is_dict),
-        "function": (lambda: function(1), lambda value: value == [1] or anything(value)),
+        "function": (
+            lambda: function(1),
+            lambda value: value == [1] or anything(value),
+        ),
         "function.refresh": (lambda: function.refresh(1), lambda value: value == [1]),
         "function.invalidate": (lambda: function.invalidate(1), BOOL),
         "function.invalidate_all": (lambda: function.invalidate_all(), INT),
@@ -394,9 +397,12 @@ def test_every_fatal_reply_for_every_call(reply: str) -> None:
     script.reply = FATAL[reply]
     timeout = 0.05 if reply == "nothing" else PATIENCE
     wrong = []
-    with scripted(script) as server, Client(
-        server.url, timeout=PATIENCE, connect_timeout=PATIENCE, pool_size=1
-    ) as other:
+    with (
+        scripted(script) as server,
+        Client(
+            server.url, timeout=PATIENCE, connect_timeout=PATIENCE, pool_size=1
+        ) as other,
+    ):
         for number, name in enumerate(all_calls(other)):
             if reply == "nothing" and number % 8:
                 continue

@@ -29,13 +29,16 @@ redlane_reader_open(RedlaneReader *reader, size_t max_reply)
         return -1;
     }
     redis->maxbuf = 0; /* shrinking between replies made 12 MB three times slower */
-    redis->maxelements = REDLANE_MAX_ELEMENTS;
     redis->maxdepth = REDLANE_MAX_NESTING;
-    *reader = (RedlaneReader){
-        .redis = redis,
-        .max_reply = max_reply < MAX_REPLY_MOST ? max_reply : MAX_REPLY_MOST,
-    };
+    *reader = (RedlaneReader){.redis = redis};
+    redlane_reader_limit(reader, max_reply);
     return 0;
+}
+
+void
+redlane_reader_limit(RedlaneReader *reader, size_t max_reply)
+{
+    reader->max_reply = max_reply < MAX_REPLY_MOST ? max_reply : MAX_REPLY_MOST;
 }
 
 void
@@ -52,6 +55,10 @@ redlane_reader_build_with(RedlaneReader *reader,
                           struct redisReplyObjectFunctions *functions,
                           RedlaneReaderContext *context)
 {
+    size_t elements = context ? context->elements : 0;
+
+    reader->redis->maxelements =
+        elements > REDLANE_MAX_ELEMENTS ? (long long)elements : REDLANE_MAX_ELEMENTS;
     reader->redis->fn = functions;
     reader->redis->privdata = context;
 }
@@ -189,6 +196,11 @@ redlane_reader_wanted_nogil(const RedlaneReader *reader, RedlaneFault *fault)
     return check_line(head, available, REDLANE_MAX_LINE, fault);
 }
 
+/* What hiredis says of an array's size, and what it means. */
+static const char hiredis_count[] = "Multi-bulk length out of range";
+static const char refused_count[] =
+    "the server announced an array of more than a million elements, or of less than 0";
+
 static int
 fail(RedlaneReader *reader, RedlaneFault *fault)
 {
@@ -199,7 +211,9 @@ fail(RedlaneReader *reader, RedlaneFault *fault)
         redlane_fault_set(fault, REDLANE_FAULT_PROTOCOL, "%s", context->refused);
     }
     else if (redis->err == REDIS_ERR_PROTOCOL) {
-        redlane_fault_set(fault, REDLANE_FAULT_PROTOCOL, "%s", redis->errstr);
+        redlane_fault_set(fault, REDLANE_FAULT_PROTOCOL, "%s",
+                          strcmp(redis->errstr, hiredis_count) ? redis->errstr
+                                                               : refused_count);
     }
     else {
         redlane_fault_set(fault, REDLANE_FAULT_MEMORY, "out of memory");

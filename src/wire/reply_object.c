@@ -86,6 +86,14 @@ make_text(const redisReadTask *task, const char *text, size_t size)
     return object ? object : take_exception(task);
 }
 
+/* Where a MULTI has been left open, whatever is sent is queued and none of it is done.
+ */
+static bool
+is_queued(const char *text, size_t size)
+{
+    return size == 6 && memcmp(text, "QUEUED", 6) == 0;
+}
+
 static void *
 create_string(const redisReadTask *task, char *text, size_t size)
 {
@@ -101,6 +109,9 @@ create_string(const redisReadTask *task, char *text, size_t size)
         }
         return place(task, make_text(task, text, size));
     case REDIS_REPLY_STATUS:
+        if (!task->parent && is_queued(text, size) && !context->transaction) {
+            return refuse(task, "the connection is in a transaction that is not ours");
+        }
         return place(task, make_text(task, text, size));
     case REDIS_REPLY_ERROR:
         return place(task, redlane_errors_from_reply(context->state, text,

@@ -127,7 +127,8 @@ check_vector(const RedlaneVector *vector)
     bool blocks = redlane_command_block_ns(vector, &ns);
 
     if (row == &REDLANE_COMMAND_UNKNOWN) {
-        require(!instead && !blocks && row->flags == 0, "nothing is known of a stranger");
+        require(!instead && !blocks && row->flags == 0,
+                "nothing is known of a stranger");
     }
     else {
         require(strlen(row->name) == vector->argv[0].size, "a row bears its name");

@@ -216,7 +216,8 @@ tell_plain(RedlaneBuffer *told, const RedlanePlainReply *reply)
     }
 }
 
-/* --- a plain tree through the nodes of core/reply.c -------------------------------- */
+/* --- a plain tree through the nodes of core/reply.c --------------------------------
+ */
 
 static void
 append_nodes(RedlaneReply *nodes, const RedlanePlainReply *reply)
@@ -274,7 +275,8 @@ check_nodes(const Input *input, const RedlanePlainReply *reply)
     redlane_buffer_free(&converted);
 }
 
-/* --- one reading -------------------------------------------------------------------- */
+/* --- one reading --------------------------------------------------------------------
+ */
 
 /* As an exchange settles a reply. */
 static PyObject *
@@ -359,17 +361,18 @@ static void
 read_stream(const Input *input, Builder builder, bool whole, RedlaneBuffer *told)
 {
     RedlaneReader reader;
-    RedlaneReaderContext context = {.decode = input->decode, .state = state};
+    RedlaneReaderContext context = {
+        .transaction = input->keep_nested, .decode = input->decode, .state = state};
     RedlaneFault fault = {0};
     size_t at = 0;
     int parsed;
 
     require(redlane_reader_open(&reader, input->max_reply) == 0, "a reader opens");
-    reader.redis->maxelements = ELEMENTS;
     redlane_reader_build_with(&reader,
                               builder == PLAIN ? &redlane_reply_plain_functions
                                                : &redlane_reply_object_functions,
                               &context);
+    reader.redis->maxelements = ELEMENTS;
     for (;;) {
         void *reply;
         int64_t wanted = redlane_reader_wanted_nogil(&reader, &fault);
