@@ -61,18 +61,21 @@ encode_request(RedlaneExchange *x, const RedlaneRequest *request,
 }
 
 /* True when each vector only reads: it may be sent twice. Blocking ones are looked at
- * on the way: those of one request wait one after the other, each for its own time. */
+ * on the way: those of one request wait one after the other, each for its own time. So
+ * is how many elements may be asked for, by MGET or by a transaction. */
 static bool
 survey(const RedlaneRequest *request, const RedlaneVector *vectors, size_t count,
-       bool *blocking, int64_t *deadline)
+       bool *blocking, int64_t *deadline, size_t *elements)
 {
     bool repeatable = true;
 
+    *elements = count;
     for (size_t i = 0; i < count; i++) {
         const RedlaneCommand *command = vectors[i].command;
         int64_t time;
 
         repeatable = repeatable && command->flags & REDLANE_COMMAND_READ;
+        *elements = vectors[i].argc > *elements ? vectors[i].argc : *elements;
         if (command->kind != REDLANE_COMMAND_BLOCKING || request->transaction ||
             !redlane_command_block_ns(&vectors[i], &time)) {
             continue; /* inside MULTI nothing blocks */
@@ -97,7 +100,7 @@ run_once(RemoteStore *store, const RedlaneRequest *request,
     x.deadline = request->deadline;
     x.decode = request->decode;
     x.keep_nested = request->transaction;
-    x.repeatable = survey(request, vectors, count, &blocking, &x.deadline);
+    x.repeatable = survey(request, vectors, count, &blocking, &x.deadline, &x.elements);
     x.pool = blocking ? NULL : store->pool;
     *report = (RedlaneRemoteReport){.fault.kind = REDLANE_FAULT_NONE};
     if (blocking && redlane_pool_is_closed(store->pool)) {

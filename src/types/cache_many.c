@@ -183,7 +183,14 @@ cache_delete_many(PyObject *self, PyObject *names)
     batch_mark(&batch, cache);
     reply = batch_execute(&batch, cache, REDLANE_CMD_DEL, false);
     batch_mark(&batch, cache);
-    if (reply && PyLong_Check(reply)) {
+    if (reply == Py_None) { /* a policy's miss */
+        Py_SETREF(reply, PyLong_FromLong(0));
+    }
+    else if (reply && !PyLong_Check(reply)) {
+        PyErr_SetString(cache->state->ReplyError, "DEL: not the reply of a DEL");
+        Py_CLEAR(reply);
+    }
+    else if (reply) {
         cache->counts.deletes += (uint64_t)PyLong_AsLongLong(reply);
     }
 exit:
@@ -381,34 +388,38 @@ scan_step(RedlaneCache *cache, RedlaneArg pattern, PyObject **cursor,
     RedlaneArg argv[] = {REDLANE_ARG_LITERAL("0"), REDLANE_ARG_LITERAL("MATCH"),
                          pattern, REDLANE_ARG_LITERAL("COUNT"),
                          REDLANE_ARG_LITERAL(SCAN_COUNT)};
-    PyObject *reply, *keys = NULL;
+    PyObject *reply, *keys = NULL, *before = *cursor;
 
-    if (*cursor) {
+    *cursor = NULL;
+    if (before) {
         argv[0] =
-            (RedlaneArg){PyBytes_AS_STRING(*cursor), (size_t)PyBytes_GET_SIZE(*cursor)};
+            (RedlaneArg){PyBytes_AS_STRING(before), (size_t)PyBytes_GET_SIZE(before)};
     }
     reply = redlane_tool_execute_as(&cache->tool, REDLANE_CMD_SCAN, argv, 5, manner);
-    Py_CLEAR(*cursor);
-    if (!reply) {
-        return NULL;
-    }
-    if (reply == Py_None) { /* a policy's miss */
-        Py_DECREF(reply);
-        return PyList_New(0);
+    if (!reply || reply == Py_None) { /* a policy's miss */
+        Py_XDECREF(before);
+        Py_XDECREF(reply);
+        return reply ? PyList_New(0) : NULL;
     }
     if (PyList_Check(reply) && PyList_GET_SIZE(reply) == 2 &&
         PyBytes_Check(PyList_GET_ITEM(reply, 0)) &&
         PyList_Check(PyList_GET_ITEM(reply, 1))) {
         PyObject *next = PyList_GET_ITEM(reply, 0);
 
-        keys = Py_NewRef(PyList_GET_ITEM(reply, 1));
-        if (strcmp(PyBytes_AS_STRING(next), "0") != 0) {
-            *cursor = Py_NewRef(next);
+        if (before && PyObject_RichCompareBool(before, next, Py_EQ)) {
+            PyErr_SetString(cache->state->ReplyError, "SCAN: the cursor stands still");
+        }
+        else {
+            keys = Py_NewRef(PyList_GET_ITEM(reply, 1));
+            if (strcmp(PyBytes_AS_STRING(next), "0") != 0) {
+                *cursor = Py_NewRef(next);
+            }
         }
     }
     else {
         PyErr_SetString(cache->state->ReplyError, "SCAN: not the reply of a SCAN");
     }
+    Py_XDECREF(before);
     Py_DECREF(reply);
     return keys;
 }

@@ -9,6 +9,8 @@
 /* While a request is still being written, this much of the replies is received before
  * it is parsed; after that the server waits, and TCP holds it. */
 #define UNPARSED_MOST (256 * 1024)
+/* A reply of the handshake, whatever the limit for others is. */
+#define HANDSHAKE_MOST (64 * 1024)
 
 RedlaneConnection *
 redlane_connection_new(void)
@@ -52,13 +54,15 @@ redlane_connection_open_nogil(RedlaneConnection *connection,
     connection->sent = 0;
     connection->moved_at = 0;
     result = redlane_dial_nogil(&connection->transport, settings, &within, fault);
-    if (result == 0 &&
-        redlane_reader_open(&connection->reader, settings->max_reply) < 0) {
+    if (result == 0 && redlane_reader_open(&connection->reader, HANDSHAKE_MOST) < 0) {
         redlane_fault_set(fault, REDLANE_FAULT_MEMORY, "out of memory");
         result = -1;
     }
     if (result == 0) {
         result = redlane_handshake_nogil(connection, settings, &within, fault);
+    }
+    if (result == 0) {
+        redlane_reader_limit(&connection->reader, settings->max_reply);
     }
     redlane_buffer_free(&connection->out);
     connection->out = request;

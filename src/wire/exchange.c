@@ -159,7 +159,12 @@ static int
 collect(RedlaneExchange *x, PyObject **replies, size_t count, size_t *got)
 {
     RedlaneConnection *connection = x->connection;
-    RedlaneReaderContext context = {.decode = x->decode, .state = x->state};
+    RedlaneReaderContext context = {
+        .transaction = x->keep_nested,
+        .decode = x->decode,
+        .elements = x->elements,
+        .state = x->state,
+    };
     int result = 0;
 
     redlane_reader_build_with(&connection->reader, &redlane_reply_object_functions,

@@ -20,6 +20,7 @@ typedef struct {
     bool decode;      /* bulk strings become str */
     bool keep_nested; /* an exception inside an array stays there */
     bool repeatable;  /* may be sent twice */
+    size_t elements;  /* that the request may ask for in one array */
     /* between begin and run */
     RedlaneBuffer request;
     /* results of run */
