@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import queue
 import shutil
+import ssl
 import subprocess
 import tempfile
 import threading
@@ -20,6 +21,8 @@ from types import TracebackType
 from typing import Any
 from urllib.parse import quote
 
+from scripted import Gone, Script
+from scripted import Peer as ScriptPeer
 from servers import Server, free_port
 
 CANARY = "canary-pa55phrase"
@@ -96,6 +99,27 @@ class Authority:
             *(f"pass:{password}", "-out", key),
         )
         return Identity(identity.cert, key)
+
+
+def server_context(identity: Identity) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(identity.cert, identity.key)
+    return context
+
+
+def over_tls(context: ssl.SSLContext, script: Script) -> Script:
+    """The script of a scripted server, by TLS. A link that it closes is closed without
+    a close_notify; `peer.link.unwrap()` sends one."""
+
+    def encrypted(peer: ScriptPeer) -> None:
+        try:
+            peer.link = context.wrap_socket(peer.link, server_side=True)
+        except OSError as error:
+            raise Gone from error
+        peer.stream = peer.link.makefile("rb")
+        script(peer)
+
+    return encrypted
 
 
 class TlsServer(Server):

@@ -27,7 +27,8 @@
 typedef struct {
     SSL *ssl;
     bool broken; /* it failed: nothing more may be said */
-    bool ended;  /* the socket is at its end */
+    bool over;   /* reading ended or failed, and will again */
+    bool ended;  /* the socket is at its end, or the peer said that it is */
     int error;   /* errno of the socket in this call, or 0 */
     size_t first, last;
     char why[192];
@@ -199,6 +200,7 @@ judge(RedlaneTransport *transport, int returned, short *wants)
         *wants = POLLOUT;
         return REDLANE_IO_BLOCKED;
     case SSL_ERROR_ZERO_RETURN:
+        session->ended = true;
         return REDLANE_IO_CLOSED;
     default:
         break;
@@ -240,6 +242,9 @@ tls_read(RedlaneTransport *transport, char *data, size_t size)
     size_t total = 0, moved;
     ssize_t outcome;
 
+    if (session->over) {
+        return session->ended ? REDLANE_IO_CLOSED : REDLANE_IO_FAILED;
+    }
     if (!enter(transport)) {
         return REDLANE_IO_FAILED;
     }
@@ -248,6 +253,7 @@ tls_read(RedlaneTransport *transport, char *data, size_t size)
 
         if (got != 1) {
             outcome = judge(transport, got, &transport->wants_read);
+            session->over = outcome != REDLANE_IO_BLOCKED;
             break;
         }
         total += moved;
@@ -270,7 +276,7 @@ read_after_wait(RedlaneTransport *transport, char *data, size_t size)
     session->error = 0;
     fetch(transport, true);
     if (session->error) {
-        session->broken = true;
+        session->broken = session->over = true;
         transport->reason = NULL;
         return REDLANE_IO_FAILED;
     }
@@ -285,7 +291,7 @@ tls_read_within(RedlaneTransport *transport, char *data, size_t size)
     struct pollfd full = {.fd = transport->fd, .events = POLLOUT};
     ssize_t moved;
 
-    if (session->first < session->last || session->ended ||
+    if (session->first < session->last || session->ended || session->over ||
         SSL_has_pending(session->ssl)) {
         moved = tls_read(transport, data, size);
         if (moved != REDLANE_IO_BLOCKED) {
@@ -338,6 +344,9 @@ tls_quiet(RedlaneTransport *transport)
     char byte;
     size_t moved;
 
+    if (session->over) {
+        return false;
+    }
     if (session->first == session->last && !session->ended) {
         session->error = 0;
         fetch(transport, false);
