@@ -355,7 +355,7 @@ def in_thread(call: Callable[[], object]) -> Callable[[], object]:
 
 
 @pytest.mark.parametrize(
-    ("option", "key"), [("-tls1_3", b"K"), ("-tls1_3", b"k"), ("-tls1_2", b"r")]
+    ("option", "key"), [("-tls1_3", b"K\n"), ("-tls1_3", b"k\n"), ("-tls1_2", b"r\n")]
 )
 def test_new_keys(
     authority: Authority, identity: Identity, option: str, key: bytes

@@ -164,8 +164,8 @@ make_context(const RedlaneTlsOptions *options, RedlaneFault *fault)
     /* The rest of a request may have moved when it is written again. */
     (void)SSL_CTX_set_mode(context, SSL_MODE_ENABLE_PARTIAL_WRITE |
                                         SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
-    if (load_ca(context, options->ca, fault) == 0 &&
-        load_identity(context, options, fault) == 0) {
+    if (load_identity(context, options, fault) == 0 &&
+        load_ca(context, options->ca, fault) == 0) {
         return context;
     }
 error:
