@@ -122,7 +122,10 @@ def test_from_env_of_a_subclass(environment: pytest.MonkeyPatch) -> None:
         ({"REDIS_URL": "redis://h?secret_option=1"}, "REDIS_URL"),
         ({"REDIS_URL": "https://h"}, "REDIS_URL"),
         ({"REDIS_URL": "redis://h", "REDIS_TLS_CA": "/x"}, "REDIS_TLS_CA"),
-        ({"REDIS_ADDR": "h:1", "REDIS_TLS_KEY_PASSWORD": SECRET}, "REDIS_TLS_KEY_PASSWORD"),
+        (
+            {"REDIS_ADDR": "h:1", "REDIS_TLS_KEY_PASSWORD": SECRET},
+            "REDIS_TLS_KEY_PASSWORD",
+        ),
         ({"REDIS_TLS_SERVER_NAME": "h"}, "REDIS_TLS_SERVER_NAME"),
         (
             {"REDIS_URL": "rediss://h", "REDIS_TLS_CA": "/nowhere"},

@@ -8,7 +8,6 @@ import ctypes
 import os
 import resource
 import socket
-import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -131,9 +130,7 @@ def test_names(authority: Authority) -> None:
                 assert client.ping() is True
         for name in ("wild.example", "a.b.wild.example", "xredis.example", "127.0.0.3"):
             assert "mismatch" in str(
-                failure_of(
-                    server.tls_url(), tls_ca=authority.ca, tls_server_name=name
-                )
+                failure_of(server.tls_url(), tls_ca=authority.ca, tls_server_name=name)
             )
 
 

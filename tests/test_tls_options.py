@@ -183,7 +183,9 @@ def test_query_that_is_wrong(authority: Authority) -> None:
 
 def environment(**variables: str) -> dict[str, str]:
     kept = {
-        name: value for name, value in os.environ.items() if not name.startswith("REDIS")
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith("REDIS")
     }
     return {**kept, **variables}
 
@@ -228,9 +230,7 @@ def test_nothing_is_logged_of_a_password(
 ) -> None:
     caplog.set_level(logging.DEBUG)
     url = f"rediss://user:{CANARY}@127.0.0.1:1?tls_key_password={CANARY}"
-    client = Client(
-        url, tls_ca=authority.ca, tls_cert=locked.cert, tls_key=locked.key
-    )
+    client = Client(url, tls_ca=authority.ca, tls_cert=locked.cert, tls_key=locked.key)
     with pytest.raises(redlane.ConnectionError) as caught:
         client.get("k")
     cache = redlane.Cache(client)

@@ -32,7 +32,9 @@ LOOPBACK = "DNS:localhost,IP:127.0.0.1"
 def openssl(*args: str | Path) -> str:
     program = shutil.which("openssl")
     if program is None:
-        raise RuntimeError("the tests need the openssl command: apt-get install openssl")
+        raise RuntimeError(
+            "the tests need the openssl command: apt-get install openssl"
+        )
     done = subprocess.run(
         [program, *map(str, args)], capture_output=True, text=True, check=False
     )
