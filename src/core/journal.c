@@ -190,7 +190,9 @@ merge_amount(RedlaneJournalEntry *entry, const RedlaneChange *change)
         return false;
     }
     entry->amount = sum;
-    entry->amount_px = change->amount_px;
+    if (!(entry->pending & REDLANE_PART_AMOUNT)) {
+        entry->amount_px = change->amount_px; /* later ones find the key there */
+    }
     entry->pending |= REDLANE_PART_AMOUNT;
     return true;
 }

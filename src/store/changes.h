@@ -10,7 +10,8 @@
  *   TOUCH                                  a delete: the value may now end sooner
  *   COUNTER_ADD, COUNTER_TRANSFER          a delete: the source knows the number
  *   INCR …, the script INCREMENT           the amount
- *   leases, RELEASE, all else              nothing
+ *   a lease placed without NX              a delete: it replaced what was there
+ *   other leases, RELEASE, all else        nothing
  *
  * With the GIL; the vectors' bytes are BORROWED. */
 #ifndef REDLANE_STORE_CHANGES_H
