@@ -159,6 +159,7 @@ make_request(const RedlaneTool *tool, const RedlaneToolManner *manner)
         .deadline = redlane_clock_now() + redlane_link_settings(tool->link)->timeout,
         .cache_read = manner->read,
         .durable = manner->durable,
+        .unsourced = manner->unsourced,
         .answer = manner->answer,
     };
 
