@@ -436,6 +436,7 @@ run_world(uint64_t seed, size_t max_bytes, uint32_t failures, int outages)
     World world = {.state = seed, .roomy = max_bytes > 8192};
 
     redlane_journal_init(&world.journal, max_bytes);
+    world.journal.seed = (RedlaneSeed){{seed, 1}}; /* the order of the walks, too */
     for (int i = 0; i < outages; i++) {
         /* what stood there before is another's, or nothing */
         for (size_t key = 0; key < KEYS; key++) {
