@@ -5,6 +5,7 @@
 
 #include "wire/dial.h"
 #include "wire/handshake.h"
+#include "wire/reader_bulk.h"
 
 /* While a request is still being written, this much of the replies is received before
  * it is parsed; after that the server waits, and TCP holds it. */
@@ -241,6 +242,9 @@ redlane_connection_turn_nogil(RedlaneConnection *connection, const RedlaneWait *
             wanted = redlane_reader_wanted_nogil(&connection->reader, fault);
             if (wanted < 0) {
                 return -1;
+            }
+            if (redlane_reader_announces_bulk(&connection->reader, wanted)) {
+                return 0;
             }
             if (wanted == 0 && (!writing || redlane_reader_unread(&connection->reader) >
                                                 UNPARSED_MOST)) {

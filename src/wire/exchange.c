@@ -134,6 +134,7 @@ start_nogil(RedlaneExchange *x)
     connection->moved_at = 0;
     connection->looked_at = redlane_clock_coarse();
     x->received = connection->reader.received;
+    connection->reader.takes_bulks = !x->decode; /* str is decoded from the buffer */
     return redlane_connection_turn_nogil(connection, &x->wait, &x->fault);
 }
 
@@ -177,6 +178,11 @@ collect(RedlaneExchange *x, PyObject **replies, size_t count, size_t *got)
             replies[(*got)++] = settle_reply(x, &context, reply);
             continue;
         }
+        if (parsed == 0 &&
+            redlane_reply_object_receive(&connection->reader, &context) < 0) {
+            redlane_fault_set(&x->fault, REDLANE_FAULT_MEMORY, "out of memory");
+            parsed = -1;
+        }
         if (parsed == 0) {
             leave_python(x);
             result = redlane_connection_turn_nogil(connection, &x->wait, &x->fault);
@@ -192,6 +198,7 @@ collect(RedlaneExchange *x, PyObject **replies, size_t count, size_t *got)
                                   NULL);
     }
     Py_XDECREF((PyObject *)context.failure);
+    Py_XDECREF((PyObject *)context.bulk);
     return result;
 }
 
@@ -249,6 +256,7 @@ end_answered(RedlaneExchange *x)
         redlane_reader_trim_nogil(&connection->reader,
                                   connection->reader.received - x->received);
     }
+    connection->reader.takes_bulks = false;
     connection->out.size = connection->sent = 0;
     if (connection->out.capacity > KEEP_REQUEST) {
         redlane_buffer_free(&connection->out);

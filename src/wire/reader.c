@@ -5,6 +5,7 @@
 
 #include "hiredis/read.h"
 #include "hiredis/sds.h"
+#include "wire/reader_bulk.h"
 
 /* Room for a receive: hiredis' own size, larger than nearly every reply. */
 #define ROOM (16 * 1024)
@@ -47,6 +48,8 @@ redlane_reader_close(RedlaneReader *reader)
     if (reader->redis) {
         redisReaderFree(reader->redis);
         reader->redis = NULL;
+        reader->sink = (RedlaneSink){0};
+        reader->takes_bulks = false;
     }
 }
 
@@ -76,6 +79,9 @@ redlane_reader_room_nogil(RedlaneReader *reader, size_t wanted, size_t *size)
     size_t most = redis->len > GROW_FIRST ? redis->len : GROW_FIRST;
     sds grown;
 
+    if (reader->sink.data) {
+        return redlane_reader_sink_room_nogil(reader, size);
+    }
     if (wanted > most) {
         wanted = most;
     }
@@ -105,9 +111,13 @@ redlane_reader_filled_nogil(RedlaneReader *reader, size_t size)
 {
     redisReader *redis = reader->redis;
 
+    reader->received += size;
+    if (reader->sink.data) {
+        redlane_reader_sink_filled_nogil(reader, size);
+        return;
+    }
     sdsIncrLen(redis->buf, (int)size);
     redis->len = sdslen(redis->buf);
-    reader->received += size;
 }
 
 static int64_t
@@ -179,6 +189,9 @@ redlane_reader_wanted_nogil(const RedlaneReader *reader, RedlaneFault *fault)
     const char *head = redis->buf + redis->pos;
     bool bulk;
 
+    if (reader->sink.data) {
+        return (int64_t)(reader->sink.room - reader->sink.filled);
+    }
     if (available == 0) {
         return 1;
     }

@@ -4,6 +4,9 @@
  *   redis->buf ──▶ [ parsed | unread: from redis->pos | room to receive into )
  *                  0        pos                       len
  *
+ * The payload of a large bulk string does not go through the buffer: it is received
+ * straight into where it will stay (reader_bulk.c).
+ *
  * Bytes are received without the GIL. Parsing calls the reader's callbacks, which need
  * what they need (reply_object.c: the GIL; reply_plain.c: nothing). Only wire/ sees
  * hiredis, and in wire/ only reader.c and the callbacks. */
@@ -25,11 +28,21 @@
 struct redisReader;
 struct redisReplyObjectFunctions;
 
+/* Where the payload of a large bulk string is received, outside the buffer. */
+typedef struct {
+    char *data;    /* NULL: none is under way */
+    size_t size;   /* of the payload */
+    size_t room;   /* of data, at most size: grows as bytes come */
+    size_t filled; /* bytes that have come, at most room */
+} RedlaneSink;
+
 typedef struct {
     struct redisReader *redis; /* NULL while there is no connection */
     size_t max_reply;          /* bytes of one reply */
     uint64_t received;         /* bytes since the connection was opened */
     uint64_t completed;        /* of them, those up to the last complete reply's end */
+    RedlaneSink sink;
+    bool takes_bulks; /* whoever turns the connection gives large bulks a sink */
 } RedlaneReader;
 
 /* What the callbacks share with the reader through hiredis' privdata. */
@@ -39,6 +52,7 @@ typedef struct {
     bool decode;         /* reply_object.c: bulk strings become str */
     size_t elements;     /* asked for in one array: accepted if above the limit */
     void *state;         /* reply_object.c: RedlaneState */
+    void *bulk;          /* reply_object.c: the bytes that a sink fills, or NULL */
     void *failure;       /* reply_object.c: the first exception inside an array that is
                             not the server's own, or NULL; STEALS by whoever takes it */
 } RedlaneReaderContext;

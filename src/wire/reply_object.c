@@ -107,6 +107,12 @@ create_string(const redisReadTask *task, char *text, size_t size)
         if (text[size] != '\r' || text[size + 1] != '\n') {
             return refuse(task, "a bulk string does not end where it should");
         }
+        if (context->bulk) { /* its content has come already: see reader_bulk.h */
+            void *bulk = context->bulk;
+
+            context->bulk = NULL;
+            return place(task, bulk);
+        }
         return place(task, make_text(task, text, size));
     case REDIS_REPLY_STATUS:
         if (!task->parent && is_queued(text, size) && !context->transaction) {
