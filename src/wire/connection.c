@@ -246,7 +246,8 @@ redlane_connection_turn_nogil(RedlaneConnection *connection, const RedlaneWait *
             if (wanted < 0) {
                 return -1;
             }
-            if (redlane_reader_announces_bulk(&connection->reader, wanted)) {
+            if (redlane_reader_announces_bulk(&connection->reader, wanted) ||
+                redlane_reader_sink_is_full(&connection->reader)) {
                 return 0;
             }
             if (wanted == 0 && (!writing || redlane_reader_unread(&connection->reader) >
