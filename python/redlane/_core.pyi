@@ -4,6 +4,7 @@ import builtins
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
+from os import PathLike
 from types import GenericAlias, TracebackType
 from typing import (
     Any,
@@ -29,6 +30,8 @@ _Moment: TypeAlias = float | datetime
 _CacheKey: TypeAlias = str | bytes
 _SerializerName: TypeAlias = Literal["json", "raw", "msgpack"]
 _Fallback: TypeAlias = Literal["raise", "memory", "none"]
+
+_Path: TypeAlias = str | bytes | PathLike[str] | PathLike[bytes]
 
 _T = TypeVar("_T", str, bytes, default=bytes)
 _S = TypeVar("_S")
@@ -71,6 +74,11 @@ class Client(Generic[_T]):
         name: str | None = None,
         max_reply: int | None = None,
         max_memory: int | None = None,
+        tls_ca: _Path | None = None,
+        tls_cert: _Path | None = None,
+        tls_key: _Path | None = None,
+        tls_key_password: str | bytes | None = None,
+        tls_server_name: str | None = None,
     ) -> None: ...
     @overload
     def __init__(
@@ -85,6 +93,11 @@ class Client(Generic[_T]):
         name: str | None = None,
         max_reply: int | None = None,
         max_memory: int | None = None,
+        tls_ca: _Path | None = None,
+        tls_cert: _Path | None = None,
+        tls_key: _Path | None = None,
+        tls_key_password: str | bytes | None = None,
+        tls_server_name: str | None = None,
     ) -> None: ...
     @overload
     def __init__(
@@ -99,6 +112,11 @@ class Client(Generic[_T]):
         name: str | None = None,
         max_reply: int | None = None,
         max_memory: int | None = None,
+        tls_ca: _Path | None = None,
+        tls_cert: _Path | None = None,
+        tls_key: _Path | None = None,
+        tls_key_password: str | bytes | None = None,
+        tls_server_name: str | None = None,
     ) -> None: ...
     @overload
     @classmethod
@@ -114,6 +132,11 @@ class Client(Generic[_T]):
         name: str | None = None,
         max_reply: int | None = None,
         max_memory: int | None = None,
+        tls_ca: _Path | None = None,
+        tls_cert: _Path | None = None,
+        tls_key: _Path | None = None,
+        tls_key_password: str | bytes | None = None,
+        tls_server_name: str | None = None,
     ) -> Client[bytes]: ...
     @overload
     @classmethod
@@ -129,6 +152,11 @@ class Client(Generic[_T]):
         name: str | None = None,
         max_reply: int | None = None,
         max_memory: int | None = None,
+        tls_ca: _Path | None = None,
+        tls_cert: _Path | None = None,
+        tls_key: _Path | None = None,
+        tls_key_password: str | bytes | None = None,
+        tls_server_name: str | None = None,
     ) -> Client[str]: ...
     @overload
     @classmethod
@@ -144,6 +172,11 @@ class Client(Generic[_T]):
         name: str | None = None,
         max_reply: int | None = None,
         max_memory: int | None = None,
+        tls_ca: _Path | None = None,
+        tls_cert: _Path | None = None,
+        tls_key: _Path | None = None,
+        tls_key_password: str | bytes | None = None,
+        tls_server_name: str | None = None,
     ) -> Client[Any]: ...
     @property
     def url(self) -> str: ...
@@ -637,7 +670,13 @@ class Cache:
         lock: bool = True,
     ) -> _CacheDecorator: ...
     def get(self, key: _CacheKey, default: Any = None) -> Any: ...
-    def set(self, key: _CacheKey, value: Any, ttl: _Period | None = None) -> bool: ...
+    def set(
+        self,
+        key: _CacheKey,
+        value: Any,
+        ttl: _Period | None = None,
+        durable: bool = False,
+    ) -> bool: ...
     def add(self, key: _CacheKey, value: Any, ttl: _Period | None = None) -> bool: ...
     def delete(self, key: _CacheKey, /) -> bool: ...
     def has(self, key: _CacheKey, /) -> bool: ...
@@ -654,7 +693,10 @@ class Cache:
     ) -> Any: ...
     def get_many(self, keys: Iterable[_C], /) -> dict[_C, Any]: ...
     def set_many(
-        self, mapping: Mapping[_C, Any], ttl: _Period | None = None
+        self,
+        mapping: Mapping[_C, Any],
+        ttl: _Period | None = None,
+        durable: bool = False,
     ) -> None: ...
     def delete_many(self, keys: Iterable[_CacheKey], /) -> int: ...
     def invalidate(self, pattern: _CacheKey, /) -> int: ...

@@ -10,6 +10,8 @@
 /* While a request is still being written, this much of the replies is received before
  * it is parsed; after that the server waits, and TCP holds it. */
 #define UNPARSED_MOST (256 * 1024)
+/* A reply of the handshake, whatever the limit for others is. */
+#define HANDSHAKE_MOST (64 * 1024)
 
 RedlaneConnection *
 redlane_connection_new(void)
@@ -53,13 +55,15 @@ redlane_connection_open_nogil(RedlaneConnection *connection,
     connection->sent = 0;
     connection->moved_at = 0;
     result = redlane_dial_nogil(&connection->transport, settings, &within, fault);
-    if (result == 0 &&
-        redlane_reader_open(&connection->reader, settings->max_reply) < 0) {
+    if (result == 0 && redlane_reader_open(&connection->reader, HANDSHAKE_MOST) < 0) {
         redlane_fault_set(fault, REDLANE_FAULT_MEMORY, "out of memory");
         result = -1;
     }
     if (result == 0) {
         result = redlane_handshake_nogil(connection, settings, &within, fault);
+    }
+    if (result == 0) {
+        redlane_reader_limit(&connection->reader, settings->max_reply);
     }
     redlane_buffer_free(&connection->out);
     connection->out = request;
@@ -84,7 +88,7 @@ fail_lost(RedlaneConnection *connection, ssize_t outcome, RedlaneFault *fault)
     redlane_fault_set(fault, REDLANE_FAULT_LOST, "%s",
                       outcome == REDLANE_IO_CLOSED
                           ? "the server closed the connection"
-                          : strerror(connection->transport.error));
+                          : redlane_transport_problem(&connection->transport));
     return -1;
 }
 
@@ -140,10 +144,13 @@ pull(RedlaneConnection *connection, size_t wanted, bool within, RedlaneFault *fa
 static int
 pull_last_words(RedlaneConnection *connection, RedlaneFault *fault)
 {
-    RedlaneFault ignored;
+    RedlaneFault last;
+    int pulled = pull(connection, 0, false, &last);
 
-    return pull(connection, 0, false, &ignored) > 0 &&
-                   redlane_reader_wanted_nogil(&connection->reader, fault) == 0
+    if (pulled < 0 && connection->transport.reason) {
+        *fault = last; /* an alert says more than a broken pipe */
+    }
+    return pulled > 0 && redlane_reader_wanted_nogil(&connection->reader, fault) == 0
                ? 0
                : -1;
 }
@@ -239,7 +246,8 @@ redlane_connection_turn_nogil(RedlaneConnection *connection, const RedlaneWait *
             if (wanted < 0) {
                 return -1;
             }
-            if (redlane_reader_announces_bulk(&connection->reader, wanted)) {
+            if (redlane_reader_announces_bulk(&connection->reader, wanted) ||
+                redlane_reader_sink_is_full(&connection->reader)) {
                 return 0;
             }
             if (wanted == 0 && (!writing || redlane_reader_unread(&connection->reader) >

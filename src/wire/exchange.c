@@ -38,7 +38,7 @@ void
 redlane_exchange_begin(RedlaneExchange *x)
 {
     x->fault.kind = REDLANE_FAULT_NONE;
-    x->progress = false;
+    x->progress = x->unsure = false;
     x->started = redlane_clock_coarse();
     x->wait = (RedlaneWait){
         .deadline = x->deadline, .interrupted = run_signal_handlers, .context = x};
@@ -160,7 +160,12 @@ static int
 collect(RedlaneExchange *x, PyObject **replies, size_t count, size_t *got)
 {
     RedlaneConnection *connection = x->connection;
-    RedlaneReaderContext context = {.decode = x->decode, .state = x->state};
+    RedlaneReaderContext context = {
+        .transaction = x->keep_nested,
+        .decode = x->decode,
+        .elements = x->elements,
+        .state = x->state,
+    };
     int result = 0;
 
     redlane_reader_build_with(&connection->reader, &redlane_reply_object_functions,
@@ -226,6 +231,7 @@ end_failed(RedlaneExchange *x, PyObject **replies, size_t got)
 {
     note_progress(x);
     if (x->connection) {
+        x->unsure = x->unsure || (x->connection->ready && x->connection->sent > 0);
         redlane_connection_close(x->connection, true);
     }
     give_back(x);
@@ -279,6 +285,7 @@ redlane_exchange_run(RedlaneExchange *x, PyObject **replies, size_t count)
             return -1;
         }
         repeated = true;
+        x->unsure = x->unsure || x->connection->sent > 0;
         x->request = x->connection->out;
         x->connection->out = (RedlaneBuffer){0};
         redlane_connection_close(x->connection, true);

@@ -19,8 +19,11 @@
 
 #include "core/fault.h"
 
-#define REDLANE_MAX_ELEMENTS 1000000 /* of one array */
+#define REDLANE_MAX_ELEMENTS 1000000 /* of one array, unless more were asked for */
 #define REDLANE_MAX_NESTING 8        /* arrays inside arrays */
+#ifndef REDLANE_MAX_LINE             /* fuzzing reaches a smaller one */
+#define REDLANE_MAX_LINE (64 * 1024) /* a status, an error, a number, a head */
+#endif
 
 struct redisReader;
 struct redisReplyObjectFunctions;
@@ -45,7 +48,9 @@ typedef struct {
 /* What the callbacks share with the reader through hiredis' privdata. */
 typedef struct {
     const char *refused; /* set when a callback refused a reply: why */
+    bool transaction;    /* reply_object.c: QUEUED is what is awaited */
     bool decode;         /* reply_object.c: bulk strings become str */
+    size_t elements;     /* asked for in one array: accepted if above the limit */
     void *state;         /* reply_object.c: RedlaneState */
     void *bulk;          /* reply_object.c: the bytes that a sink fills, or NULL */
     void *failure;       /* reply_object.c: the first exception inside an array that is
@@ -54,6 +59,9 @@ typedef struct {
 
 /* A fresh parser; 0, or -1 when memory is exhausted. */
 int redlane_reader_open(RedlaneReader *reader, size_t max_reply);
+
+/* Another limit, from the next reply on. Only between replies. */
+void redlane_reader_limit(RedlaneReader *reader, size_t max_reply);
 
 /* Frees it, and by its callbacks a reply that was not complete. */
 void redlane_reader_close(RedlaneReader *reader);
@@ -79,7 +87,8 @@ int64_t redlane_reader_wanted_nogil(const RedlaneReader *reader, RedlaneFault *f
 size_t redlane_reader_unread(const RedlaneReader *reader);
 
 /* Parses one reply. 1 with `*reply`; 0 when bytes are missing; -1 with a fault
- * (PROTOCOL or MEMORY), after which only close is allowed. */
+ * (PROTOCOL or MEMORY), after which only close is allowed. What it gives for a stream
+ * does not depend on the pieces in which the stream came. */
 int redlane_reader_next(RedlaneReader *reader, void **reply, RedlaneFault *fault);
 
 /* Gives memory back when the buffer is much larger than what comes through it. Only
