@@ -28,10 +28,9 @@ fail_memory(RedlaneFault *fault)
 void
 redlane_fault_set_reply(RedlaneFault *fault, const RedlanePlainReply *reply)
 {
-    const char *arguments = strstr(reply->text, ", with args beginning with");
-    int size = (int)(arguments ? arguments - reply->text : (ptrdiff_t)reply->size);
+    size_t size = redlane_fault_shown(reply->text, reply->size, NULL, 0);
 
-    redlane_fault_set(fault, REDLANE_FAULT_REPLY, "%.*s", size, reply->text);
+    redlane_fault_set(fault, REDLANE_FAULT_REPLY, "%.*s", (int)size, reply->text);
 }
 
 RedlanePlainReply *
@@ -264,6 +263,11 @@ redlane_handshake_nogil(RedlaneConnection *connection, const RedlaneSettings *se
     connection->server_version[0] = '\0';
     connection->server_id = 0;
     result = shake(connection, settings, wait, fault);
+    if (result < 0 && fault->kind == REDLANE_FAULT_REPLY) {
+        fault->text[redlane_fault_shown(fault->text, strlen(fault->text),
+                                        settings->password, settings->password_size)] =
+            '\0';
+    }
     if (result == 0 && redlane_reader_unread(&connection->reader) > 0) {
         redlane_fault_set(fault, REDLANE_FAULT_PROTOCOL,
                           "the server sent what nobody asked for");
