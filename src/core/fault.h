@@ -29,12 +29,6 @@ typedef struct {
 __attribute__((format(printf, 3, 4))) void
 redlane_fault_set(RedlaneFault *fault, RedlaneFaultKind kind, const char *format, ...);
 
-/* How much of a server's error line may be shown: a server repeats the arguments of a
- * command that it does not know, and a hostile one the password (NULL: there is none),
- * which is not looked for when it is too short to tell from a word. */
-size_t redlane_fault_shown(const char *line, size_t size, const char *password,
-                           size_t password_size);
-
 /* True for an error line that means "not now, for anybody" (LOADING, MASTERDOWN,
  * CLUSTERDOWN): an outage, as against an error of the command itself. */
 bool redlane_fault_reply_is_outage(const char *line, size_t size);

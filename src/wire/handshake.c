@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "core/error_line.h"
 #include "core/platform.h"
 #include "wire/encode.h"
 
@@ -28,7 +29,7 @@ fail_memory(RedlaneFault *fault)
 void
 redlane_fault_set_reply(RedlaneFault *fault, const RedlanePlainReply *reply)
 {
-    size_t size = redlane_fault_shown(reply->text, reply->size, NULL, 0);
+    size_t size = redlane_error_line_shown(reply->text, reply->size, NULL, 0);
 
     redlane_fault_set(fault, REDLANE_FAULT_REPLY, "%.*s", (int)size, reply->text);
 }
@@ -264,9 +265,9 @@ redlane_handshake_nogil(RedlaneConnection *connection, const RedlaneSettings *se
     connection->server_id = 0;
     result = shake(connection, settings, wait, fault);
     if (result < 0 && fault->kind == REDLANE_FAULT_REPLY) {
-        fault->text[redlane_fault_shown(fault->text, strlen(fault->text),
-                                        settings->password, settings->password_size)] =
-            '\0';
+        fault->text[redlane_error_line_shown(fault->text, strlen(fault->text),
+                                             settings->password,
+                                             settings->password_size)] = '\0';
     }
     if (result == 0 && redlane_reader_unread(&connection->reader) > 0) {
         redlane_fault_set(fault, REDLANE_FAULT_PROTOCOL,

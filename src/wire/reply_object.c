@@ -6,6 +6,7 @@
 
 #include <string.h>
 
+#include "core/error_line.h"
 #include "hiredis/read.h"
 #include "py/errors.h"
 #include "py/state.h"
@@ -103,8 +104,8 @@ create_string(const redisReadTask *task, char *text, size_t size)
         }
         return place(task, make_text(task, text, size));
     case REDIS_REPLY_ERROR:
-        size =
-            redlane_fault_shown(text, size, context->password, context->password_size);
+        size = redlane_error_line_shown(text, size, context->password,
+                                        context->password_size);
         return place(task, redlane_errors_from_reply(context->state, text, size));
     default:
         return refuse(task, resp3_refused);

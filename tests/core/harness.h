@@ -25,7 +25,7 @@ void test_backoff(void);
 void test_breaker(void);
 void test_buffer(void);
 void test_command(void);
-void test_fault(void);
+void test_error_line(void);
 void test_glob(void);
 void test_json(void);
 void test_lock(void);

@@ -57,7 +57,7 @@ main(void)
     test_breaker();
     test_buffer();
     test_command();
-    test_fault();
+    test_error_line();
     test_glob();
     test_json();
     test_lock();
