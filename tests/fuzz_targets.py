@@ -33,7 +33,7 @@ TARGETS = {
     "command": Target(["core/command", "core/command_rules", "core/number"]),
     "reply": Target(
         [
-            *("core/buffer", "core/fault", "core/reply"),
+            *("core/buffer", "core/error_line", "core/fault", "core/reply"),
             *("py/convert", "py/errors", "py/state"),
             *("wire/reader", "wire/reader_bulk", "wire/reply_bulk"),
             *("wire/reply_object", "wire/reply_plain"),
