@@ -16,13 +16,15 @@ SANITIZE = LD_PRELOAD=$(LIBASAN) PYTHONMALLOC=malloc REDLANE_SANITIZED=1 \
 	ASAN_OPTIONS=detect_leaks=0:halt_on_error=1:allocator_may_return_null=1 \
 	UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1
 
-.PHONY: help system system-build hiredis build demo test test-all soak lint format \
-	types sanitize packaging bench docs dist clean
+.PHONY: help system system-build hiredis build demo test test-all servers test-servers \
+	soak lint format types sanitize packaging bench docs dist clean
 
 help:
 	@echo 'make demo       build, then run the example application on the engine and on Redis'
 	@echo 'make test       build, then run the tests (TESTS="…" chooses)'
 	@echo 'make test-all   the tests on every Python from 3.10 to 3.13 that is found'
+	@echo 'make test-servers  the tests on Redis 8 and Valkey 8'
+	@echo 'make servers    fetch Redis 8 and Valkey 8 from Debian only'
 	@echo 'make build      build the extension in place, into .venv'
 	@echo 'make hiredis    fetch the source of hiredis only'
 	@echo 'make sanitize   the tests under AddressSanitizer and UBSan'
@@ -93,6 +95,22 @@ test-one: .venv-$(VERSION)/ready
 	@.venv-$(VERSION)/bin/pip install $(VENV) --no-build-isolation --no-deps --editable .
 	@touch $@
 
+servers: system
+	@$(PYTHON) tools/fetch_servers.py
+
+# Programs of their own, nothing that a server has to do with, or always on Redis 7.
+SERVERLESS = benchmarks core_c docs engine_c engine_differential fuzz leaks packaging \
+	source_rules stubs
+
+# One server after another, each in a run of its own: what one of them breaks is plain.
+test-servers: servers build
+	@failed=; for program in $$($(PYTHON) tools/fetch_servers.py); do \
+		echo "Testing on $$program"; \
+		REDLANE_TEST_SERVERS=$$program $(BIN)/python -m pytest \
+			$(foreach name,$(SERVERLESS),--ignore=tests/test_$(name).py) $(TESTS) \
+			|| failed="$$failed $$program"; \
+	done; [ -z "$$failed" ] || { echo "Failed on:$$failed"; exit 1; }
+
 soak: system build
 	REDLANE_SOAK=1 $(BIN)/python -m pytest -m soak $(TESTS)
 
@@ -128,7 +146,7 @@ types: build .venv/ready-dev
 	@touch $@
 
 # Programs of their own, with sanitizers of their own or none; nothing of the extension.
-UNSANITIZED = benchmarks core_c docs engine_c fuzz packaging source_rules stubs
+UNSANITIZED = benchmarks core_c docs engine_c engine_memory fuzz packaging source_rules stubs
 
 # Not editable: in place is the release build.
 sanitize: system .venv-sanitize/ready

@@ -14,7 +14,14 @@ from hypothesis import settings
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from servers import ACL_PASSWORD, ACL_USER, PASSWORD, Server, server_binaries
+from servers import (
+    ACL_PASSWORD,
+    ACL_USER,
+    PASSWORD,
+    Server,
+    server_binaries,
+    server_name,
+)
 from tls import Authority, TlsServer, running, temporary_authority
 
 # CI draws the same examples each time, so that what it says depends on the change;
@@ -29,11 +36,24 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+BINARIES = server_binaries()
+
+
+# One server is no parameter: the names of the tests do not tell it.
+@pytest.fixture(
+    scope="session", params=BINARIES if len(BINARIES) > 1 else None, ids=server_name
+)
+def server_binary(request: pytest.FixtureRequest) -> str:
+    """The server program: each of REDLANE_TEST_SERVERS in turn. A test that makes a
+    Server of its own gives it this one."""
+    name: str = getattr(request, "param", BINARIES[0])
+    return name
+
+
 @pytest.fixture(scope="session")
-def session_server() -> Iterator[Server]:
-    """The one server of the session; use `redis_server`, which empties it first. Not
-    parametrised: make_client asks for it by name; another server is another run."""
-    server = Server(binary=server_binaries()[0])
+def session_server(server_binary: str) -> Iterator[Server]:
+    """The one server of the session; use `redis_server`, which empties it first."""
+    server = Server(binary=server_binary)
     try:
         server.start()
         yield server
@@ -54,9 +74,9 @@ def redis_url(redis_server: Server) -> str:
 
 
 @pytest.fixture
-def fresh_server() -> Iterator[Server]:
+def fresh_server(server_binary: str) -> Iterator[Server]:
     """A server of the test's own: kill(), start(), pause(), resume(), cli(...)."""
-    server = Server(binary=server_binaries()[0])
+    server = Server(binary=server_binary)
     try:
         server.start()
         yield server
@@ -65,12 +85,10 @@ def fresh_server() -> Iterator[Server]:
 
 
 @pytest.fixture(scope="session")
-def password_server() -> Iterator[Server]:
+def password_server(server_binary: str) -> Iterator[Server]:
     """requirepass, and an ACL user whose name and password need percent-encoding: the
     constants PASSWORD, ACL_USER and ACL_PASSWORD of servers.py."""
-    server = Server(
-        "--requirepass", PASSWORD, binary=server_binaries()[0], password=PASSWORD
-    )
+    server = Server("--requirepass", PASSWORD, binary=server_binary, password=PASSWORD)
     try:
         server.start()
         server.cli(
@@ -130,8 +148,10 @@ def make_client(executor: str, request: pytest.FixtureRequest, **options: Any) -
 
 
 @pytest.fixture(params=["engine", "redis"])
-def executor(request: pytest.FixtureRequest) -> str:
+def executor(server_binary: str, request: pytest.FixtureRequest) -> str:
     """Which executor answers; a test may parametrise it with "unix" too."""
+    # server_binary stands there so that pytest knows of its parameter: make_client
+    # asks for a server by name.
     name: str = request.param
     return name
 
@@ -141,7 +161,6 @@ def client(
     executor: str, redis_server: Server, request: pytest.FixtureRequest
 ) -> Iterator[Any]:
     """A Client on each executor in turn."""
-    # redis_server stands there so that pytest knows of its parameter.
     made = make_client(executor, request)
     yield made
     made.close()

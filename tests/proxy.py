@@ -1,6 +1,22 @@
-"""A TCP proxy on loopback in front of a real server, which spoils the way back.
+"""A proxy on loopback in front of a real server, which spoils what passes.
 
-Settings apply to bytes that pass after they are set, for all connections.
+It knows bytes, not RESP, and so serves TLS streams as well as plain ones. It listens
+on a free TCP port, and on a unix socket if it is told where; the server behind it is a
+port on loopback or a unix socket.
+
+The settings are plain attributes. They hold for all connections, the open ones too,
+from the next chunk on:
+
+    proxy.delay = 0.05              # seconds before each chunk of the server's goes on
+    proxy.drip = 0.25               # seconds after each piece of `drip_bytes`
+    proxy.cut_after = k             # ends a connection after k bytes of the server's
+    proxy.reset_after = k           # the same, with a TCP reset
+    proxy.cut_requests_after = k    # ends it after k bytes of the client's
+    proxy.swallow = True            # reads on, and forwards nothing in either direction
+    proxy.refuse = True             # accepts a connection and resets it at once
+    proxy.cut_in(k)                 # ends those open now after k more bytes; reset=True
+    proxy.inject(b"+unasked\r\n")   # into the reply stream of every open connection
+    proxy.reset_all()               # a TCP reset on every open connection
 """
 
 from __future__ import annotations
@@ -10,126 +26,254 @@ import socket
 import struct
 import threading
 import time
+from collections.abc import Callable
+from typing import Any
 
 CHUNK = 65536
+RESET = struct.pack("ii", 1, 0)  # SO_LINGER: on, with no time
+
+
+def abort(link: socket.socket) -> None:
+    """A reset instead of an end of file, once the last descriptor is closed."""
+    with contextlib.suppress(OSError):
+        link.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+
+
+def hang_up(link: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        link.shutdown(socket.SHUT_RDWR)
+
+
+class Pair:
+    """One connection: the client's end, and the one to the server."""
+
+    def __init__(self, client: socket.socket, server: socket.socket) -> None:
+        self.client = client
+        self.server = server
+        self.replied = 0  # bytes of the server's that went on
+        self.requested = 0  # bytes of the client's
+        self.sending = threading.Lock()  # one chunk at a time to the client
+        self.threads: list[threading.Thread] = []
+        self.closing = False
+        self.cut_at: int | None = None  # of `replied`
+        self.reset = False  # when that is reached
+
+    def hang_up(self) -> None:
+        """Ends both, unless somebody closes them in a way of his own."""
+        if not self.closing:
+            hang_up(self.client)
+            hang_up(self.server)
+
+    def close(self, reset: bool) -> None:
+        self.closing = True
+        for link in (self.client, self.server):
+            if reset:
+                abort(link)
+                # Not for writing: that would send an end of file ahead of the reset.
+                with contextlib.suppress(OSError):
+                    link.shutdown(socket.SHUT_RD)
+            else:
+                hang_up(link)
+            link.close()
+        # A descriptor that a thread still receives on is closed when that returns.
+        for thread in self.threads:
+            if thread is not threading.current_thread():
+                thread.join(timeout=10)
 
 
 class Proxy:
-    """Forwards a free port to `port`."""
+    """Forwards a free port, and `listen` if it is a path, to `target`: a port on
+    loopback, or the path of a unix socket."""
 
-    def __init__(self, port: int) -> None:
-        self.target = port
-        self.delay = 0.0  # seconds before each chunk of the server's goes on
-        self.drip = 0.0  # seconds between single bytes of the server's
-        self.cut_after: int | None = None  # bytes of the server's on each connection
-        self.connections = 0
+    def __init__(self, target: int | str, listen: str | None = None) -> None:
+        self.target = target
+        self.delay = 0.0
+        self.drip = 0.0
+        self.drip_bytes = 1
+        self.cut_after: int | None = None
+        self.reset_after: int | None = None
+        self.cut_requests_after: int | None = None
+        self.swallow = False
+        self.refuse = False
+        self.connections = 0  # forwarded ones
+        self.refused = 0
+        self.cuts = 0  # connections that a limit on replies has ended
         self._lock = threading.Lock()
-        self._links: list[socket.socket] = []
-        self._forwarders: list[threading.Thread] = []
+        self._pairs: list[Pair] = []
         self._closed = False
-        self._listener = socket.create_server(("127.0.0.1", 0), backlog=256)
-        self.port: int = self._listener.getsockname()[1]
-        self._start(self._accept)
+        self._listeners = [socket.create_server(("127.0.0.1", 0), backlog=256)]
+        self.port: int = self._listeners[0].getsockname()[1]
+        self.path = listen
+        if listen is not None:
+            unix = socket.socket(socket.AF_UNIX)
+            unix.bind(listen)
+            unix.listen(256)
+            self._listeners.append(unix)
+        for listener in self._listeners:
+            self._start(self._accept, listener)
 
     @property
     def url(self) -> str:
         return f"redis://127.0.0.1:{self.port}/0"
 
-    def _start(self, body: object, *args: object) -> threading.Thread:
-        thread = threading.Thread(target=body, args=args, daemon=True)  # type: ignore[arg-type]
+    @property
+    def unix_url(self) -> str:
+        assert self.path is not None
+        return f"unix://{self.path}"
+
+    def _start(self, body: Callable[..., None], *args: Any) -> threading.Thread:
+        thread = threading.Thread(target=body, args=args, daemon=True)
         thread.start()
         return thread
 
-    def _accept(self) -> None:
+    def _accept(self, listener: socket.socket) -> None:
         while not self._closed:
             try:
-                client, _ = self._listener.accept()
+                client, _ = listener.accept()
             except OSError:
                 return
+            if self.refuse:
+                self.refused += 1
+                abort(client)
+                client.close()
+                continue
             try:
-                server = socket.create_connection(
-                    ("127.0.0.1", self.target), timeout=10
-                )
+                server = self._connect()
             except OSError:
                 client.close()
                 continue
-            server.settimeout(None)
-            for link in (client, server):
-                link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            pair = Pair(client, server)
             with self._lock:
                 self.connections += 1
-                self._links += [client, server]
-                late = self._closed
-            if late:
-                self._end_links(struct.pack("ii", 0, 0))
-                return
-            both = [
-                self._start(self._forward, client, server, False),
-                self._start(self._forward, server, client, True),
-            ]
-            with self._lock:
-                self._forwarders += both
+                self._pairs.append(pair)
+                pair.threads += [
+                    self._start(self._forward_requests, pair),
+                    self._start(self._forward_replies, pair),
+                ]
+            if self._closed:
+                self._end_pairs(reset=False)
 
-    def _forward(
-        self, source: socket.socket, sink: socket.socket, spoiled: bool
-    ) -> None:
-        passed = 0
+    def _connect(self) -> socket.socket:
+        if isinstance(self.target, str):
+            server = socket.socket(socket.AF_UNIX)
+            server.connect(self.target)
+        else:
+            server = socket.create_connection(("127.0.0.1", self.target), timeout=10)
+            server.settimeout(None)
+            server.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return server
+
+    def _forward_requests(self, pair: Pair) -> None:
         with contextlib.suppress(OSError):
-            while data := source.recv(CHUNK):
-                if spoiled:
-                    data = self._cut(data, passed)
-                    self._send_spoiled(sink, data)
-                    passed += len(data)
-                    if self.cut_after is not None and passed >= self.cut_after:
-                        break
-                else:
-                    sink.sendall(data)
-        for link in (source, sink):
-            with contextlib.suppress(OSError):
-                link.shutdown(socket.SHUT_RDWR)
+            while data := pair.client.recv(CHUNK):
+                if self.swallow:
+                    continue
+                limit = self.cut_requests_after
+                part = within(data, pair.requested, limit)
+                pair.requested += len(part)
+                pair.server.sendall(part)
+                if limit is not None and pair.requested >= limit:
+                    break
+        pair.hang_up()
 
-    def _cut(self, data: bytes, passed: int) -> bytes:
-        if self.cut_after is None:
-            return data
-        return data[: max(0, self.cut_after - passed)]
+    def _forward_replies(self, pair: Pair) -> None:
+        cut = False
+        nodelay = pair.client.family != socket.AF_UNIX
+        with contextlib.suppress(OSError):
+            if nodelay:
+                pair.client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            while data := pair.server.recv(CHUNK):
+                if self.swallow:
+                    continue
+                limit = self._limit(pair)
+                part = within(data, pair.replied, limit)
+                # Counted first: once the client has it, cut_in counts from its end.
+                pair.replied += len(part)
+                self._send_slowly(pair, part)
+                if limit is not None and pair.replied >= limit:
+                    self.cuts += 1
+                    cut = True
+                    break
+        if cut and (pair.reset or self.reset_after is not None):
+            self._reset_after_what_was_sent(pair)
+        pair.hang_up()
 
-    def _send_spoiled(self, sink: socket.socket, data: bytes) -> None:
+    def _limit(self, pair: Pair) -> int | None:
+        limits = (self.cut_after, self.reset_after, pair.cut_at)
+        return min((n for n in limits if n is not None), default=None)
+
+    def _reset_after_what_was_sent(self, pair: Pair) -> None:
+        """A reset discards what its receiver has not read yet, so that waits a little:
+        what was sent is to arrive, as it does when a server dies in mid-reply."""
+        time.sleep(0.02)
+        with self._lock:
+            if pair in self._pairs:
+                self._pairs.remove(pair)
+        pair.close(reset=True)
+
+    def _send_slowly(self, pair: Pair, data: bytes) -> None:
         if self.delay:
             time.sleep(self.delay)
-        if not self.drip:
-            sink.sendall(data)
-            return
-        for byte in data:
-            sink.sendall(bytes((byte,)))
-            time.sleep(self.drip)
+        size = self.drip_bytes if self.drip else max(1, len(data))
+        for begin in range(0, len(data), size):
+            with pair.sending:
+                pair.client.sendall(data[begin : begin + size])
+            if self.drip:
+                time.sleep(self.drip)
 
-    def _end_links(self, option: bytes) -> None:
+    def _end_pairs(self, reset: bool) -> None:
         with self._lock:
-            links, self._links = self._links, []
-            forwarders, self._forwarders = self._forwarders, []
-        for link in links:
-            with contextlib.suppress(OSError):
-                link.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, option)
-            with contextlib.suppress(OSError):
-                link.shutdown(socket.SHUT_RD)
-            link.close()
-        # A descriptor that a thread still receives on is closed when that returns.
-        for thread in forwarders:
-            thread.join(timeout=10)
+            pairs, self._pairs = self._pairs, []
+        for pair in pairs:
+            pair.close(reset)
+
+    def inject(self, data: bytes) -> int:
+        """Bytes that the server never sent, between two of its chunks, to every client;
+        gives how many clients there are."""
+        with self._lock:
+            pairs = list(self._pairs)
+        sent = 0
+        for pair in pairs:
+            with contextlib.suppress(OSError), pair.sending:
+                pair.client.sendall(data)
+                sent += 1
+        return sent
+
+    def cut_in(self, size: int, reset: bool = False) -> None:
+        """Ends each connection that is open now after `size` more bytes of the
+        server's; 0: instead of the next one."""
+        with self._lock:
+            for pair in self._pairs:
+                pair.reset = reset
+                pair.cut_at = pair.replied + size
 
     def reset_all(self) -> None:
         """A TCP reset on every connection."""
-        self._end_links(struct.pack("ii", 1, 0))
+        self._end_pairs(reset=True)
+
+    def heal(self) -> None:
+        """No more faults. What was swallowed is lost: the connections end."""
+        self.delay = self.drip = 0.0
+        self.cut_after = self.reset_after = self.cut_requests_after = None
+        self.refuse = False
+        if self.swallow:
+            self.swallow = False
+            self._end_pairs(reset=False)
 
     def close(self) -> None:
         self._closed = True
-        with contextlib.suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-        self._end_links(struct.pack("ii", 0, 0))
+        for listener in self._listeners:
+            hang_up(listener)
+            listener.close()
+        self._end_pairs(reset=False)
 
     def __enter__(self) -> Proxy:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def within(data: bytes, passed: int, limit: int | None) -> bytes:
+    """What of the data lies before `limit`, of which `passed` bytes have gone by."""
+    return data if limit is None else data[: max(0, limit - passed)]

@@ -1,4 +1,5 @@
-"""Throwaway redis-servers on loopback: one process, one temporary folder each.
+"""Throwaway servers, Redis or Valkey, on loopback: one process, one temporary folder
+each.
 
 Nothing here knows redlane: what a test asks the server goes through `cli`, a RESP
 client of a few lines, so that a fault of the library cannot hide itself.
@@ -29,12 +30,20 @@ def server_binaries() -> list[str]:
     return [name for name in named.split(os.pathsep) if name] or ["redis-server"]
 
 
+def server_name(binary: str) -> str:
+    """How a test's id names a server: "redis-8" for what tools/fetch_servers.py puts
+    there, else the program's own name."""
+    path = Path(binary)
+    return path.parent.name if path.parent.parent.name == ".servers" else path.name
+
+
 def find_binary(name: str) -> str:
     path = shutil.which(name)
     if path is None:
         raise RuntimeError(
             f"the tests need the server program {name!r}, which is not installed: "
-            "run `make test`, which installs it, or `apt-get install redis-server`"
+            "run `make test`, which installs it, or `apt-get install redis-server` "
+            "(`make servers` fetches those of .servers)"
         )
     return path
 
@@ -82,11 +91,11 @@ class Server:
     def __init__(
         self,
         *options: str,
-        binary: str = "redis-server",
+        binary: str | None = None,
         username: str | None = None,
         password: str | None = None,
     ) -> None:
-        self.binary = find_binary(binary)
+        self.binary = find_binary(binary or server_binaries()[0])
         self.options = options
         self.username = username
         self.password = password
@@ -118,7 +127,7 @@ class Server:
                 return
             self._reap()
         log = (self.folder / "log").read_text(errors="replace")
-        raise RuntimeError(f"redis-server did not start:\n{log[-2000:]}")
+        raise RuntimeError(f"{self.binary} did not start:\n{log[-2000:]}")
 
     def _spawn(self, port: int) -> subprocess.Popen[bytes]:
         command = [

@@ -1,0 +1,279 @@
+"""Servers that answer, and will not work: LOADING, MASTERDOWN, BUSY; a password or a
+right that is missing; no connection to spare; scripts that were forgotten.
+
+"Not now, for anybody" is an outage: raw commands raise the server's own words as a
+typed error, tools go on by their policy, and all return by themselves. "Not for you" is
+loud, shows no password, and is asked no more often than an outage is probed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+import time
+from collections.abc import Iterator
+from urllib.parse import quote
+
+import pytest
+import redlane
+from servers import PASSWORD, Server
+from toolset import (
+    LINK_ERRORS,
+    Toolset,
+    count_connections,
+    own_connections,
+    toolset,
+    try_cli,
+    wait_until,
+)
+
+# A probe waits 0 to 50 ms after the first failure, at most 1 s from the fifth on: far
+# below this in the second or so that a test looks, if it is not a loop.
+FEW = 60
+CANARY = "canary-wr0ng-pass"
+
+
+def refused(tools: Toolset, error: type[BaseException]) -> bool:
+    """True once a raw command meets this error, of whatever kind others are."""
+    try:
+        tools.client.get("raw")
+    except error:
+        return True
+    except (*LINK_ERRORS, redlane.ReplyError):
+        return False
+    return False
+
+
+# --- not now ----------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def loading(server: Server) -> Iterator[type[BaseException]]:
+    """A data set that takes its time: a delay for each key, and clients served (with
+    LOADING) in between."""
+    for name, value in (
+        ("key-load-delay", 200),
+        ("loading-process-events-interval-bytes", 1024),
+    ):
+        server.cli("CONFIG", "SET", name, value)
+    server.cli("DEBUG", "POPULATE", 40000, "filler", 50)
+    reload = threading.Thread(target=try_cli, args=(server, "DEBUG", "RELOAD"))
+    reload.start()
+    yield redlane.LoadingError
+    server.cli("CONFIG", "SET", "key-load-delay", 0)
+    reload.join()
+
+
+@contextlib.contextmanager
+def busy(server: Server) -> Iterator[type[BaseException]]:
+    """A script that runs until it is killed."""
+    server.cli("CONFIG", "SET", "busy-reply-threshold", 10)
+    script = "while true do end"
+    thread = threading.Thread(target=try_cli, args=(server, "EVAL", script, 0))
+    thread.start()
+    yield redlane.BusyError
+    wait_until(lambda: try_cli(server, "SCRIPT", "KILL") == "OK", "the script's end")
+    thread.join()
+
+
+@contextlib.contextmanager
+def orphaned(server: Server) -> Iterator[type[BaseException]]:
+    """A replica without its primary, told not to serve what it has."""
+    server.cli("CONFIG", "SET", "replica-serve-stale-data", "no")
+    server.cli("REPLICAOF", "127.0.0.1", "1")
+    yield redlane.ReplyError  # MASTERDOWN
+    server.cli("REPLICAOF", "NO", "ONE")
+
+
+@pytest.mark.parametrize("fault", [loading, busy, orphaned])
+def test_not_now_is_an_outage(
+    fresh_server: Server,
+    fault: object,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    assert callable(fault)
+    caplog.set_level(logging.INFO, logger="redlane")
+    with toolset(fresh_server.url, timeout=2) as tools:
+        tools.warm()
+        before = count_connections(fresh_server)
+        with fault(fresh_server) as error:
+            wait_until(lambda: refused(tools, error), error.__name__)
+            assert tools.breaker == "open"
+            end = time.monotonic() + 0.3
+            while time.monotonic() < end:
+                tools.use()
+                with pytest.raises((error, *LINK_ERRORS)):
+                    tools.client.get("raw")
+            assert tools.mode == "away"
+        assert count_connections(fresh_server) - before < FEW
+        tools.assert_healed(fresh_server)
+    levels = [r.levelname for r in caplog.records if r.name == "redlane"]
+    assert levels.count("ERROR") == 1  # said once, loudly
+
+
+def test_loading_since_the_start(fresh_server: Server) -> None:
+    """A client whose server is loading when it is first used."""
+    fresh_server.cli("SET", "raw", "there")
+    with toolset(fresh_server.url, timeout=2) as tools:
+        with loading(fresh_server) as error:
+            wait_until(lambda: refused(tools, error), "LOADING")
+            tools.use()
+        tools.assert_healed(fresh_server)
+
+
+# --- not for you ------------------------------------------------------------------
+
+
+def url_of(server: Server, user: str, password: str) -> str:
+    login = f"{user}:{quote(password, safe='')}@" if password else ""
+    return f"redis://{login}127.0.0.1:{server.port}/0"
+
+
+@pytest.mark.parametrize(
+    ("user", "password"),
+    [("", ""), ("", CANARY), ("default", CANARY), ("nobody", CANARY)],
+    ids=["NOAUTH", "password", "user", "unknown user"],
+)
+def test_a_refused_login_is_loud_and_no_loop(
+    password_server: Server,
+    user: str,
+    password: str,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.DEBUG, logger="redlane")
+    with toolset(url_of(password_server, user, password), timeout=2) as tools:
+        error = tools.assert_raises((redlane.AuthenticationError,))
+        before = count_connections(password_server)
+        calls = 0
+        end = time.monotonic() + 0.5
+        while time.monotonic() < end:
+            with pytest.raises(redlane.AuthenticationError):
+                tools.client.get("raw")
+            tools.use()
+            calls += 20
+        assert calls > 3 * FEW
+        assert count_connections(password_server) - before < FEW
+        said = [
+            str(error),
+            repr(error),
+            repr(tools.client),
+            repr(tools.client.health()),
+        ]
+    said += [record.getMessage() for record in caplog.records]
+    assert not any(CANARY in text or PASSWORD in text for text in said)
+    loud = [r for r in caplog.records if r.levelname == "ERROR"]
+    assert len(loud) == 1
+    assert loud[0].name == "redlane"
+
+
+def test_a_password_that_is_put_right(fresh_server: Server) -> None:
+    """The server's own password is changed to the client's: no restart is needed."""
+    url = f"redis://:{CANARY}@127.0.0.1:{fresh_server.port}/0"
+    fresh_server.cli("ACL", "SETUSER", "default", "resetpass", ">another")
+    fresh_server.password = "another"
+    with toolset(url, timeout=2) as tools:
+        tools.assert_raises((redlane.AuthenticationError,))
+        tools.use()
+        fresh_server.cli("ACL", "SETUSER", "default", "resetpass", f">{CANARY}")
+        fresh_server.password = CANARY
+        tools.assert_healed(fresh_server)
+
+
+def test_a_right_that_is_missing(
+    fresh_server: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    """NOPERM is an answer for this command and key, not an outage: it is raised, by a
+    cache too, and nothing is tried again; what is computed is returned uncached."""
+    caplog.set_level(logging.DEBUG, logger="redlane")
+    fresh_server.cli(
+        *("ACL", "SETUSER", "small", "on", f">{CANARY}", "~allowed:*", "&*", "+@all")
+    )
+    with toolset(url_of(fresh_server, "small", CANARY), timeout=10) as tools:
+        before = count_connections(fresh_server)
+        error = tools.assert_raises((redlane.PermissionDeniedError,))
+        for call in (
+            lambda: tools.cache.get("k"),
+            lambda: tools.cache.set("k", 1),
+            lambda: tools.counter.increment("k"),
+        ):
+            with pytest.raises(redlane.PermissionDeniedError):
+                call()
+        assert tools.double(4) == 8
+        assert tools.counter.get("k") == 40
+        assert tools.videos.get("black", ["white"]) is None
+        assert tools.videos.set("black", ["white"], "u") is False
+        assert tools.client.set("allowed:k", "v") is True
+        assert tools.mode == "redis"
+        assert count_connections(fresh_server) - before < 5
+    said = [str(error)] + [record.getMessage() for record in caplog.records]
+    assert not any(CANARY in text for text in said)
+
+
+# --- no room ----------------------------------------------------------------------
+
+
+def test_a_server_that_is_full(fresh_server: Server) -> None:
+    """ "max number of clients" is an error line that nobody asked for, ahead of the
+    handshake. With no connection at all it is an outage; room comes, and it is over."""
+    fillers = [connected(fresh_server) for _ in range(2)]
+    fresh_server.cli("CONFIG", "SET", "maxclients", 2)
+    with toolset(fresh_server.url, timeout=2) as tools:
+        error = tools.assert_raises((redlane.ReplyError,))
+        assert "max number of clients" in str(error)
+        tools.use()
+        assert tools.breaker == "open"
+        for filler in fillers:
+            filler.close()
+        tools.assert_healed(fresh_server)
+
+
+def test_a_full_server_that_has_one_for_us(fresh_server: Server) -> None:
+    """Threads share what there is; none sees that the server is full."""
+    with toolset(fresh_server.url, timeout=30) as tools:
+        tools.warm()
+        wait_until(lambda: own_connections(fresh_server) == 1, "one connection")
+        fresh_server.cli("CONFIG", "SET", "maxclients", 2)
+        failures: list[BaseException] = []
+
+        def work(number: int) -> None:
+            try:
+                for turn in range(50):
+                    tag = f"{number}:{turn}".encode()
+                    assert tools.client.echo(tag) == tag
+                    assert tools.double(number) == 2 * number
+            except BaseException as error:
+                failures.append(error)
+
+        threads = [threading.Thread(target=work, args=(n,)) for n in range(6)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert failures == []
+        assert tools.mode == "redis"
+        assert tools.client.health()["pool"]["size"] <= 2
+
+
+def connected(server: Server) -> redlane.Client:
+    client = redlane.Client(server.url, timeout=10)
+    client.ping()
+    return client
+
+
+# --- forgotten --------------------------------------------------------------------
+
+
+def test_scripts_that_the_server_forgets(redis_server: Server) -> None:
+    """SCRIPT FLUSH between any two calls: each text goes again, and nobody notices."""
+    with toolset(redis_server.url, timeout=10) as tools:
+        tools.warm()
+        for number in range(20):
+            redis_server.cli("SCRIPT", "FLUSH")
+            assert tools.counter.increment("warm") == 41 + number
+            redis_server.cli("SCRIPT", "FLUSH")
+            assert tools.double(500 + number) == 1000 + 2 * number
+            redis_server.cli("SCRIPT", "FLUSH")
+            assert tools.cache.add(f"added:{number}", 1) is True
+        assert redis_server.cli("GET", "n:warm") == b"60"
+        assert tools.mode == "redis"

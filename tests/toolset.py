@@ -1,0 +1,191 @@
+"""A client and every tool on it, as the tests of a link's faults use them: what may be
+raised, what must not, and when all is well again."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+import redlane
+from servers import ReplyError, Server
+
+BOUND = 30.0  # seconds that a test waits for what must come; far above what it takes
+BUSY_MACHINE = 5.0  # seconds beyond a deadline that a loaded machine may take
+SOURCE = 40  # what the counters' source counts
+
+# What a link that does not answer may raise from a raw command.
+LINK_ERRORS = (redlane.ConnectionError, redlane.TimeoutError)
+
+
+def wait_until(condition: Callable[[], Any], what: str, bound: float = BOUND) -> None:
+    end = time.monotonic() + bound
+    while not condition():
+        assert time.monotonic() < end, f"never came: {what}"
+        time.sleep(0.01)
+
+
+def double(number: int) -> int:
+    return number * 2
+
+
+class Toolset:
+    """A raw client, and a cache, a cached function, a counter and a video cache on it,
+    each with the policy that it has by default."""
+
+    def __init__(self, url: str, timeout: float = 0.3, **options: Any) -> None:
+        options.setdefault("connect_timeout", timeout)
+        self.client = redlane.Client(url, timeout=timeout, **options)
+        self.timeout = timeout
+        self.cache = redlane.Cache(self.client, prefix="c", ttl=300)
+        self.double = self.cache(name="double")(double)
+        self.counter = redlane.Counter(
+            self.client, "n:{id}", ttl=300, source=lambda id: SOURCE
+        )
+        self.videos = redlane.VideoCache(self.client)
+        self.number = 1000
+
+    def warm(self) -> None:
+        """Something of each tool on the server."""
+        wait_until(self._set_raw, "the server")
+        self.cache.set("kept", "of before")
+        assert self.double(1) == 2
+        assert self.counter.get("warm") == SOURCE
+        assert self.videos.set("black", ["white"], "https://before") is True
+
+    def _set_raw(self) -> bool:
+        """A raw write; on a loaded machine even a healthy link may be slow, or a
+        connection that was fine when it was pooled turn out broken."""
+        try:
+            return self.client.set("raw", "there") is True
+        except LINK_ERRORS:
+            return False
+
+    def read(self) -> None:
+        """Every kind of read. None may raise or be wrong; a miss is right."""
+        self.number += 1
+        assert self.cache.get("kept") in (None, "of before")
+        assert self.cache.get(f"never:{self.number}") is None
+        assert self.cache.has(f"never:{self.number}") is False
+        assert set(self.cache.get_many(["kept", "never"]).values()) <= {"of before"}
+        assert self.double(1) == 2
+        assert self.double(self.number) == 2 * self.number
+        assert self.cache.get_or_set(f"made:{self.number}", lambda: "made") == "made"
+        assert self.counter.get("warm") == SOURCE
+        assert self.counter.get(self.number) == SOURCE
+        assert self.videos.get("black", ["white"]) in (None, "https://before")
+        assert self.videos.get("black", [str(self.number)]) is None
+
+    def write(self) -> None:
+        """Every kind of write. None may raise; what they say is the policy's."""
+        key = f"written:{self.number}"
+        self.number += 1
+        assert self.cache.set(key, 1) in (True, False)
+        self.cache.set_many({key: 2, f"{key}:b": 3})
+        assert self.cache.get(key) in (None, 1, 2)
+        self.cache.delete(key)
+        self.cache.invalidate("c:written:nothing*")
+        self.double.invalidate(self.number)
+        assert self.counter.increment(f"counted:{self.number}") is None
+        self.counter.delete(f"counted:{self.number}")
+        assert self.videos.set("black", [str(self.number)], "https://x") in (
+            True,
+            False,
+        )
+
+    def use(self) -> None:
+        self.read()
+        self.write()
+
+    @property
+    def mode(self) -> str:
+        return str(self.client.health()["mode"])
+
+    @property
+    def breaker(self) -> str:
+        return str(self.client.health()["breaker"])
+
+    def wait_until_away(self) -> None:
+        wait_until(lambda: self.breaker == "open", "the verdict")
+
+    def wait_until_back(self) -> None:
+        wait_until(lambda: self.mode == "redis", "the return")
+
+    def assert_healed(self, server: Server) -> None:
+        """All tools are on the server again, by themselves."""
+        self.wait_until_back()
+        server.cli("DEL", "raw")
+        wait_until(
+            lambda: self._set_raw() and server.cli("GET", "raw") == b"there",
+            "a raw command that works",
+        )
+        self.use()
+        key = f"healed:{self.number}"
+        wait_until(
+            lambda: self.cache.set(key, "now") and server.cli("GET", f"c:{key}"),
+            "a cached value on the server",
+        )
+        assert self.cache.get(key) in ("now", None)
+        wait_until(
+            lambda: self.counter.get(key) == SOURCE and server.cli("GET", f"n:{key}"),
+            "a counter on the server",
+        )
+        assert server.cli("GET", f"n:{key}") == b"%d" % SOURCE
+        video = redlane.content_key("video", "healed", [key])
+        wait_until(
+            lambda: self.videos.set("healed", [key], "x") and server.cli("GET", video),
+            "a video on the server",
+        )
+
+    def assert_raises(
+        self,
+        errors: type[BaseException] | tuple[type[BaseException], ...] = LINK_ERRORS,
+    ) -> BaseException:
+        """A raw command raises one of these, within its deadline."""
+        begin = time.monotonic()
+        with pytest.raises(errors) as caught:
+            self.client.get("raw")
+        assert time.monotonic() - begin < self.timeout + BUSY_MACHINE
+        return caught.value
+
+    def close(self) -> None:
+        self.client.close()
+
+
+@contextmanager
+def toolset(url: str, **options: Any) -> Iterator[Toolset]:
+    tools = Toolset(url, **options)
+    try:
+        yield tools
+    finally:
+        tools.close()
+
+
+def count_connections(server: Server) -> int:
+    """Connections that the server ever accepted, but for those that ask."""
+    info = server.cli("INFO", "stats").decode()
+    return stat_of(info, "total_connections_received")
+
+
+def stat_of(info: str, name: str) -> int:
+    return next(
+        int(line.partition(":")[2])
+        for line in info.splitlines()
+        if line.startswith(f"{name}:")
+    )
+
+
+def own_connections(server: Server, exclude: Iterable[bytes] = (b"cmd=client",)) -> int:
+    """Connections to the server beside the one that asks."""
+    lines = server.cli("CLIENT", "LIST").splitlines()
+    return sum(not any(mark in line for mark in exclude) for line in lines)
+
+
+def try_cli(server: Server, *args: object) -> Any:
+    """What the server says, an error line as the exception itself."""
+    try:
+        return server.cli(*args)
+    except ReplyError as error:
+        return error
