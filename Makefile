@@ -146,7 +146,7 @@ types: build .venv/ready-dev
 	@touch $@
 
 # Programs of their own, with sanitizers of their own or none; nothing of the extension.
-UNSANITIZED = benchmarks core_c docs engine_c fuzz packaging source_rules stubs
+UNSANITIZED = benchmarks core_c docs engine_c engine_memory fuzz packaging source_rules stubs
 
 # Not editable: in place is the release build.
 sanitize: system .venv-sanitize/ready

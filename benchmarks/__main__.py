@@ -12,10 +12,12 @@ from benchmarks import (
     report,
     row_01_sync_get,
     row_02_threads,
+    row_13_canvas,
     row_14_video_key,
     row_15_engine_get,
     row_17_pipeline,
     row_18_import,
+    row_19_memory,
 )
 from benchmarks.floor import ROOT
 from benchmarks.harness import SIZES, Bench, Result
@@ -26,10 +28,12 @@ ROWS = {
     for row in (
         row_01_sync_get,
         row_02_threads,
+        row_13_canvas,
         row_14_video_key,
         row_15_engine_get,
         row_17_pipeline,
         row_18_import,
+        row_19_memory,
     )
 }
 

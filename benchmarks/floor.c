@@ -34,6 +34,10 @@ floor_connect(const char *host, int port)
         redisFree(context);
         context = NULL;
     }
+    if (context) {
+        /* Its default shrinks the buffer between replies: large ones take longer. */
+        context->reader->maxbuf = 0;
+    }
     return context;
 }
 

@@ -21,7 +21,10 @@ from benchmarks.floor import Floor
 from benchmarks.server import Server
 
 Measure = Callable[[], float]
-"""Runs one batch and returns the seconds that one operation took."""
+"""Runs one batch and returns the seconds (or bytes) that one operation took."""
+
+Unit = Literal["time", "rate", "bytes"]
+"""What a figure is: seconds, seconds shown as operations a second, or bytes."""
 
 Role = Literal["ours", "peer", "floor"]
 OURS = "redlane"
@@ -36,7 +39,7 @@ class Goal:
     """What redlane must reach against one contestant.
 
     cost: ours / theirs <= limit. speedup: theirs / ours >= limit.
-    excess: ours - theirs <= limit, in seconds.
+    excess: ours - theirs <= limit, in seconds or bytes.
     """
 
     against: str
@@ -69,6 +72,10 @@ def within(seconds: float, against: str, quoted: float) -> Goal:
 
 def at_most_over(seconds: float, against: str) -> Goal:
     return Goal(against, "excess", seconds, f"≤ + {format_seconds(seconds)}")
+
+
+def at_most_bytes_over(size: int, against: str) -> Goal:
+    return Goal(against, "excess", size, f"≤ + {size} B")
 
 
 @dataclass(frozen=True)
@@ -112,7 +119,7 @@ class Fact:
 class Result:
     row: int
     what: str
-    unit: Literal["time", "rate"]
+    unit: Unit
     roles: dict[str, Role] = field(default_factory=dict)
     times: dict[str, Spread] = field(default_factory=dict)
     comparisons: list[Comparison] = field(default_factory=list)
@@ -172,9 +179,7 @@ class Bench:
 class Lineup:
     """The contestants of a result; one that cannot take part is named with why."""
 
-    def __init__(
-        self, row: int, what: str, unit: Literal["time", "rate"] = "time"
-    ) -> None:
+    def __init__(self, row: int, what: str, unit: Unit = "time") -> None:
         self._result = Result(row, what, unit)
         self._measures: dict[str, Measure] = {}
 

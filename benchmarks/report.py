@@ -10,15 +10,33 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from benchmarks.harness import OURS, Comparison, Result, Spread, format_seconds
+from benchmarks.harness import (
+    OURS,
+    Comparison,
+    Result,
+    Spread,
+    Unit,
+    format_seconds,
+)
 
 HEADINGS = ("row", "what", "redlane", "against", "", "ratio", "middle half", "goal", "")
-PACKAGES = ("redlane", "redis", "hiredis", "valkey-glide-sync", "cachebox")
+PACKAGES = (
+    "redlane",
+    "redis",
+    "hiredis",
+    "valkey-glide-sync",
+    "cachebox",
+    "msgspec",
+    "flask",
+    "flask-caching",
+)
 COLOURS = {"ours": "#c0392b", "peer": "#7f8c8d", "floor": "#2c3e50"}
 
 
-def format_value(unit: str, seconds: float) -> str:
-    return f"{1 / seconds:,.0f}/s" if unit == "rate" else format_seconds(seconds)
+def format_value(unit: Unit, value: float) -> str:
+    if unit == "bytes":
+        return f"{value:.0f} B"
+    return f"{1 / value:,.0f}/s" if unit == "rate" else format_seconds(value)
 
 
 def table(results: list[Result]) -> str:
@@ -60,11 +78,15 @@ def _line(result: Result, ours: Spread, comparison: Comparison) -> tuple[str, ..
     theirs = result.times[comparison.against]
     spread = comparison.spread
     if comparison.kind == "excess":
-        ratio = f"+ {format_seconds(spread.median)}"
-        middle = f"{format_seconds(spread.low)} to {format_seconds(spread.high)}"
+        unit: Unit = "bytes" if result.unit == "bytes" else "time"
+        ratio = f"+ {format_value(unit, spread.median)}"
+        middle = (
+            f"{format_value(unit, spread.low)} to {format_value(unit, spread.high)}"
+        )
     else:
+        better = " smaller" if result.unit == "bytes" else " faster"
         ratio = f"{spread.median:.3g} ×" + (
-            " faster" if comparison.kind == "speedup" else ""
+            better if comparison.kind == "speedup" else ""
         )
         middle = f"{spread.low:.3g} to {spread.high:.3g}"
     return (
@@ -87,7 +109,8 @@ def _verdict(met: bool | None) -> str:
 def document(
     results: list[Result], failed: dict[int, str], server_version: str | None
 ) -> dict[str, Any]:
-    """Times in seconds for one operation, also where the table shows a rate."""
+    """Times in seconds for one operation, also where the table shows a rate; memory in
+    bytes for one entry."""
     rows = []
     for result in results:
         row = asdict(result)

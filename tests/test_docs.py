@@ -399,45 +399,6 @@ def test_the_policies(fresh_server: Server) -> None:
     assert "Connection refused" in health["error"]
 
 
-def test_what_does_not_hold_yet(fresh_server: Server) -> None:
-    """A deletion made during an outage is not replayed, as the page says: whoever
-    makes it be must take that sentence away."""
-    client = redlane.Client(fresh_server.url)
-    cache = redlane.Cache(client)
-    cache.set("old", 1)
-    fresh_server.pause()
-    try:
-        wait_until(lambda: client.health()["breaker"] == "open")
-        assert cache.delete("old") is False
-        assert cache.set("new", 2)
-    finally:
-        fresh_server.resume()
-    wait_until(lambda: client.health()["mode"] == "redis")
-    assert cache.get("old") == 1
-    assert cache.get("new") is None
-    text = (DOCS / "outages.md").read_text(encoding="utf-8")
-    assert "**an old value may come back**" in text
-
-
-def test_where_the_server_takes_no_writes(fresh_server: Server) -> None:
-    client = redlane.Client(fresh_server.url, timeout=10)
-    cache = redlane.Cache(client)
-    fresh_server.cli("CONFIG", "SET", "maxmemory", "1")
-    assert cache.set("k", 1) is False
-    cache.set_many({"k": 1})
-    assert redlane.VideoCache(client).set("b", ["w"], "u") is False
-    assert cache.get_or_set("k", lambda: 3) == 3
-    assert cache.stats()["errors"] > 0
-    for call in (
-        lambda: cache.add("k", 1),  # False would say that the key is there
-        lambda: cache.increment("n"),
-        lambda: client.set("k", 1),
-    ):
-        with pytest.raises(redlane.OutOfMemoryError):
-            call()
-    assert client.health()["breaker"] == "closed"
-
-
 def wait_until(holds: Callable[[], bool]) -> None:
     end = time.monotonic() + SECONDS
     while not holds():

@@ -1,56 +1,34 @@
-"""libFuzzer on core: each target for REDLANE_FUZZ_SECONDS, 5 by default."""
+"""Each libFuzzer target for REDLANE_FUZZ_SECONDS, 5 by default; `make soak` runs each
+for an hour. As many run at a time as the machine has cores."""
 
 from __future__ import annotations
 
 import os
 import re
-import shutil
 import subprocess
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from fuzz_targets import FUZZ, TARGETS, build_target
 
-ROOT = Path(__file__).resolve().parent.parent
-CORE = ROOT / "src" / "core"
-FUZZ = ROOT / "tests" / "fuzz"
-SOURCES = {
-    "url": ["url.c", "url_redact.c", "number.c", "buffer.c"],
-    "glob": ["glob.c"],
-    "json": ["json.c", "buffer.c"],
-}
+SHORT = int(os.environ.get("REDLANE_FUZZ_SECONDS", "5"))
+HOUR = int(os.environ.get("REDLANE_FUZZ_SECONDS", "3600"))
 
 
-def find_clang() -> str:
-    names = [os.environ.get("REDLANE_CLANG", "clang-14"), "clang"]
-    found = next(filter(None, map(shutil.which, names)), None)
-    assert found, "no clang: install clang-14 and libclang-rt-14-dev"
-    return found
-
-
-def build_target(name: str, target: Path) -> None:
-    command = [find_clang(), "-std=gnu11", "-g", "-O1", "-D_GNU_SOURCE"]
-    command += ["-fsanitize=fuzzer,address,undefined", "-fno-sanitize-recover=all"]
-    command += [f"-I{ROOT / 'src'}", f"-I{FUZZ}", str(FUZZ / f"fuzz_{name}.c")]
-    command += [str(CORE / source) for source in SOURCES[name]]
-    done = subprocess.run(
-        [*command, "-o", str(target)], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-
-
-@pytest.mark.parametrize("name", sorted(SOURCES))
-def test_fuzz_finds_nothing(name: str, tmp_path: Path) -> None:
-    target = tmp_path / f"fuzz_{name}"
-    build_target(name, target)
-    found = tmp_path / "corpus"
+def run_target(name: str, seconds: int, folder: Path) -> str:
+    """What libFuzzer says to a run that found nothing."""
+    binary = folder / f"fuzz_{name}"
+    found = folder / f"corpus_{name}"
     found.mkdir()
-    seconds = int(os.environ.get("REDLANE_FUZZ_SECONDS", "5"))
+    build_target(name, binary)
     done = subprocess.run(
         [
-            target,
+            binary,
             f"-max_total_time={seconds}",
-            f"-artifact_prefix={tmp_path}/",
-            "-max_len=512",
+            f"-artifact_prefix={folder}/{name}-",
+            f"-max_len={TARGETS[name].max_len}",
             "-print_final_stats=1",
             found,
             FUZZ / "corpus" / name,
@@ -58,9 +36,48 @@ def test_fuzz_finds_nothing(name: str, tmp_path: Path) -> None:
         capture_output=True,
         text=True,
         check=False,
-        timeout=seconds + 120,
+        timeout=seconds + 300,
     )
     assert done.returncode == 0, done.stderr[-4000:]
-    executed = re.search(r"number_of_executed_units:\s*(\d+)", done.stderr)
-    assert executed, done.stderr[-4000:]
+    return done.stderr
+
+
+@pytest.fixture(scope="module")
+def runs(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[dict[str, Future[str]]]:
+    """Runs under way: those whose tests were chosen, by the names of the tests."""
+    folder = tmp_path_factory.mktemp("fuzz")
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        yield {
+            item.nodeid: pool.submit(
+                run_target,
+                item.callspec.params["name"],
+                HOUR if item.get_closest_marker("soak") else SHORT,
+                folder,
+            )
+            for item in request.session.items
+            if item.path == request.path and isinstance(item, pytest.Function)
+        }
+
+
+def check_run(run: Future[str]) -> None:
+    said = run.result()
+    executed = re.search(r"number_of_executed_units:\s*(\d+)", said)
+    assert executed, said[-4000:]
     assert int(executed[1]) > 1000
+
+
+@pytest.mark.parametrize("name", sorted(TARGETS))
+def test_fuzz_finds_nothing(
+    name: str, runs: dict[str, Future[str]], request: pytest.FixtureRequest
+) -> None:
+    check_run(runs[request.node.nodeid])
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("name", sorted(TARGETS))
+def test_fuzz_finds_nothing_in_an_hour(
+    name: str, runs: dict[str, Future[str]], request: pytest.FixtureRequest
+) -> None:
+    check_run(runs[request.node.nodeid])

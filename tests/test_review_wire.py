@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import sys
 import textwrap
 import threading
@@ -15,6 +14,7 @@ from types import FrameType
 
 import pytest
 import redlane
+from children import forks_among_busy_threads, run_program
 from scripted import Peer, scripted
 from servers import Server
 
@@ -22,11 +22,8 @@ PATIENCE = 60  # seconds until a subprocess counts as stuck
 
 
 def run_script(script: str, *arguments: str) -> str:
-    done = subprocess.run(
-        [sys.executable, "-X", "dev", "-c", textwrap.dedent(script), *arguments],
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
+    done = run_program(
+        textwrap.dedent(script), *arguments, options=("-X", "dev"), timeout=PATIENCE
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -40,6 +37,7 @@ def make_suspect(client: redlane.Client, server: Server) -> None:
         client.get("k")
 
 
+@forks_among_busy_threads  # the library's own thread begins to probe
 def test_a_child_forked_while_the_link_is_suspect_finds_the_server(
     fresh_server: Server,
 ) -> None:

@@ -120,6 +120,23 @@ def test_touch(scripts: Scripts) -> None:
     assert 0 < scripts.ttl("set") <= 5000 + SLACK
 
 
+def test_restore(scripts: Scripts) -> None:
+    assert scripts.run("restore", "k", "v", 5000, 0) == 1
+    assert 0 < scripts.ttl("k") <= 5000 + SLACK
+    assert scripts.run("restore", "k", "w", 0, 0) == 0
+    assert scripts.run("restore", "k", "w", HOUR, 1) == 0
+    assert scripts.command("GET", "k") == b"v"
+    assert scripts.run("restore", "k", "w", 0, 1) == 1
+    assert scripts.ttl("k") == -1
+    assert scripts.run("restore", "k", "x", 0, 1) == 0
+    assert scripts.command("GET", "k") == b"w"
+    scripts.command("SET", "k", LEASE, "PX", 5000)
+    assert scripts.run("restore", "k", "x", 0, 0) == 1
+    assert scripts.ttl("k") == -1
+    scripts.command("SADD", "set", "x")
+    assert scripts.run("restore", "set", "w", 0, 0) == 0
+
+
 def test_increment(scripts: Scripts) -> None:
     assert scripts.run("increment", "k", 5, HOUR) == 5
     assert 5000 < scripts.ttl("k") <= HOUR + SLACK
@@ -213,6 +230,7 @@ SHAPES: dict[str, tuple[int, list[list[bytes]]]] = {
     "counter_add": (1, [AMOUNTS]),
     "counter_transfer": (2, []),
     "video_set": (1, [VALUES, TIMES]),
+    "restore": (1, [VALUES, TIMES, [b"0", b"1"]]),
 }
 KEYS = [b"a", b"b"]
 

@@ -4,12 +4,14 @@ counted twice or lost. The short sizes take seconds; `make soak` runs the full o
 from __future__ import annotations
 
 import collections
+import contextlib
 import subprocess
 import sys
 import threading
 from typing import Any
 
 import pytest
+from children import started
 from redlane import Cache, Client
 from servers import Server
 
@@ -121,19 +123,23 @@ print(*added)
 
 
 def run_processes(program: str, url: str, rounds: int) -> list[str]:
-    running = [
-        subprocess.Popen(
-            [sys.executable, "-W", "error", "-c", program, url, str(n), str(rounds)],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for n in range(PROCESSES)
-    ]
-    outputs = [process.communicate() for process in running]
-    for process, (_, complaint) in zip(running, outputs, strict=True):
-        assert process.returncode == 0, complaint
-    return [output for output, _ in outputs]
+    outputs = []
+    with contextlib.ExitStack() as stack:
+        running = [
+            stack.enter_context(
+                started(
+                    [sys.executable, "-W", "error", "-c", program, url, n, rounds],
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.PIPE,
+                )
+            )
+            for n in range(PROCESSES)
+        ]
+        for process in running:
+            output, complaint = process.communicate(timeout=3600)
+            assert process.returncode == 0, complaint
+            outputs.append(output)
+    return outputs
 
 
 @pytest.mark.parametrize("rounds", [150, pytest.param(20_000, marks=pytest.mark.soak)])

@@ -5,11 +5,10 @@ The short sizes take seconds; `make soak` runs the full ones.
 
 from __future__ import annotations
 
-import os
 import subprocess
-import sys
 
 import pytest
+from children import forks_among_busy_threads, run_program
 from servers import Server
 
 # Eight threads in every kind of call.
@@ -192,16 +191,8 @@ faulthandler.cancel_dump_traceback_later()
 
 def run(program: str, *args: object) -> subprocess.CompletedProcess[str]:
     # -W: from 3.12 on, fork with threads alive is a warning of Python's own
-    return subprocess.run(
-        [
-            *(sys.executable, "-W", "error", "-W", "ignore::DeprecationWarning"),
-            *("-c", program, *map(str, args)),
-        ],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=3600,
-    )
+    strict = ("-W", "error", "-W", "ignore::DeprecationWarning")
+    return run_program(program, *args, options=strict)
 
 
 @pytest.mark.parametrize("count", [20, pytest.param(2_000, marks=pytest.mark.soak)])
@@ -212,10 +203,7 @@ def test_exit_at_any_moment(fresh_server: Server, count: int) -> None:
         assert done.stderr == "", number
 
 
-@pytest.mark.skipif(
-    "REDLANE_SANITIZED" in os.environ,
-    reason="a sanitizer's malloc stays locked in a child of several threads",
-)
+@forks_among_busy_threads
 @pytest.mark.parametrize("forks", [30, pytest.param(10_000, marks=pytest.mark.soak)])
 def test_fork_at_any_moment(fresh_server: Server, forks: int) -> None:
     for start in range(0, forks, 500):

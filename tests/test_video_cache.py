@@ -187,9 +187,16 @@ def test_a_server_that_takes_no_writes(fresh_server: Any) -> None:
     videos = VideoCache(redlane.Client(fresh_server.url, timeout=10))
     videos.set("a", [], "url", permanent=True)
     fresh_server.cli("CONFIG", "SET", "maxmemory", "1")
-    assert videos.set("b", [], "url") is False
-    assert videos.get("a", []) == "url"
-    assert videos.get_stats()["errors"] == 1
+    assert videos.set("b", [], "url") is True
+    assert [videos.get("a", []), videos.get("b", [])] == ["url", "url"]
+    assert fresh_server.cli("DBSIZE") == 1
+    fresh_server.cli("CONFIG", "SET", "maxmemory", "0")
+    end = time.monotonic() + 30
+    while fresh_server.cli("DBSIZE") != 2:
+        assert time.monotonic() < end
+        time.sleep(0.02)
+    assert videos.get("b", []) == "url"
+    assert videos.get_stats()["errors"] == 0
 
 
 def test_the_ready_made_one(redis_server: Any) -> None:

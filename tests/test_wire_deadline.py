@@ -18,6 +18,7 @@ from collections.abc import Callable
 
 import pytest
 import redlane
+from children import end, forks_among_busy_threads, start
 from proxy import Proxy
 from scripted import Peer, scripted
 from servers import Server
@@ -173,9 +174,7 @@ def start_child(
     url: str, body: str, timeout: float = FOR_EVER
 ) -> subprocess.Popen[str]:
     code = CHILD.format(url=url, timeout=timeout) + textwrap.dedent(body)
-    return subprocess.Popen(
-        [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True
-    )
+    return start([sys.executable, "-c", code], stdout=subprocess.PIPE)
 
 
 def read_line(child: subprocess.Popen[str]) -> str:
@@ -187,14 +186,14 @@ def read_line(child: subprocess.Popen[str]) -> str:
 
 def interrupt(child: subprocess.Popen[str]) -> str:
     """Ctrl-C to a child that is about to block; what it prints then."""
-    assert read_line(child) == "ready\n"
-    time.sleep(0.3)
-    child.send_signal(signal.SIGINT)
-    begin = time.monotonic()
     try:
+        assert read_line(child) == "ready\n"
+        time.sleep(0.3)
+        child.send_signal(signal.SIGINT)
+        begin = time.monotonic()
         rest, _ = child.communicate(timeout=FOR_EVER / 2)
     finally:
-        child.kill()
+        end(child)
     assert time.monotonic() - begin < BUSY_MACHINE
     return rest
 
@@ -285,7 +284,7 @@ def run_child(url: str, body: str, timeout: float = FOR_EVER) -> str:
     try:
         out, _ = child.communicate(timeout=60)
     finally:
-        child.kill()
+        end(child)
     assert child.returncode == 0
     return out
 
@@ -343,6 +342,7 @@ def test_child_closes_what_it_inherited(fresh_server: Server) -> None:
     assert out == "0 b'PONG'\n"
 
 
+@forks_among_busy_threads
 def test_fork_while_other_threads_call(fresh_server: Server) -> None:
     out = run_child(
         fresh_server.url,
@@ -371,6 +371,50 @@ def test_fork_while_other_threads_call(fresh_server: Server) -> None:
         """,
     )
     assert out == "{0} []\n"
+
+
+def test_fork_while_other_threads_are_blocked(fresh_server: Server) -> None:
+    """In a reply, in a connection of its own, in the queue for the pool: the child has
+    none of those threads and all of their locks."""
+    out = run_child(
+        fresh_server.url,
+        f"""
+        narrow = redlane.Client({fresh_server.url!r}, timeout=30, pool_size=1)
+        def calls():
+            return [
+                threading.Thread(target=client.execute, args=("BLPOP", "none", "0"),
+                                 daemon=True),
+                threading.Thread(target=client.get, args=("k",)),
+                threading.Thread(target=narrow.get, args=("k",)),
+                threading.Thread(target=narrow.get, args=("k",)),
+                threading.Thread(target=narrow.pipeline().get("k").execute),
+            ]
+        def waiting():
+            # asleep in the kernel: what a thread waits in holds no lock of malloc's
+            return all(open(f"/proc/self/task/{{t}}/stat").read().split()[2] == "S"
+                       for t in os.listdir("/proc/self/task") if int(t) != os.getpid())
+        statuses = []
+        client.get("k"), narrow.get("k")
+        for _ in range(10):
+            os.kill({fresh_server.pid}, signal.SIGSTOP)
+            threads = calls()
+            [t.start() for t in threads]
+            time.sleep(0.05)
+            while not waiting():
+                time.sleep(0.001)
+            pid = os.fork()
+            if pid == 0:
+                os.kill({fresh_server.pid}, signal.SIGCONT)
+                good = all(c.execute("ECHO", f"c{{n}}") == f"c{{n}}".encode()
+                           for n in range(20) for c in (client, narrow))
+                os._exit(0 if good else 1)
+            statuses.append(os.waitpid(pid, 0)[1])
+            [t.join() for t in threads[1:]]
+        print(set(statuses), len(statuses))
+        os._exit(0)
+        """,
+    )
+    assert out == "{0} 10\n"
 
 
 def test_fork_inside_a_signal_handler_of_a_blocked_call(fresh_server: Server) -> None:

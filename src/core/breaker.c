@@ -1,13 +1,14 @@
 #include "core/breaker.h"
 
 void
-redlane_breaker_init(RedlaneBreaker *breaker, uint64_t seed)
+redlane_breaker_init(RedlaneBreaker *breaker, int64_t steady, uint64_t seed)
 {
     *breaker = (RedlaneBreaker){
         .state = REDLANE_BREAKER_CLOSED,
         .era = 1,
         .opened_at = REDLANE_NEVER,
         .probe_at = REDLANE_NEVER,
+        .steady = steady,
     };
     redlane_backoff_init(&breaker->backoff, REDLANE_BREAKER_RETRY,
                          REDLANE_BREAKER_RETRY_CAP, seed);
@@ -29,15 +30,24 @@ become_closed(RedlaneBreaker *breaker, int64_t now)
     breaker->opened_at = REDLANE_NEVER;
     breaker->probe_at = REDLANE_NEVER;
     breaker->probes_failed = 0;
-    redlane_backoff_reset(&breaker->backoff);
+}
+
+/* From CLOSED: the waits between probes begin anew, unless it flaps. */
+static void
+begin_trouble(RedlaneBreaker *breaker, int64_t now)
+{
+    breaker->opened_at = now;
+    if (now - breaker->changed_at >= breaker->steady) {
+        redlane_backoff_reset(&breaker->backoff);
+    }
 }
 
 static void
 become_suspect(RedlaneBreaker *breaker, int64_t now)
 {
+    begin_trouble(breaker, now);
     enter_state(breaker, REDLANE_BREAKER_SUSPECT, now);
     breaker->suspected++;
-    breaker->opened_at = now;
     breaker->probe_at = now;
 }
 
@@ -45,7 +55,7 @@ static void
 become_open(RedlaneBreaker *breaker, int64_t now)
 {
     if (breaker->state == REDLANE_BREAKER_CLOSED) {
-        breaker->opened_at = now;
+        begin_trouble(breaker, now);
     }
     enter_state(breaker, REDLANE_BREAKER_OPEN, now);
     breaker->opened++;

@@ -22,9 +22,9 @@
  * Invariant: a probe is due or running in SUSPECT and OPEN, never in CLOSED; one runs
  * at a time.
  *
- * The write breaker (OOM, READONLY, MISCONF and NOREPLICAS close writes alone, probed
- * by a tiny write) has its place here: a second small machine beside this one, with its
- * own era, that is asked only while this one is CLOSED. */
+ * The same machine serves a link and, beside it, the writes of a link alone (OOM,
+ * READONLY, MISCONF, NOREPLICAS), which goes straight from CLOSED to OPEN; only their
+ * probes differ. */
 #ifndef REDLANE_CORE_BREAKER_H
 #define REDLANE_CORE_BREAKER_H
 
@@ -63,14 +63,16 @@ typedef struct {
     bool probing;       /* a probe is running */
     uint64_t probe_era; /* the era it began in */
     RedlaneBackoff backoff;
-    uint64_t suspected;     /* transitions into SUSPECT, for health */
-    uint64_t opened;        /* into OPEN */
-    uint64_t closed;        /* into CLOSED */
+    int64_t steady;     /* ns that it must have been CLOSED for to begin anew with short
+                           waits: one that flaps is probed as rarely as one that is open */
+    uint64_t suspected; /* transitions into SUSPECT, for health */
+    uint64_t opened;    /* into OPEN */
+    uint64_t closed;    /* into CLOSED */
     uint64_t probes_failed; /* of the present outage */
 } RedlaneBreaker;
 
 /* CLOSED. `seed` is for the jitter alone. */
-void redlane_breaker_init(RedlaneBreaker *breaker, uint64_t seed);
+void redlane_breaker_init(RedlaneBreaker *breaker, int64_t steady, uint64_t seed);
 
 static inline RedlaneBreakerState
 redlane_breaker_state(const RedlaneBreaker *breaker)

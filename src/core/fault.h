@@ -14,6 +14,7 @@ typedef enum {
     REDLANE_FAULT_PROTOCOL, /* what came is not RESP2, or more than we accept */
     REDLANE_FAULT_REPLY,  /* the server refused the handshake: `text` is its error line
                            */
+    REDLANE_FAULT_WRITES, /* the server takes no writes now: `text` is its error line */
     REDLANE_FAULT_POOL,   /* every connection of the pool was busy until the deadline */
     REDLANE_FAULT_MEMORY, /* out of memory */
     REDLANE_FAULT_CLOSED, /* the client was closed, or the process forked, meanwhile */
@@ -29,9 +30,13 @@ typedef struct {
 __attribute__((format(printf, 3, 4))) void
 redlane_fault_set(RedlaneFault *fault, RedlaneFaultKind kind, const char *format, ...);
 
-/* True for an error line that means "not now, for anybody" (LOADING, MASTERDOWN,
- * CLUSTERDOWN; BUSY, while a script runs too long): an outage, as against an error of
- * the command itself. */
-bool redlane_fault_reply_is_outage(const char *line, size_t size);
+/* What an error line says beside the command's own failure: REPLY for "not now, for
+ * anybody" (LOADING, MASTERDOWN, CLUSTERDOWN, BUSY), WRITES for "no writes now" (OOM,
+ * READONLY, MISCONF, NOREPLICAS), else NONE. A script's error may have one of those
+ * inside: servers before 7 tell it so. */
+RedlaneFaultKind redlane_fault_of_reply(const char *line, size_t size);
+
+/* True where a server that says so still takes deletes: OOM. */
+bool redlane_fault_allows_deletes(const char *line, size_t size);
 
 #endif

@@ -8,6 +8,9 @@
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
 #ifdef __linux__
 #include <sys/eventfd.h>
 #endif
@@ -251,4 +254,12 @@ redlane_platform_wake_close(int wake[2])
         (void)close(wake[1]);
     }
     wake[0] = wake[1] = -1;
+}
+
+void
+redlane_platform_trim_heap(void)
+{
+#ifdef __GLIBC__
+    (void)malloc_trim(0);
+#endif
 }

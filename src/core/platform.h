@@ -54,4 +54,7 @@ void redlane_platform_wake_close(int wake[2]);
 /* Starts a detached thread that blocks every signal; 0, or an errno. */
 int redlane_platform_thread(void *(*body)(void *), void *argument);
 
+/* Gives free pages of the heap back to the system, where malloc can be told to. */
+void redlane_platform_trim_heap(void);
+
 #endif

@@ -130,6 +130,20 @@ const RedlaneScript redlane_scripts[REDLANE_SCRIPT_COUNT] = {
              "redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])\n"
              "return 1\n",
          .sha1 = "45922e2d69cdec98086ca0323a4ef821578e452b"},
+    /* RESTORE key; value, px ("0": no TTL), "1" or "0".
+     * Stores the value where nothing is, or a lease: 1. With "1" one without TTL also
+     * takes the place of what has one. Else, any type: 0. */
+    [REDLANE_SCRIPT_RESTORE] =
+        {.name = "restore",
+         .text = "if redis.call('EXISTS', KEYS[1]) == 1\n"
+                 "and redis.pcall('GETRANGE', KEYS[1], 0, 3) ~= " LEASE "\n"
+                 "and (ARGV[3] == '0' or ARGV[2] ~= '0' or redis.call('PTTL', KEYS[1]) "
+                 "== -1)\n"
+                 "then return 0 end\n"
+                 "if ARGV[2] == '0' then redis.call('SET', KEYS[1], ARGV[1])\n"
+                 "else redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2]) end\n"
+                 "return 1\n",
+         .sha1 = "311b30072c84cb8c4248790eb9f069876a404a6b"},
 };
 
 const RedlaneScript *

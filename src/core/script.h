@@ -18,6 +18,7 @@ typedef enum {
     REDLANE_SCRIPT_COUNTER_ADD, /* add only to a counter that exists; drops a lease */
     REDLANE_SCRIPT_COUNTER_TRANSFER, /* -1 and +1, each only where it exists */
     REDLANE_SCRIPT_VIDEO_SET,        /* store unless a permanent entry is there */
+    REDLANE_SCRIPT_RESTORE,          /* replay of a durable set: where nothing is */
     REDLANE_SCRIPT_COUNT
 } RedlaneScriptId;
 

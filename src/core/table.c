@@ -141,25 +141,12 @@ resize(RedlaneTable *table, unsigned bits)
 }
 
 bool
-redlane_table_reserve(RedlaneTable *table, size_t extra)
-{
-    unsigned bits = table->bits < BITS_MIN ? BITS_MIN : table->bits;
-
-    if (extra <= table->limit - table->count) {
-        return true;
-    }
-    while (bits < BITS_MAX && items_of_bits(bits) - table->count < extra) {
-        bits++;
-    }
-    return resize(table, bits);
-}
-
-bool
 redlane_table_insert(RedlaneTable *table, uint64_t hash, RedlaneItem *item)
 {
     RedlaneSlot *slot, *gap;
 
-    if (!redlane_table_reserve(table, 1)) {
+    if (table->count == table->limit &&
+        !resize(table, table->bits < BITS_MIN ? BITS_MIN : table->bits + 1u)) {
         return false;
     }
     for (;;) {

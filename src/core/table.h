@@ -95,9 +95,6 @@ bool redlane_table_insert(RedlaneTable *table, uint64_t hash, RedlaneItem *item)
 /* Takes the item of a slot out; may shrink the table. */
 void redlane_table_remove(RedlaneTable *table, RedlaneSlot *slot);
 
-/* Makes room for `extra` more items at once; false when memory is exhausted. */
-bool redlane_table_reserve(RedlaneTable *table, size_t extra);
-
 /* The first item whose hash is at least `hash`, and the one after a slot; NULL at the
  * end. for (slot = from(table, 0); slot; slot = next(table, slot)) */
 RedlaneSlot *redlane_table_from(const RedlaneTable *table, uint64_t hash);

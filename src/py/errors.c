@@ -127,6 +127,7 @@ class_of_fault(RedlaneState *state, const RedlaneFault *fault)
     case REDLANE_FAULT_POOL:
         return state->TimeoutError;
     case REDLANE_FAULT_REPLY:
+    case REDLANE_FAULT_WRITES:
     case REDLANE_FAULT_NONE:
     case REDLANE_FAULT_CONNECT:
     case REDLANE_FAULT_LOST:
@@ -149,7 +150,7 @@ redlane_errors_raise_fault(RedlaneState *state, const RedlaneFault *fault,
     if (fault->kind == REDLANE_FAULT_MEMORY) {
         return PyErr_NoMemory();
     }
-    if (fault->kind == REDLANE_FAULT_REPLY) {
+    if (fault->kind == REDLANE_FAULT_REPLY || fault->kind == REDLANE_FAULT_WRITES) {
         PyObject *error =
             redlane_errors_from_reply(state, fault->text, strlen(fault->text));
 
@@ -195,4 +196,24 @@ redlane_errors_from_reply(RedlaneState *state, const char *text, size_t size)
     error = PyObject_CallOneArg(type, message);
     Py_DECREF(message);
     return error;
+}
+
+int
+redlane_errors_is_refusal(RedlaneState *state, PyObject *reply)
+{
+    PyObject *text;
+    const char *line;
+    Py_ssize_t size;
+    int refusal = -1;
+
+    if (!PyObject_TypeCheck(reply, (PyTypeObject *)state->ReplyError)) {
+        return 0;
+    }
+    text = PyObject_Str(reply);
+    line = text ? PyUnicode_AsUTF8AndSize(text, &size) : NULL;
+    if (line) {
+        refusal = redlane_fault_of_reply(line, (size_t)size) == REDLANE_FAULT_WRITES;
+    }
+    Py_XDECREF(text);
+    return refusal;
 }

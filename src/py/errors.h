@@ -18,4 +18,9 @@ PyObject *redlane_errors_raise_fault(RedlaneState *state, const RedlaneFault *fa
  * chosen by the first word; NULL with MemoryError. */
 PyObject *redlane_errors_from_reply(RedlaneState *state, const char *text, size_t size);
 
+/* 1 for the exception instance of an error reply that says that the server takes no
+ * writes now (OOM, READONLY, MISCONF, NOREPLICAS); 0 for any other object. RAISES_NEG
+ */
+int redlane_errors_is_refusal(RedlaneState *state, PyObject *reply);
+
 #endif

@@ -277,6 +277,26 @@ run_video_set(RedlaneEngine *engine, const Call *call, RedlaneReply *reply)
     }
 }
 
+static void
+run_restore(RedlaneEngine *engine, const Call *call, RedlaneReply *reply)
+{
+    RedlaneEntry *entry = redlane_engine_find(engine, call->keys[0]);
+    bool wins = !(call->argv[2].size == 1 && call->argv[2].data[0] == '0');
+    int64_t expires;
+
+    if (!read_px(engine, call->argv[1], true, "set", &expires, reply)) {
+        return;
+    }
+    if (entry && !is_lease(entry) &&
+        (!wins || expires != REDLANE_NEVER || entry->expires == REDLANE_NEVER)) {
+        redlane_reply_integer(reply, 0);
+        return;
+    }
+    if (set_value(engine, call->keys[0], entry, call->argv[0], expires, reply)) {
+        redlane_reply_integer(reply, 1);
+    }
+}
+
 static const struct {
     ScriptHandler run;
     size_t keys, args;
@@ -290,6 +310,7 @@ static const struct {
     [REDLANE_SCRIPT_COUNTER_ADD] = {run_counter_add, 1, 1},
     [REDLANE_SCRIPT_COUNTER_TRANSFER] = {run_counter_transfer, 2, 0},
     [REDLANE_SCRIPT_VIDEO_SET] = {run_video_set, 1, 2},
+    [REDLANE_SCRIPT_RESTORE] = {run_restore, 1, 3},
 };
 
 static void

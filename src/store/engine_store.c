@@ -133,3 +133,33 @@ redlane_engine_store_engine(RedlaneStore *store)
 {
     return ((EngineStore *)store)->engine;
 }
+
+int
+redlane_engine_store_forget(RedlaneStore *store, RedlaneArg pattern)
+{
+    RedlaneEngine *engine = redlane_engine_store_engine(store);
+    RedlaneArg argv[] = {REDLANE_ARG_LITERAL("KEYS"), pattern};
+    RedlaneVector keys = {argv, 2, redlane_command_by_id(REDLANE_CMD_KEYS)};
+    RedlaneReply found = {.make_bulk = NULL};
+    RedlaneNode node;
+    size_t offset = 0;
+
+    redlane_engine_run(engine, &keys, 1, false, &found);
+    if (found.failed) {
+        redlane_buffer_free(&found.nodes);
+        PyErr_NoMemory();
+        return -1;
+    }
+    while (redlane_reply_next(&found, &offset, &node)) {
+        RedlaneArg del[] = {REDLANE_ARG_LITERAL("DEL"), {node.data, node.size}};
+        RedlaneVector vector = {del, 2, redlane_command_by_id(REDLANE_CMD_DEL)};
+        RedlaneReply gone = {.make_bulk = NULL};
+
+        if (node.kind == REDLANE_REPLY_BULK) {
+            redlane_engine_run(engine, &vector, 1, false, &gone);
+        }
+        redlane_buffer_free(&gone.nodes);
+    }
+    redlane_buffer_free(&found.nodes);
+    return 0;
+}

@@ -11,4 +11,7 @@ RedlaneStore *redlane_engine_store_new(RedlaneState *state, size_t max_bytes);
 /* The engine inside; BORROWED. */
 RedlaneEngine *redlane_engine_store_engine(RedlaneStore *store);
 
+/* Drops every key that matches. RAISES_NEG */
+int redlane_engine_store_forget(RedlaneStore *store, RedlaneArg pattern);
+
 #endif

@@ -5,9 +5,11 @@
 #include <string.h>
 
 #include "core/clock.h"
+#include "core/command_keys.h"
 #include "py/errors.h"
 #include "py/log.h"
 #include "py/state.h"
+#include "store/changes.h"
 #include "store/engine_store.h"
 #include "store/remote.h"
 
@@ -21,26 +23,62 @@ typedef struct {
 /* While a call waits for a suspect link it looks for signals this often. */
 #define WAIT_SLICE (50 * REDLANE_NS_PER_MS)
 
+/* Once the link is well the engine's values are of no use, nor is their memory. */
+static void
+empty_engine(RedlaneMembers *members)
+{
+    RedlaneRoute route = redlane_guard_route(members->guard);
+
+    if (route.well && members->engine) {
+        redlane_engine_flush(redlane_engine_store_engine(members->engine));
+    }
+}
+
+static void
+tell_one(RedlaneState *state, RedlaneMembers *members, const RedlaneNews *news)
+{
+    const char *url = members->settings->redacted;
+
+    switch (news->kind) {
+    case REDLANE_NEWS_BACK:
+        empty_engine(members);
+        redlane_log(state, REDLANE_LOG_INFO, "Redis is back: %s", url);
+        break;
+    case REDLANE_NEWS_SUSPECT:
+        redlane_log(state, REDLANE_LOG_INFO, "Redis is being checked: %s (%s)", url,
+                    news->reason);
+        break;
+    case REDLANE_NEWS_AWAY:
+        redlane_log(state, REDLANE_LOG_WARNING, "Redis is away: %s (%s)", url,
+                    news->reason);
+        break;
+    case REDLANE_NEWS_REFUSED:
+        redlane_log(state, REDLANE_LOG_ERROR, "Redis is away: %s (%s)", url,
+                    news->reason);
+        break;
+    case REDLANE_NEWS_READONLY:
+        redlane_log(state, REDLANE_LOG_WARNING, "Redis takes no writes: %s (%s)", url,
+                    news->reason);
+        break;
+    case REDLANE_NEWS_WRITES:
+        empty_engine(members);
+        redlane_log(state, REDLANE_LOG_INFO, "Redis takes writes again: %s", url);
+        break;
+    case REDLANE_NEWS_LOST:
+        redlane_log(state, REDLANE_LOG_WARNING,
+                    "Redis did not hear of %llu changes made while it was away: %s",
+                    (unsigned long long)news->lost, url);
+        break;
+    }
+}
+
 void
 redlane_fallback_tell(RedlaneState *state, RedlaneMembers *members)
 {
-    const char *url = members->settings->redacted;
     RedlaneNews news;
 
     while (redlane_guard_take_news(members->guard, &news)) {
-        switch (news.state) {
-        case REDLANE_BREAKER_CLOSED:
-            redlane_log(state, REDLANE_LOG_INFO, "Redis is back: %s", url);
-            break;
-        case REDLANE_BREAKER_SUSPECT:
-            redlane_log(state, REDLANE_LOG_INFO, "Redis is being checked: %s (%s)", url,
-                        news.reason);
-            break;
-        case REDLANE_BREAKER_OPEN:
-            redlane_log(state, news.refused ? REDLANE_LOG_ERROR : REDLANE_LOG_WARNING,
-                        "Redis is away: %s (%s)", url, news.reason);
-            break;
-        }
+        tell_one(state, members, &news);
     }
 }
 
@@ -108,9 +146,9 @@ find_route(Fallback *self, const RedlaneRequest *request, RedlaneRoute *route)
     return self->members->closed ? raise_closed(self) : 0;
 }
 
-/* The engine that answers during this outage, without what an earlier one left. */
+/* The engine that answers in this period, without what an earlier one left. */
 static RedlaneStore *
-find_engine(Fallback *self, uint64_t outage)
+find_engine(Fallback *self, const RedlaneRoute *route)
 {
     RedlaneMembers *members = self->members;
 
@@ -118,10 +156,10 @@ find_engine(Fallback *self, uint64_t outage)
         members->engine =
             redlane_engine_store_new(self->base.state, members->settings->max_memory);
     }
-    else if (members->engine_outage != outage) {
+    else if (members->engine_period != route->period || route->well) {
         redlane_engine_flush(redlane_engine_store_engine(members->engine));
     }
-    members->engine_outage = outage;
+    members->engine_period = route->period;
     return members->engine;
 }
 
@@ -156,29 +194,16 @@ raise_away(Fallback *self, const RedlaneVector *vector)
     return -1;
 }
 
-/* What the policy says when the server does not answer. */
-static int
-run_away(Fallback *self, const RedlaneRequest *request, const RedlaneRoute *route,
-         const RedlaneVector *vectors, size_t count, PyObject **replies)
-{
-    RedlaneStore *store;
-    int result;
-
-    if (self->policy == REDLANE_POLICY_RAISE) {
-        return raise_away(self, vectors);
-    }
-    if (self->policy == REDLANE_POLICY_MEMORY && route->state == REDLANE_BREAKER_OPEN) {
-        store = find_engine(self, route->outage);
-        return store ? redlane_store_run(store, request, vectors, count, replies) : -1;
-    }
-    store = find_scratch(self);
-    if (!store) {
-        return -1;
-    }
-    result = redlane_store_run(store, request, vectors, count, replies);
-    redlane_engine_flush(redlane_engine_store_engine(store));
-    return result;
-}
+/* One request on its way: to the server, to what stands in for it, and back. */
+typedef struct {
+    Fallback *self;
+    const RedlaneRequest *request;
+    const RedlaneVector *vectors;
+    size_t count;
+    PyObject **replies;
+    RedlaneRoute route;
+    bool unsure; /* the server may have executed it */
+} Trip;
 
 static void
 drop_replies(PyObject **replies, size_t count)
@@ -188,26 +213,284 @@ drop_replies(PyObject **replies, size_t count)
     }
 }
 
+static void
+note_answer(const Trip *trip, RedlaneAnswer answer)
+{
+    RedlaneAnswer *place = trip->request->answer;
+
+    if (place && answer > *place) {
+        *place = answer;
+    }
+}
+
+/* Keeps for the server what was answered in its place. 1: kept, 0: it is well again,
+ * ask it, -1: an exception is set. */
+static int
+keep_changes(Trip *trip, bool force)
+{
+    Fallback *self = trip->self;
+    bool was_well = trip->route.well;
+    RedlaneChanges changes;
+    int result = 0;
+
+    redlane_changes_init(&changes);
+    for (size_t i = 0; result == 0 && i < trip->count; i++) {
+        result = redlane_changes_add(&changes, trip->request, self->policy,
+                                     &trip->vectors[i], trip->replies[i], trip->unsure);
+    }
+    if (result == 0 && changes.count) {
+        result = redlane_guard_keep(self->members->guard, &trip->route, changes.list,
+                                    changes.count, trip->request->space, force);
+        (void)redlane_background_watch(self->base.state->background,
+                                       self->members->guard, was_well);
+    }
+    else if (result == 0) {
+        result = 1;
+    }
+    redlane_changes_clear(&changes);
+    return result;
+}
+
+/* Answers by policy what the server does not. 1: done, 0: the server is well again and
+ * is to be asked (never with `force`), -1: an exception is set. */
+static int
+run_away(Trip *trip, bool force)
+{
+    Fallback *self = trip->self;
+    bool engine = self->policy == REDLANE_POLICY_MEMORY &&
+                  !(trip->request->cache_read &&
+                    (trip->route.well || trip->route.state == REDLANE_BREAKER_SUSPECT));
+    RedlaneStore *store;
+    int result;
+
+    store = engine ? find_engine(self, &trip->route) : find_scratch(self);
+    if (!store) {
+        return -1;
+    }
+    result = redlane_store_run(store, trip->request, trip->vectors, trip->count,
+                               trip->replies);
+    if (!engine) {
+        redlane_engine_flush(redlane_engine_store_engine(store));
+    }
+    if (result < 0) {
+        return -1;
+    }
+    note_answer(trip, engine ? REDLANE_ANSWER_ENGINE : REDLANE_ANSWER_NOTHING);
+    result = keep_changes(trip, force);
+    if (engine) {
+        self->members->engine_period = trip->route.period;
+    }
+    if (result <= 0) {
+        drop_replies(trip->replies, trip->count);
+    }
+    return result;
+}
+
+/* A key that the request writes to, for the probe of writes. */
+static RedlaneArg
+written_key(const Trip *trip)
+{
+    for (size_t i = 0; i < trip->count; i++) {
+        const RedlaneVector *vector = &trip->vectors[i];
+        RedlaneKeySpan keys = redlane_command_keys(vector);
+
+        if (vector->command->flags & REDLANE_COMMAND_WRITE && keys.first < keys.end) {
+            return vector->argv[keys.first];
+        }
+    }
+    return trip->vectors[0].argc > 1 ? trip->vectors[0].argv[1] : (RedlaneArg){"", 0};
+}
+
 /* Tells the guard what became of a request; true when it was met by an outage. */
 static bool
-report(Fallback *self, const RedlaneRoute *route, const RedlaneFault *fault,
-       bool progress, int result)
+report_outcome(const Trip *trip, const RedlaneRemoteReport *report, int result)
 {
+    Fallback *self = trip->self;
     RedlaneGuard *guard = self->members->guard;
+    const RedlaneFault *fault = &report->fault;
+    bool outage = redlane_guard_is_outage(fault);
 
-    if (!redlane_guard_is_outage(fault)) {
+    if (!outage && fault->kind != REDLANE_FAULT_WRITES) {
         if (result == 0) {
-            redlane_guard_success(guard, route->era);
+            redlane_guard_success(guard, trip->route.era);
         }
         return false;
     }
-    if (!progress) {
-        redlane_guard_failure(guard, route->era, fault);
-        if (!self->members->closed) { /* or it would be probed until it is freed */
-            (void)redlane_background_watch(self->base.state->background, guard, true);
+    if (outage && report->progress) {
+        return true;
+    }
+    if (outage) {
+        redlane_guard_failure(guard, trip->route.era, fault);
+    }
+    else {
+        redlane_guard_refused(guard, trip->route.write_era, fault, written_key(trip));
+    }
+    if (!self->members->closed) { /* or it would be probed until it is freed */
+        (void)redlane_background_watch(self->base.state->background, guard, true);
+    }
+    return outage;
+}
+
+static bool
+places_lease(const RedlaneRequest *request, const RedlaneVector *vector)
+{
+    return request->cache_read && vector->command->flags & REDLANE_COMMAND_WRITE;
+}
+
+/* A lease where none can be placed: what is there is read. As redlane_store_run. */
+static int
+run_leaseless(Trip *trip, RedlaneRemoteReport *report)
+{
+    RedlaneKeySpan keys = redlane_command_keys(trip->vectors);
+    RedlaneArg argv[] = {REDLANE_ARG_LITERAL("GET"), trip->vectors->argv[keys.first]};
+    RedlaneVector vector = {argv, 2, redlane_command_by_id(REDLANE_CMD_GET)};
+
+    note_answer(trip, REDLANE_ANSWER_NOTHING);
+    return redlane_remote_store_run(trip->self->members->remote, trip->request, &vector,
+                                    1, trip->replies, report);
+}
+
+/* True when a request must not meet the server though the link is up: it would be
+ * refused, or read what the server has not heard to be gone. */
+static bool
+must_stay(const Trip *trip)
+{
+    bool writes = false, only_deletes = true;
+
+    if (trip->route.well) {
+        return false;
+    }
+    for (size_t i = 0; trip->route.refused && i < trip->count; i++) {
+        const RedlaneCommand *command = trip->vectors[i].command;
+
+        if (command->flags & REDLANE_COMMAND_WRITE) {
+            writes = true;
+            only_deletes &=
+                command->id == REDLANE_CMD_DEL || command->id == REDLANE_CMD_UNLINK;
         }
     }
-    return true;
+    if (writes && !places_lease(trip->request, trip->vectors) &&
+        !(only_deletes && trip->route.deletes)) {
+        return true;
+    }
+    return redlane_guard_holds(trip->self->members->guard, trip->vectors, trip->count);
+}
+
+/* The replies of a request of which some writes were refused: those are answered by
+ * policy, one by one. 1, or -1 with an exception set and the replies dropped. */
+static int
+replace_refused(Trip *trip)
+{
+    RedlaneState *state = trip->self->base.state;
+
+    for (size_t i = 0; i < trip->count; i++) {
+        Trip one = *trip;
+        PyObject *refusal = trip->replies[i], *reply = NULL;
+        int refused = redlane_errors_is_refusal(state, refusal), result;
+
+        one.vectors = &trip->vectors[i];
+        one.count = 1;
+        one.replies = &reply;
+        one.unsure = false;
+        one.route = redlane_guard_route(trip->self->members->guard);
+        if (refused == 0) {
+            continue;
+        }
+        if (refused > 0 && places_lease(trip->request, one.vectors)) {
+            RedlaneRemoteReport report;
+
+            result = run_leaseless(&one, &report) < 0 ? -1 : 1;
+            if (result < 0 && redlane_guard_is_outage(&report.fault)) {
+                PyErr_Clear();
+                result = run_away(&one, true);
+            }
+        }
+        else {
+            result = refused < 0 ? -1 : run_away(&one, true);
+        }
+        if (result < 0) {
+            drop_replies(trip->replies, trip->count);
+            return -1;
+        }
+        Py_SETREF(trip->replies[i], reply);
+    }
+    return 1;
+}
+
+/* Asks the server. 1: answered, 0: to be answered by policy, -1: an exception. */
+static int
+run_server(Trip *trip)
+{
+    Fallback *self = trip->self;
+    RedlaneRemoteReport report;
+    bool away;
+    int result;
+
+    if (trip->route.refused && places_lease(trip->request, trip->vectors)) {
+        result = run_leaseless(trip, &report);
+    }
+    else {
+        result = redlane_remote_store_run(self->members->remote, trip->request,
+                                          trip->vectors, trip->count, trip->replies,
+                                          &report);
+    }
+    away = report_outcome(trip, &report, result);
+    if (self->policy == REDLANE_POLICY_RAISE) {
+        return result < 0 ? -1 : 1;
+    }
+    if (away || report.fault.kind == REDLANE_FAULT_POOL) {
+        if (result == 0) {
+            drop_replies(trip->replies, trip->count);
+        }
+        PyErr_Clear();
+        trip->unsure = trip->unsure || report.unsure;
+        return 0;
+    }
+    if (report.fault.kind == REDLANE_FAULT_WRITES) {
+        if (result == 0) {
+            return replace_refused(trip);
+        }
+        PyErr_Clear(); /* a transaction: nothing of it was done */
+        return 0;
+    }
+    return result < 0 ? -1 : 1;
+}
+
+/* Each round asks the server or what stands in for it; the last one takes what it gets.
+ */
+#define ROUNDS 3
+
+static int
+run_rounds(Trip *trip)
+{
+    Fallback *self = trip->self;
+
+    for (int round = 0;; round++) {
+        bool last = round == ROUNDS - 1;
+        int result = 0;
+
+        /* A patient request learns the probe's verdict first: a server that is really
+         * away is answered for by the engine, not by an empty one. */
+        if (find_route(self, trip->request, &trip->route) < 0) {
+            return -1;
+        }
+        if (trip->route.state != REDLANE_BREAKER_CLOSED &&
+            self->policy == REDLANE_POLICY_RAISE) {
+            return raise_away(self, trip->vectors);
+        }
+        if (trip->route.state == REDLANE_BREAKER_CLOSED && !trip->unsure && !last &&
+            (self->policy == REDLANE_POLICY_RAISE || !must_stay(trip))) {
+            result = run_server(trip);
+            if (result != 0) {
+                return result;
+            }
+            continue;
+        }
+        result = run_away(trip, last || trip->unsure);
+        if (result != 0) {
+            return result;
+        }
+    }
 }
 
 static int
@@ -215,37 +498,40 @@ fallback_run(RedlaneStore *store, const RedlaneRequest *request,
              const RedlaneVector *vectors, size_t count, PyObject **replies)
 {
     Fallback *self = (Fallback *)store;
-    RedlaneFault fault = {0};
-    RedlaneRoute route;
-    bool progress = false, away;
+    Trip trip = {.self = self,
+                 .request = request,
+                 .vectors = vectors,
+                 .count = count,
+                 .replies = replies};
     int result;
 
-    if (find_route(self, request, &route) < 0) {
+    if (count == 0) {
+        return 0;
+    }
+    result = run_rounds(&trip);
+    redlane_fallback_tell(store->state, self->members);
+    return result < 0 ? -1 : 0;
+}
+
+static int
+fallback_forget(RedlaneStore *store, RedlaneArg pattern, RedlaneAnswer answer)
+{
+    Fallback *self = (Fallback *)store;
+    RedlaneMembers *members = self->members;
+    bool away = answer != REDLANE_ANSWER_SERVER;
+    RedlaneRoute route = redlane_guard_route(members->guard);
+
+    if (self->policy == REDLANE_POLICY_RAISE || (route.well && !away)) {
+        return 0;
+    }
+    if (members->engine && members->engine_period == route.period &&
+        redlane_engine_store_forget(members->engine, pattern) < 0) {
         return -1;
     }
-    if (route.state != REDLANE_BREAKER_CLOSED) {
-        result = run_away(self, request, &route, vectors, count, replies);
-        redlane_fallback_tell(store->state, self->members);
-        return result;
-    }
-    result = redlane_remote_store_run(self->members->remote, request, vectors, count,
-                                      replies, &fault, &progress);
-    away = report(self, &route, &fault, progress, result);
-    if ((away || fault.kind == REDLANE_FAULT_POOL) &&
-        self->policy != REDLANE_POLICY_RAISE) {
-        if (result == 0) {
-            drop_replies(replies, count);
-        }
-        PyErr_Clear();
-        /* A patient request learns the probe's verdict first: a server that is really
-         * away is answered for by the engine, not by an empty one. */
-        if (find_route(self, request, &route) < 0) {
-            return -1;
-        }
-        result = run_away(self, request, &route, vectors, count, replies);
-    }
-    redlane_fallback_tell(store->state, self->members);
-    return result;
+    redlane_guard_keep_pattern(members->guard, pattern, away);
+    (void)redlane_background_watch(store->state->background, members->guard,
+                                   route.well);
+    return 0;
 }
 
 static void
@@ -259,6 +545,7 @@ fallback_free(RedlaneStore *store)
 
 static const RedlaneStoreOps fallback_ops = {
     .run = fallback_run,
+    .forget = fallback_forget,
     .free = fallback_free,
 };
 

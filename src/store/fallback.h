@@ -17,7 +17,7 @@ typedef struct RedlaneMembers {
     RedlaneStore *scratch; /* always empty: misses and no-ops; made on first need */
     RedlaneGuard *guard;
     RedlaneSettings *settings;
-    uint64_t engine_outage; /* the outage whose values the engine holds */
+    uint64_t engine_period; /* the guard's period whose values the engine holds */
     int closed;
 } RedlaneMembers;
 

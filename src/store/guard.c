@@ -6,24 +6,43 @@
 #include <string.h>
 
 #include "core/clock.h"
+#include "core/command_keys.h"
 #include "core/fork.h"
 #include "core/platform.h"
-#include "wire/probe.h"
+#include "store/replay.h"
 
 /* Changes of state come in at most one a probe; what is not fetched is overwritten, so
  * a process that is idle through many outages logs the last few. */
-#define NEWS_KEPT 4
+#define NEWS_KEPT 6
+
+/* A write breaker that opens again sooner than this goes on with its long waits: a
+ * server at the edge of its memory does not flap. */
+#define WRITES_STEADY (10 * REDLANE_NS_PER_S)
+
+/* A longer key is not kept for the probe of writes: the old one stays. */
+#define PROBE_KEY_MAX 1024
 
 struct RedlaneGuard {
     atomic_size_t references;
     RedlaneSettings *settings;
     pthread_mutex_t lock;
-    pthread_cond_t settled;      /* the state is no longer SUSPECT */
-    RedlaneBreaker breaker;      /* under lock */
-    RedlaneFault last;           /* under lock: the last failure */
-    RedlaneNews news[NEWS_KEPT]; /* under lock: a ring, oldest first */
+    pthread_cond_t settled; /* the state is no longer SUSPECT */
+    /* all under lock */
+    RedlaneBreaker breaker; /* of the link */
+    RedlaneBreaker writes;
+    RedlaneJournal journal;
+    uint64_t period; /* grows when the link ceases to be well */
+    bool well;
+    bool deletes;             /* while writes are refused: deletes are not */
+    uint64_t lost_told;       /* of journal.lost, in the news */
+    RedlaneFault last;        /* the link's last failure */
+    RedlaneFault last_writes; /* the last refusal */
+    char probe_key[PROBE_KEY_MAX];
+    size_t probe_key_size;
+    RedlaneNews news[NEWS_KEPT]; /* a ring, oldest first */
     size_t news_first, news_count;
-    atomic_bool has_news; /* read without the lock on every request */
+    /* not under it */
+    atomic_bool has_news; /* read on every request */
     RedlaneForkHook fork;
 };
 
@@ -48,6 +67,20 @@ guard_fork_parent(void *context)
     (void)pthread_mutex_unlock(&((RedlaneGuard *)context)->lock);
 }
 
+/* After any change of a breaker or the journal. */
+static void
+note_well_locked(RedlaneGuard *guard)
+{
+    bool well = redlane_breaker_state(&guard->breaker) == REDLANE_BREAKER_CLOSED &&
+                redlane_breaker_state(&guard->writes) == REDLANE_BREAKER_CLOSED &&
+                redlane_journal_is_empty(&guard->journal);
+
+    if (guard->well && !well) {
+        guard->period++;
+    }
+    guard->well = well;
+}
+
 /* The thread that may have been probing is not in the child. */
 static void
 guard_fork_child(void *context)
@@ -55,7 +88,10 @@ guard_fork_child(void *context)
     RedlaneGuard *guard = context;
 
     (void)make_sync(guard);
-    guard->breaker.probing = false;
+    guard->breaker.probing = guard->writes.probing = false;
+    redlane_journal_after_fork(&guard->journal);
+    guard->lost_told = 0;
+    note_well_locked(guard);
 }
 
 RedlaneGuard *
@@ -73,8 +109,12 @@ redlane_guard_new(RedlaneSettings *settings)
     atomic_init(&guard->references, 1);
     atomic_init(&guard->has_news, false);
     guard->settings = redlane_settings_hold(settings);
-    redlane_breaker_init(&guard->breaker,
+    redlane_breaker_init(&guard->breaker, 0,
                          (uint64_t)redlane_clock_now() ^ (uintptr_t)guard);
+    redlane_breaker_init(&guard->writes, WRITES_STEADY,
+                         (uint64_t)redlane_clock_now() ^ (uintptr_t)&guard->writes);
+    redlane_journal_init(&guard->journal, REDLANE_JOURNAL_MAX_BYTES);
+    guard->well = true;
     guard->fork = (RedlaneForkHook){REDLANE_FORK_FALLBACK,
                                     guard_fork_prepare,
                                     guard_fork_parent,
@@ -101,6 +141,7 @@ redlane_guard_release(RedlaneGuard *guard)
     if (atomic_fetch_sub_explicit(&guard->references, 1, memory_order_acq_rel) == 1) {
         redlane_fork_unregister(&guard->fork);
         redlane_settings_release(guard->settings);
+        redlane_journal_free(&guard->journal);
         (void)pthread_cond_destroy(&guard->settled);
         (void)pthread_mutex_destroy(&guard->lock);
         free(guard);
@@ -113,7 +154,11 @@ route_locked(const RedlaneGuard *guard)
     return (RedlaneRoute){
         .state = redlane_breaker_state(&guard->breaker),
         .era = redlane_breaker_era(&guard->breaker),
-        .outage = guard->breaker.opened,
+        .write_era = redlane_breaker_era(&guard->writes),
+        .period = guard->period,
+        .well = guard->well,
+        .refused = redlane_breaker_state(&guard->writes) != REDLANE_BREAKER_CLOSED,
+        .deletes = guard->deletes,
     };
 }
 
@@ -144,7 +189,7 @@ redlane_guard_wait_nogil(RedlaneGuard *guard, int64_t until)
 }
 
 static void
-keep_news_locked(RedlaneGuard *guard, RedlaneBreakerState state)
+tell_locked(RedlaneGuard *guard, RedlaneNewsKind kind, const char *reason)
 {
     RedlaneNews *news;
 
@@ -154,30 +199,71 @@ keep_news_locked(RedlaneGuard *guard, RedlaneBreakerState state)
     }
     news = &guard->news[(guard->news_first + guard->news_count) % NEWS_KEPT];
     guard->news_count++;
-    news->state = state;
-    news->refused = guard->last.kind == REDLANE_FAULT_REPLY;
-    memcpy(news->reason, guard->last.text, sizeof(news->reason));
+    news->kind = kind;
+    news->lost = guard->journal.lost - guard->lost_told;
+    memcpy(news->reason, reason, sizeof(news->reason));
+    if (kind == REDLANE_NEWS_LOST) {
+        guard->lost_told = guard->journal.lost;
+    }
     atomic_store_explicit(&guard->has_news, true, memory_order_release);
 }
 
-/* After a change of the breaker's state: wakes waiters, keeps the news. */
 static void
-note_change_locked(RedlaneGuard *guard)
+tell_lost_locked(RedlaneGuard *guard)
 {
-    RedlaneBreakerState state = redlane_breaker_state(&guard->breaker);
-
-    keep_news_locked(guard, state);
-    if (state != REDLANE_BREAKER_SUSPECT) {
-        pthread_cond_broadcast(&guard->settled);
+    if (guard->journal.lost != guard->lost_told) {
+        tell_locked(guard, REDLANE_NEWS_LOST, guard->last.text);
     }
 }
 
+/* After a change of the link's state: wakes waiters, keeps the news. */
+static void
+note_link_locked(RedlaneGuard *guard)
+{
+    switch (redlane_breaker_state(&guard->breaker)) {
+    case REDLANE_BREAKER_CLOSED:
+        tell_locked(guard, REDLANE_NEWS_BACK, guard->last.text);
+        tell_lost_locked(guard);
+        break;
+    case REDLANE_BREAKER_SUSPECT:
+        tell_locked(guard, REDLANE_NEWS_SUSPECT, guard->last.text);
+        break;
+    case REDLANE_BREAKER_OPEN:
+        tell_locked(guard,
+                    guard->last.kind == REDLANE_FAULT_REPLY ? REDLANE_NEWS_REFUSED
+                                                            : REDLANE_NEWS_AWAY,
+                    guard->last.text);
+        break;
+    }
+    if (redlane_breaker_state(&guard->breaker) != REDLANE_BREAKER_SUSPECT) {
+        pthread_cond_broadcast(&guard->settled);
+    }
+    note_well_locked(guard);
+}
+
+/* The same for the writes alone. */
+static void
+note_writes_locked(RedlaneGuard *guard)
+{
+    if (redlane_breaker_state(&guard->writes) == REDLANE_BREAKER_CLOSED) {
+        tell_locked(guard, REDLANE_NEWS_WRITES, guard->last_writes.text);
+        tell_lost_locked(guard);
+    }
+    else {
+        tell_locked(guard, REDLANE_NEWS_READONLY, guard->last_writes.text);
+    }
+    note_well_locked(guard);
+}
+
+/* A call's success clears doubt, unless the server must hear the journal first: then
+ * the probe does. */
 void
 redlane_guard_success(RedlaneGuard *guard, uint64_t era)
 {
     pthread_mutex_lock(&guard->lock);
-    if (redlane_breaker_success(&guard->breaker, era, redlane_clock_coarse())) {
-        note_change_locked(guard);
+    if (redlane_journal_is_empty(&guard->journal) &&
+        redlane_breaker_success(&guard->breaker, era, redlane_clock_coarse())) {
+        note_link_locked(guard);
     }
     pthread_mutex_unlock(&guard->lock);
 }
@@ -193,6 +279,7 @@ redlane_guard_is_outage(const RedlaneFault *fault)
     case REDLANE_FAULT_REPLY:
         return true;
     case REDLANE_FAULT_NONE:
+    case REDLANE_FAULT_WRITES:
     case REDLANE_FAULT_POOL:
     case REDLANE_FAULT_MEMORY:
     case REDLANE_FAULT_CLOSED:
@@ -217,7 +304,32 @@ redlane_guard_failure(RedlaneGuard *guard, uint64_t era, const RedlaneFault *fau
     guard->last = *fault;
     if (redlane_breaker_failure(&guard->breaker, era, breaker_failure_of(fault),
                                 redlane_clock_now())) {
-        note_change_locked(guard);
+        note_link_locked(guard);
+    }
+    pthread_mutex_unlock(&guard->lock);
+}
+
+/* Opens the write breaker, or notes the latest reason. */
+static void
+refuse_locked(RedlaneGuard *guard, const RedlaneFault *fault)
+{
+    guard->last_writes = *fault;
+    guard->deletes = redlane_fault_allows_deletes(fault->text, strlen(fault->text));
+}
+
+void
+redlane_guard_refused(RedlaneGuard *guard, uint64_t write_era,
+                      const RedlaneFault *fault, RedlaneArg key)
+{
+    pthread_mutex_lock(&guard->lock);
+    if (redlane_breaker_failure(&guard->writes, write_era, REDLANE_BREAKER_AWAY,
+                                redlane_clock_now())) {
+        refuse_locked(guard, fault);
+        if (key.size <= PROBE_KEY_MAX) {
+            memcpy(guard->probe_key, key.data, key.size);
+            guard->probe_key_size = key.size;
+        }
+        note_writes_locked(guard);
     }
     pthread_mutex_unlock(&guard->lock);
 }
@@ -226,8 +338,103 @@ void
 redlane_guard_reason(RedlaneGuard *guard, RedlaneFault *fault)
 {
     pthread_mutex_lock(&guard->lock);
-    *fault = guard->last;
+    *fault = redlane_breaker_state(&guard->breaker) == REDLANE_BREAKER_CLOSED &&
+                     redlane_breaker_state(&guard->writes) != REDLANE_BREAKER_CLOSED
+                 ? guard->last_writes
+                 : guard->last;
     pthread_mutex_unlock(&guard->lock);
+}
+
+bool
+redlane_guard_holds(RedlaneGuard *guard, const RedlaneVector *vectors, size_t count)
+{
+    bool found = false;
+
+    pthread_mutex_lock(&guard->lock);
+    if (!redlane_journal_is_empty(&guard->journal)) {
+        for (size_t i = 0; !found && i < count; i++) {
+            RedlaneKeySpan keys = redlane_command_keys(&vectors[i]);
+
+            for (size_t at = keys.first; !found && at < keys.end; at += keys.step) {
+                found = redlane_journal_holds(&guard->journal, vectors[i].argv[at]);
+            }
+        }
+    }
+    pthread_mutex_unlock(&guard->lock);
+    return found;
+}
+
+/* Something was kept while the link is thought to be well: it must be replayed before
+ * anything is read. */
+static void
+doubt_locked(RedlaneGuard *guard)
+{
+    if (redlane_breaker_state(&guard->breaker) == REDLANE_BREAKER_CLOSED &&
+        redlane_breaker_state(&guard->writes) == REDLANE_BREAKER_CLOSED &&
+        redlane_breaker_failure(&guard->breaker, redlane_breaker_era(&guard->breaker),
+                                REDLANE_BREAKER_DOUBT, redlane_clock_now())) {
+        note_link_locked(guard);
+    }
+}
+
+bool
+redlane_guard_keep(RedlaneGuard *guard, RedlaneRoute *route,
+                   const RedlaneChange *changes, size_t count, RedlaneArg space,
+                   bool force)
+{
+    bool kept;
+
+    pthread_mutex_lock(&guard->lock);
+    kept = force || (!guard->well && guard->period == route->period);
+    if (kept && count) {
+        for (size_t i = 0; i < count; i++) {
+            (void)redlane_journal_keep(&guard->journal, &changes[i], space);
+        }
+        if (!redlane_journal_is_empty(&guard->journal)) {
+            doubt_locked(guard);
+        }
+        note_well_locked(guard);
+    }
+    route->period = guard->period;
+    pthread_mutex_unlock(&guard->lock);
+    return kept;
+}
+
+void
+redlane_guard_keep_pattern(RedlaneGuard *guard, RedlaneArg pattern, bool away)
+{
+    pthread_mutex_lock(&guard->lock);
+    if (away) {
+        (void)redlane_journal_keep_pattern(&guard->journal, pattern);
+        doubt_locked(guard);
+        note_well_locked(guard);
+    }
+    else {
+        redlane_journal_drop_matching(&guard->journal, pattern);
+    }
+    pthread_mutex_unlock(&guard->lock);
+}
+
+void
+redlane_guard_journal(RedlaneGuard *guard, RedlaneJournalStats *stats)
+{
+    pthread_mutex_lock(&guard->lock);
+    *stats = (RedlaneJournalStats){
+        .entries = guard->journal.table.count,
+        .patterns = guard->journal.pattern_count,
+        .bytes = guard->journal.bytes,
+        .lost = guard->journal.lost,
+    };
+    pthread_mutex_unlock(&guard->lock);
+}
+
+/* The breaker whose probe comes next; writes wait for the link. */
+static RedlaneBreaker *
+breaker_to_probe_locked(RedlaneGuard *guard)
+{
+    return redlane_breaker_state(&guard->breaker) == REDLANE_BREAKER_CLOSED
+               ? &guard->writes
+               : &guard->breaker;
 }
 
 int64_t
@@ -236,35 +443,124 @@ redlane_guard_probe_due(RedlaneGuard *guard)
     int64_t due;
 
     pthread_mutex_lock(&guard->lock);
-    due = redlane_breaker_probe_due(&guard->breaker);
+    due = guard->breaker.probing || guard->writes.probing
+              ? REDLANE_NEVER
+              : redlane_breaker_probe_due(breaker_to_probe_locked(guard));
     pthread_mutex_unlock(&guard->lock);
     return due;
+}
+
+/* Asks the question of the breaker that is probed. 0: well, 1: writes are refused, -1.
+ */
+static int
+ask_nogil(RedlaneGuard *guard, RedlaneConnection *connection, bool writes,
+          RedlaneFault *fault)
+{
+    const RedlaneWait wait = {.deadline =
+                                  redlane_clock_now() + guard->settings->timeout};
+    char text[PROBE_KEY_MAX];
+    RedlaneArg key = {text, 0};
+
+    if (redlane_connection_open_nogil(connection, guard->settings, &wait, fault) < 0) {
+        return -1;
+    }
+    if (!writes) {
+        return redlane_connection_ping_nogil(connection, &wait, fault);
+    }
+    pthread_mutex_lock(&guard->lock);
+    key.size = guard->probe_key_size;
+    memcpy(text, guard->probe_key, key.size);
+    pthread_mutex_unlock(&guard->lock);
+    return redlane_replay_probe_nogil(connection, key, &wait, fault);
+}
+
+/* Ends the probe of the link: it closes with an empty journal, or when only writes
+ * are refused. */
+static void
+end_link_probe_locked(RedlaneGuard *guard, RedlaneReplayResult result,
+                      const RedlaneFault *fault)
+{
+    if (result == REDLANE_REPLAY_FAILED) {
+        guard->last = *fault;
+    }
+    else if (result == REDLANE_REPLAY_REFUSED) {
+        refuse_locked(guard, fault);
+        if (redlane_breaker_failure(&guard->writes, redlane_breaker_era(&guard->writes),
+                                    REDLANE_BREAKER_AWAY, redlane_clock_now())) {
+            note_writes_locked(guard);
+        }
+    }
+    if (redlane_breaker_probe_end(&guard->breaker, result != REDLANE_REPLAY_FAILED,
+                                  redlane_clock_now())) {
+        note_link_locked(guard);
+    }
+}
+
+static void
+end_write_probe_locked(RedlaneGuard *guard, RedlaneReplayResult result,
+                       const RedlaneFault *fault)
+{
+    if (result == REDLANE_REPLAY_REFUSED) {
+        refuse_locked(guard, fault);
+    }
+    if (redlane_breaker_probe_end(&guard->writes, result == REDLANE_REPLAY_DONE,
+                                  redlane_clock_now())) {
+        note_writes_locked(guard);
+    }
+    if (result == REDLANE_REPLAY_FAILED && redlane_guard_is_outage(fault)) {
+        guard->last = *fault;
+        if (redlane_breaker_failure(&guard->breaker,
+                                    redlane_breaker_era(&guard->breaker),
+                                    breaker_failure_of(fault), redlane_clock_now())) {
+            note_link_locked(guard);
+        }
+    }
 }
 
 void
 redlane_guard_probe_nogil(RedlaneGuard *guard)
 {
+    RedlaneConnection *connection;
+    RedlaneReplayResult result = REDLANE_REPLAY_FAILED;
     RedlaneFault fault = {0};
-    bool taken;
-    int failed;
+    bool taken = false, writes = false;
+    int asked = -1;
 
     pthread_mutex_lock(&guard->lock);
-    taken = redlane_breaker_probe_begin(&guard->breaker, redlane_clock_now());
+    if (!guard->breaker.probing && !guard->writes.probing) {
+        RedlaneBreaker *breaker = breaker_to_probe_locked(guard);
+
+        writes = breaker == &guard->writes;
+        taken = redlane_breaker_probe_begin(breaker, redlane_clock_now());
+    }
     pthread_mutex_unlock(&guard->lock);
     if (!taken) {
         return;
     }
-    failed = redlane_wire_probe_nogil(
-        guard->settings, redlane_clock_now() + guard->settings->timeout, &fault);
-
+    connection = redlane_connection_new();
+    if (connection) {
+        asked = ask_nogil(guard, connection, writes, &fault);
+    }
+    else {
+        redlane_fault_set(&fault, REDLANE_FAULT_MEMORY, "out of memory");
+    }
     pthread_mutex_lock(&guard->lock);
-    if (failed) {
-        guard->last = fault;
+    if (asked == 0) {
+        result = redlane_replay_nogil(connection, &guard->journal, &guard->lock,
+                                      guard->settings->timeout, &fault);
     }
-    if (redlane_breaker_probe_end(&guard->breaker, !failed, redlane_clock_now())) {
-        note_change_locked(guard);
+    else if (asked > 0) {
+        result = REDLANE_REPLAY_REFUSED;
     }
+    if (writes) {
+        end_write_probe_locked(guard, result, &fault);
+    }
+    else {
+        end_link_probe_locked(guard, result, &fault);
+    }
+    note_well_locked(guard);
     pthread_mutex_unlock(&guard->lock);
+    redlane_connection_free(connection);
 }
 
 bool

@@ -151,6 +151,22 @@ put_pool(PyObject *report, RedlaneStore *remote)
                              (Py_ssize_t)stats.busy, "size", (Py_ssize_t)stats.size));
 }
 
+static int
+put_journal(PyObject *report, RedlaneGuard *guard)
+{
+    RedlaneJournalStats stats;
+
+    if (!guard) {
+        return put(report, "journal", new_none());
+    }
+    redlane_guard_journal(guard, &stats);
+    return put(report, "journal",
+               Py_BuildValue("{s:n,s:n,s:n,s:K}", "keys", (Py_ssize_t)stats.entries,
+                             "patterns", (Py_ssize_t)stats.patterns, "bytes",
+                             (Py_ssize_t)stats.bytes, "lost",
+                             (unsigned long long)stats.lost));
+}
+
 static const char *
 name_of_mode(const RedlaneMembers *members, RedlaneBreakerState state,
              RedlanePolicy policy)
@@ -199,8 +215,11 @@ redlane_link_health(RedlaneLink *link, RedlanePolicy policy)
             PyUnicode_FromString(name_of_mode(members, route.state, policy))) < 0 ||
         put(report, "breaker",
             PyUnicode_FromString(redlane_breaker_state_name(route.state))) < 0 ||
+        put(report, "write_breaker",
+            PyUnicode_FromString(route.refused ? "open" : "closed")) < 0 ||
+        put_journal(report, members->guard) < 0 ||
         put(report, "error",
-            route.state == REDLANE_BREAKER_CLOSED
+            route.state == REDLANE_BREAKER_CLOSED && !route.refused
                 ? new_none()
                 : PyUnicode_DecodeUTF8(last.text, (Py_ssize_t)strlen(last.text),
                                        "replace")) < 0 ||

@@ -3,6 +3,7 @@
 
 #include "core/clock.h"
 #include "py/errors.h"
+#include "py/log.h"
 #include "py/state.h"
 #include "store/background.h"
 #include "store/engine_store.h"
@@ -106,6 +107,20 @@ redlane_link_settings(const RedlaneLink *link)
     return link->members.settings;
 }
 
+/* Says what ends with the client. */
+static void
+warn_of_journal(RedlaneLink *link)
+{
+    RedlaneJournalStats stats;
+
+    redlane_guard_journal(link->members.guard, &stats);
+    if (stats.entries + stats.patterns > 0) {
+        redlane_log(link->state, REDLANE_LOG_WARNING,
+                    "closed before Redis has heard of %zu changes: %s",
+                    stats.entries + stats.patterns, link->members.settings->redacted);
+    }
+}
+
 void
 redlane_link_close(RedlaneLink *link)
 {
@@ -117,6 +132,7 @@ redlane_link_close(RedlaneLink *link)
     members->closed = 1;
     if (members->guard) {
         redlane_background_forget(link->background, members->guard);
+        warn_of_journal(link);
     }
     if (members->remote) {
         redlane_remote_store_close(members->remote);
@@ -139,12 +155,15 @@ redlane_link_ask(RedlaneLink *link, const RedlaneArg *argv, size_t argc,
     RedlaneRequest request = {
         .deadline = redlane_clock_now() + members->settings->timeout, .decode = true};
     RedlaneRoute route = redlane_guard_route(members->guard);
+    RedlaneRemoteReport report;
     PyObject *reply = NULL;
-    bool progress = false;
+    int result;
 
     (void)redlane_link_hold(link); /* whoever called may lose it while this waits */
-    if (redlane_remote_store_run(members->remote, &request, &vector, 1, &reply, fault,
-                                 &progress) == 0) {
+    result = redlane_remote_store_run(members->remote, &request, &vector, 1, &reply,
+                                      &report);
+    *fault = report.fault;
+    if (result == 0) {
         if (!PyExceptionInstance_Check(reply)) {
             redlane_guard_success(members->guard, route.era);
             goto exit;
@@ -152,7 +171,7 @@ redlane_link_ask(RedlaneLink *link, const RedlaneArg *argv, size_t argc,
         PyErr_SetObject((PyObject *)Py_TYPE(reply), reply);
         Py_CLEAR(reply);
     }
-    if (redlane_guard_is_outage(fault) && !progress) {
+    if (redlane_guard_is_outage(fault) && !report.progress) {
         redlane_guard_failure(members->guard, route.era, fault);
         if (!members->closed) {
             (void)redlane_background_watch(link->background, members->guard, true);

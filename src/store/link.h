@@ -48,9 +48,9 @@ struct RedlaneMembers *redlane_link_members(RedlaneLink *link);
 RedlaneState *redlane_link_state(const RedlaneLink *link);
 
 /* health.c: a new dict of mode ("redis", "memory", "none", "away", "closed"), url,
- * connected, breaker, error, server_version, used_memory, used_memory_human,
- * latency_ms, pool and engine. Asks the server twice at most, within its time-out;
- * raises only MemoryError or what a signal handler raised. */
+ * connected, breaker, write_breaker, journal, error, server_version, used_memory,
+ * used_memory_human, latency_ms, pool and engine. Asks the server twice at most, within
+ * its time-out; raises only MemoryError or what a signal handler raised. */
 PyObject *redlane_link_health(RedlaneLink *link, RedlanePolicy policy);
 
 #endif

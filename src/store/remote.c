@@ -61,18 +61,21 @@ encode_request(RedlaneExchange *x, const RedlaneRequest *request,
 }
 
 /* True when each vector only reads: it may be sent twice. Blocking ones are looked at
- * on the way: those of one request wait one after the other, each for its own time. */
+ * on the way: those of one request wait one after the other, each for its own time. So
+ * is how many elements may be asked for, by MGET or by a transaction. */
 static bool
 survey(const RedlaneRequest *request, const RedlaneVector *vectors, size_t count,
-       bool *blocking, int64_t *deadline)
+       bool *blocking, int64_t *deadline, size_t *elements)
 {
     bool repeatable = true;
 
+    *elements = count;
     for (size_t i = 0; i < count; i++) {
         const RedlaneCommand *command = vectors[i].command;
         int64_t time;
 
         repeatable = repeatable && command->flags & REDLANE_COMMAND_READ;
+        *elements = vectors[i].argc > *elements ? vectors[i].argc : *elements;
         if (command->kind != REDLANE_COMMAND_BLOCKING || request->transaction ||
             !redlane_command_block_ns(&vectors[i], &time)) {
             continue; /* inside MULTI nothing blocks */
@@ -86,7 +89,7 @@ survey(const RedlaneRequest *request, const RedlaneVector *vectors, size_t count
 static int
 run_once(RemoteStore *store, const RedlaneRequest *request,
          const RedlaneVector *vectors, size_t count, PyObject **replies,
-         size_t reply_count, RedlaneFault *fault, bool *progress)
+         size_t reply_count, RedlaneRemoteReport *report)
 {
     bool blocking = false;
     RedlaneExchange x;
@@ -97,32 +100,31 @@ run_once(RemoteStore *store, const RedlaneRequest *request,
     x.deadline = request->deadline;
     x.decode = request->decode;
     x.keep_nested = request->transaction;
-    x.repeatable = survey(request, vectors, count, &blocking, &x.deadline);
+    x.repeatable = survey(request, vectors, count, &blocking, &x.deadline, &x.elements);
     x.pool = blocking ? NULL : store->pool;
-    fault->kind = REDLANE_FAULT_NONE;
-    *progress = false;
+    *report = (RedlaneRemoteReport){.fault.kind = REDLANE_FAULT_NONE};
     if (blocking && redlane_pool_is_closed(store->pool)) {
-        redlane_fault_set(fault, REDLANE_FAULT_CLOSED, "closed");
-        return raise_fault(store, fault, vectors, count);
+        redlane_fault_set(&report->fault, REDLANE_FAULT_CLOSED, "closed");
+        return raise_fault(store, &report->fault, vectors, count);
     }
     redlane_exchange_begin(&x);
     if (encode_request(&x, request, vectors, count) < 0) {
         redlane_exchange_cancel(&x);
-        redlane_fault_set(fault, REDLANE_FAULT_MEMORY, "out of memory");
-        return raise_fault(store, fault, vectors, count);
+        redlane_fault_set(&report->fault, REDLANE_FAULT_MEMORY, "out of memory");
+        return raise_fault(store, &report->fault, vectors, count);
     }
     result = redlane_exchange_run(&x, replies, reply_count);
     if (result < 0) {
-        *fault = x.fault;
-        *progress = x.progress;
-        return raise_fault(store, fault, vectors, count);
+        *report = (RedlaneRemoteReport){x.fault, x.progress, x.unsure};
+        return raise_fault(store, &report->fault, vectors, count);
     }
     return 0;
 }
 
-/* Tells an outage that came as an error reply. RAISES_NEG */
+/* Tells what an error reply says of the server itself; "away" outweighs "no writes".
+ * RAISES_NEG */
 static int
-note_outage(PyObject *reply, RedlaneFault *fault)
+note_outage(PyObject *reply, RedlaneRemoteReport *report)
 {
     PyObject *text;
     const char *line;
@@ -133,8 +135,12 @@ note_outage(PyObject *reply, RedlaneFault *fault)
         return -1;
     }
     line = PyUnicode_AsUTF8AndSize(text, &size);
-    if (line && redlane_fault_reply_is_outage(line, (size_t)size)) {
-        redlane_fault_set(fault, REDLANE_FAULT_REPLY, "%.*s", (int)size, line);
+    if (line) {
+        RedlaneFaultKind kind = redlane_fault_of_reply(line, (size_t)size);
+
+        if (kind != REDLANE_FAULT_NONE && report->fault.kind != REDLANE_FAULT_REPLY) {
+            redlane_fault_set(&report->fault, kind, "%.*s", (int)size, line);
+        }
     }
     Py_DECREF(text);
     return line ? 0 : -1;
@@ -144,8 +150,8 @@ note_outage(PyObject *reply, RedlaneFault *fault)
  * text goes once, in place of the hash. RAISES_NEG */
 static int
 run_with_text(RemoteStore *store, const RedlaneRequest *request,
-              const RedlaneVector *vector, PyObject **reply, RedlaneFault *fault,
-              bool *progress)
+              const RedlaneVector *vector, PyObject **reply,
+              RedlaneRemoteReport *report)
 {
     const RedlaneScript *script =
         vector->argc > 1
@@ -169,7 +175,7 @@ run_with_text(RemoteStore *store, const RedlaneRequest *request,
     argv[1] = (RedlaneArg){script->text, strlen(script->text)};
     whole =
         (RedlaneVector){argv, vector->argc, redlane_command_by_id(REDLANE_CMD_EVAL)};
-    result = run_once(store, request, &whole, 1, &answer, 1, fault, progress);
+    result = run_once(store, request, &whole, 1, &answer, 1, report);
     PyMem_Free(argv);
     if (result == 0) {
         Py_SETREF(*reply, answer);
@@ -190,7 +196,7 @@ drop_replies(PyObject **replies, size_t count)
 static int
 judge_replies(RemoteStore *store, const RedlaneRequest *request,
               const RedlaneVector *vectors, size_t count, PyObject **replies,
-              RedlaneFault *fault, bool *progress)
+              RedlaneRemoteReport *report)
 {
     RedlaneState *state = store->base.state;
 
@@ -202,12 +208,11 @@ judge_replies(RemoteStore *store, const RedlaneRequest *request,
         }
         if ((PyObject *)Py_TYPE(reply) == state->NoScriptError &&
             vectors[i].command->id == REDLANE_CMD_EVALSHA && !request->transaction &&
-            run_with_text(store, request, &vectors[i], &replies[i], fault, progress) <
-                0) {
+            run_with_text(store, request, &vectors[i], &replies[i], report) < 0) {
             goto failed;
         }
         if (PyObject_TypeCheck(replies[i], (PyTypeObject *)state->ReplyError) &&
-            note_outage(replies[i], fault) < 0) {
+            note_outage(replies[i], report) < 0) {
             goto failed;
         }
     }
@@ -247,7 +252,7 @@ first_refusal(PyObject **replies, size_t count)
 /* Takes MULTI's, the QUEUED and EXEC's replies apart; owns none afterwards. */
 static int
 unpack_transaction(RemoteStore *store, PyObject **all, size_t count, PyObject **replies,
-                   RedlaneFault *fault)
+                   RedlaneRemoteReport *report)
 {
     PyObject *result = all[count + 1], *refusal;
 
@@ -259,7 +264,7 @@ unpack_transaction(RemoteStore *store, PyObject **all, size_t count, PyObject **
         return 0;
     }
     refusal = first_refusal(all, count + 1);
-    if (refusal && note_outage(refusal, fault) < 0) {
+    if (refusal && note_outage(refusal, report) < 0) {
         Py_DECREF(refusal);
         return -1;
     }
@@ -278,7 +283,7 @@ unpack_transaction(RemoteStore *store, PyObject **all, size_t count, PyObject **
 static int
 run_transaction(RemoteStore *store, const RedlaneRequest *request,
                 const RedlaneVector *vectors, size_t count, PyObject **replies,
-                RedlaneFault *fault, bool *progress)
+                RedlaneRemoteReport *report)
 {
     PyObject *inline_all[INLINE_REPLIES], **all = inline_all;
     size_t total = count + 2;
@@ -291,9 +296,9 @@ run_transaction(RemoteStore *store, const RedlaneRequest *request,
             return -1;
         }
     }
-    result = run_once(store, request, vectors, count, all, total, fault, progress);
+    result = run_once(store, request, vectors, count, all, total, report);
     if (result == 0) {
-        result = unpack_transaction(store, all, count, replies, fault);
+        result = unpack_transaction(store, all, count, replies, report);
         drop_replies(all, total);
     }
     if (all != inline_all) {
@@ -305,34 +310,32 @@ run_transaction(RemoteStore *store, const RedlaneRequest *request,
 static int
 run_and_judge(RemoteStore *store, const RedlaneRequest *request,
               const RedlaneVector *vectors, size_t count, PyObject **replies,
-              RedlaneFault *fault, bool *progress)
+              RedlaneRemoteReport *report)
 {
-    int result =
-        request->transaction
-            ? run_transaction(store, request, vectors, count, replies, fault, progress)
-            : run_once(store, request, vectors, count, replies, count, fault, progress);
+    int result = request->transaction
+                     ? run_transaction(store, request, vectors, count, replies, report)
+                     : run_once(store, request, vectors, count, replies, count, report);
 
     if (result < 0) {
         return -1;
     }
-    return judge_replies(store, request, vectors, count, replies, fault, progress);
+    return judge_replies(store, request, vectors, count, replies, report);
 }
 
 int
 redlane_remote_store_run(RedlaneStore *base, const RedlaneRequest *request,
                          const RedlaneVector *vectors, size_t count, PyObject **replies,
-                         RedlaneFault *fault, bool *progress)
+                         RedlaneRemoteReport *report)
 {
     int result;
 
-    fault->kind = REDLANE_FAULT_NONE;
-    *progress = false;
+    *report = (RedlaneRemoteReport){.fault.kind = REDLANE_FAULT_NONE};
     if (count == 0) {
         return 0;
     }
     (void)redlane_store_hold(base); /* a signal handler may drop the last reference */
-    result = run_and_judge((RemoteStore *)base, request, vectors, count, replies, fault,
-                           progress);
+    result =
+        run_and_judge((RemoteStore *)base, request, vectors, count, replies, report);
     redlane_store_release(base);
     return result;
 }
@@ -341,11 +344,9 @@ static int
 remote_run(RedlaneStore *store, const RedlaneRequest *request,
            const RedlaneVector *vectors, size_t count, PyObject **replies)
 {
-    RedlaneFault fault;
-    bool progress;
+    RedlaneRemoteReport report;
 
-    return redlane_remote_store_run(store, request, vectors, count, replies, &fault,
-                                    &progress);
+    return redlane_remote_store_run(store, request, vectors, count, replies, &report);
 }
 
 static PyObject *
@@ -353,11 +354,9 @@ remote_execute(RedlaneStore *store, const RedlaneRequest *request,
                const RedlaneVector *vector)
 {
     PyObject *reply = NULL;
-    RedlaneFault fault;
-    bool progress;
+    RedlaneRemoteReport report;
 
-    if (redlane_remote_store_run(store, request, vector, 1, &reply, &fault, &progress) <
-        0) {
+    if (redlane_remote_store_run(store, request, vector, 1, &reply, &report) < 0) {
         return NULL;
     }
     if (unlikely(PyExceptionInstance_Check(reply))) {

@@ -12,12 +12,17 @@
 /* `settings` is held (atomic reference count). NULL with MemoryError. */
 RedlaneStore *redlane_remote_store_new(RedlaneState *state, RedlaneSettings *settings);
 
-/* As RedlaneStoreOps.run; when -1 is returned, or a reply is an error, `fault` says
- * what the failure was (NONE for a plain error reply), and *progress whether bytes of
- * the reply were still coming when the deadline ended. */
+typedef struct {
+    RedlaneFault fault; /* NONE for a plain error reply */
+    bool progress; /* bytes of the reply were still coming when the deadline ended */
+    bool unsure;   /* the server may have executed what it did not answer */
+} RedlaneRemoteReport;
+
+/* As RedlaneStoreOps.run; when -1 is returned, or a reply is an error, `report` says
+ * what that tells of the server. */
 int redlane_remote_store_run(RedlaneStore *store, const RedlaneRequest *request,
                              const RedlaneVector *vectors, size_t count,
-                             PyObject **replies, RedlaneFault *fault, bool *progress);
+                             PyObject **replies, RedlaneRemoteReport *report);
 
 /* Closes idle connections now, and each busy one when it comes back; later requests
  * fail with REDLANE_FAULT_CLOSED. */

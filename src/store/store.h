@@ -15,12 +15,25 @@
 
 typedef struct RedlaneStore RedlaneStore;
 
+/* Who answered. */
+typedef enum {
+    REDLANE_ANSWER_SERVER,  /* the server, or for memory:// its engine */
+    REDLANE_ANSWER_ENGINE,  /* the engine in the server's place */
+    REDLANE_ANSWER_NOTHING, /* nobody: a policy's miss or no-op, so no lease either */
+} RedlaneAnswer;
+
 /* How a request wants to be treated; plain data. */
 typedef struct {
     int64_t deadline; /* total, CLOCK_MONOTONIC ns */
     bool decode;      /* bulk strings become str (UTF-8, strict) instead of bytes */
     bool transaction; /* MULTI/EXEC around all of them */
-    bool cache_read;  /* may be answered as a miss while the link is suspect */
+    bool cache_read;  /* may be answered as a miss while the link is suspect; a SET or
+                         ACQUIRE among them places a lease, and may be read as a GET
+                         where the server takes no writes */
+    bool durable;     /* its sets are kept for the server, whatever their TTL */
+    RedlaneArg space; /* a glob that matches all its keys, or empty: what to forget
+                         where the journal has no room for each */
+    RedlaneAnswer *answer; /* told who answered, if not the server; may be NULL */
 } RedlaneRequest;
 
 typedef struct {
@@ -33,6 +46,9 @@ typedef struct {
      * raised). May be NULL: then it is made from run. */
     PyObject *(*execute)(RedlaneStore *store, const RedlaneRequest *request,
                          const RedlaneVector *vector);
+    /* All that matches was deleted, step by step, with `answer` the worst of them: what
+     * did not reach the server is kept for it. May be NULL: nothing is. RAISES_NEG */
+    int (*forget)(RedlaneStore *store, RedlaneArg pattern, RedlaneAnswer answer);
     void (*free)(RedlaneStore *store); /* the last reference went */
 } RedlaneStoreOps;
 
@@ -66,6 +82,12 @@ redlane_store_run(RedlaneStore *store, const RedlaneRequest *request,
                   const RedlaneVector *vectors, size_t count, PyObject **replies)
 {
     return store->ops->run(store, request, vectors, count, replies);
+}
+
+static inline int
+redlane_store_forget(RedlaneStore *store, RedlaneArg pattern, RedlaneAnswer answer)
+{
+    return store->ops->forget ? store->ops->forget(store, pattern, answer) : 0;
 }
 
 #endif

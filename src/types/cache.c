@@ -1,6 +1,8 @@
 /* Cache: the type, its options, and `cache(...)` as a decorator. Lock: the GIL. */
 #include "types/cache.h"
 
+#include "core/glob.h"
+
 #include <stddef.h>
 #include <stdlib.h>
 #include <structmember.h>
@@ -136,6 +138,27 @@ make_head(PyObject *prefix)
     return PyUnicode_FromFormat("%U:", prefix);
 }
 
+/* A glob that matches every key under the prefix; without one there is none. */
+static int
+find_space(RedlaneCache *cache)
+{
+    Py_ssize_t size;
+    const char *head = PyUnicode_AsUTF8AndSize(cache->head, &size);
+    char *text;
+
+    if (!head || size == 0) {
+        return head ? 0 : -1;
+    }
+    cache->tool.space = PyBytes_FromStringAndSize(NULL, size * 2 + 1);
+    if (!cache->tool.space) {
+        return -1;
+    }
+    text = PyBytes_AS_STRING(cache->tool.space);
+    size = (Py_ssize_t)redlane_glob_escape(text, head, (size_t)size);
+    text[size] = '*';
+    return _PyBytes_Resize(&cache->tool.space, size + 1);
+}
+
 static int
 init_fields(RedlaneCache *cache, PyObject *client, PyObject *prefix, PyObject *ttl,
             PyObject *serializer, PyObject *fallback)
@@ -167,7 +190,10 @@ init_fields(RedlaneCache *cache, PyObject *client, PyObject *prefix, PyObject *t
         return -1;
     }
     Py_DECREF(serializer);
-    return redlane_tool_init(&cache->tool, cache->state, client, policy);
+    if (redlane_tool_init(&cache->tool, cache->state, client, policy) < 0) {
+        return -1;
+    }
+    return find_space(cache);
 }
 
 static PyObject *

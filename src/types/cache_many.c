@@ -70,7 +70,9 @@ batch_execute(Batch *batch, RedlaneCache *cache, RedlaneCommandId id, bool read)
     PyObject *reply;
 
     batch->argv[0] = (RedlaneArg){command->name, strlen(command->name)};
-    if (redlane_tool_run(&cache->tool, &vector, 1, read, &reply) < 0) {
+    if (redlane_tool_run(&cache->tool, &vector, 1,
+                         read ? &redlane_tool_reads : &redlane_tool_writes,
+                         &reply) < 0) {
         return NULL;
     }
     if (PyExceptionInstance_Check(reply)) {
@@ -181,7 +183,14 @@ cache_delete_many(PyObject *self, PyObject *names)
     batch_mark(&batch, cache);
     reply = batch_execute(&batch, cache, REDLANE_CMD_DEL, false);
     batch_mark(&batch, cache);
-    if (reply && PyLong_Check(reply)) {
+    if (reply == Py_None) { /* a policy's miss */
+        Py_SETREF(reply, PyLong_FromLong(0));
+    }
+    else if (reply && !PyLong_Check(reply)) {
+        PyErr_SetString(cache->state->ReplyError, "DEL: not the reply of a DEL");
+        Py_CLEAR(reply);
+    }
+    else if (reply) {
         cache->counts.deletes += (uint64_t)PyLong_AsLongLong(reply);
     }
 exit:
@@ -251,12 +260,13 @@ writes_init(Writes *writes, RedlaneCache *cache, const Batch *batch, PyObject *m
 
 /* RAISES_NEG */
 static int
-writes_run(Writes *writes, RedlaneCache *cache, const Batch *batch)
+writes_run(Writes *writes, RedlaneCache *cache, const Batch *batch, bool durable)
 {
+    const RedlaneToolManner manner = {.durable = durable};
     int result = 0;
 
     batch_mark(batch, cache);
-    if (redlane_tool_run(&cache->tool, writes->vectors, batch->count, false,
+    if (redlane_tool_run(&cache->tool, writes->vectors, batch->count, &manner,
                          writes->replies) < 0) {
         batch_mark(batch, cache);
         return -1;
@@ -286,32 +296,31 @@ writes_run(Writes *writes, RedlaneCache *cache, const Batch *batch)
     return result;
 }
 
-PyDoc_STRVAR(
-    set_many_doc,
-    "set_many($self, /, mapping, ttl=None)\n--\n\n"
-    "Stores several values, in one round trip; not as one transaction. Where the\n"
-    "server takes no writes now (OOM, READONLY) the old ones stay.\n\n"
-    "Args:\n"
-    "    mapping: keys (str or bytes, without the prefix) and values.\n"
-    "    ttl: seconds (int or float) or a timedelta; None: the cache's own.\n\n"
-    "Raises:\n"
-    "    SerializationError: a value cannot be serialised; nothing was sent.");
+PyDoc_STRVAR(set_many_doc,
+             "set_many($self, /, mapping, ttl=None, durable=False)\n--\n\n"
+             "Stores several values, in one round trip; not as one transaction.\n\n"
+             "Args:\n"
+             "    mapping: keys (str or bytes, without the prefix) and values.\n"
+             "    ttl, durable: as for :meth:`set`.\n\n"
+             "Raises:\n"
+             "    SerializationError: a value cannot be serialised; nothing was sent.");
 
 static PyObject *
 cache_set_many(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
                PyObject *kwnames)
 {
-    static const char *const names[] = {"mapping", "ttl", NULL};
-    static const RedlaneCall call = {"set_many", names, 1, 2};
+    static const char *const names[] = {"mapping", "ttl", "durable", NULL};
+    static const RedlaneCall call = {"set_many", names, 1, 3};
     RedlaneCache *cache = (RedlaneCache *)self;
-    PyObject *values[2], *keys;
+    PyObject *values[3], *keys;
     Batch batch = {0};
     Writes writes = {0};
     int64_t ttl_ms;
-    int disabled, result = -1;
+    int disabled, durable = 0, result = -1;
 
     if (redlane_call_parse(&call, args, nargs, kwnames, values) < 0 ||
-        redlane_cache_ttl(cache, values[1], &ttl_ms) < 0) {
+        redlane_cache_ttl(cache, values[1], &ttl_ms) < 0 ||
+        (values[2] && (durable = PyObject_IsTrue(values[2])) < 0)) {
         return NULL;
     }
     disabled = redlane_cache_is_disabled(cache);
@@ -320,7 +329,8 @@ cache_set_many(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
         writes_init(&writes, cache, &batch, values[0], ttl_ms) < 0) {
         goto exit;
     }
-    result = disabled || !batch.count ? 0 : writes_run(&writes, cache, &batch);
+    result =
+        disabled || !batch.count ? 0 : writes_run(&writes, cache, &batch, durable > 0);
 exit:
     writes_clear(&writes);
     batch_clear(&batch);
@@ -333,7 +343,7 @@ exit:
 
 /* UNLINKs a list of keys; how many went. RAISES_NEG */
 static long long
-unlink_keys(RedlaneCache *cache, PyObject *keys)
+unlink_keys(RedlaneCache *cache, PyObject *keys, const RedlaneToolManner *manner)
 {
     const RedlaneCommand *command = redlane_command_by_id(REDLANE_CMD_UNLINK);
     RedlaneArg argv[UNLINK_BATCH + 1];
@@ -352,7 +362,7 @@ unlink_keys(RedlaneCache *cache, PyObject *keys)
             argv[i - start + 1] =
                 (RedlaneArg){PyBytes_AS_STRING(key), (size_t)PyBytes_GET_SIZE(key)};
         }
-        if (redlane_tool_run(&cache->tool, &vector, 1, false, &reply) < 0) {
+        if (redlane_tool_run(&cache->tool, &vector, 1, manner, &reply) < 0) {
             return -1;
         }
         if (PyExceptionInstance_Check(reply)) {
@@ -372,39 +382,44 @@ unlink_keys(RedlaneCache *cache, PyObject *keys)
 /* One SCAN step: the keys as a list of bytes, or NULL; *cursor is the next one, NULL
  * at the end. STEALS *cursor */
 static PyObject *
-scan_step(RedlaneCache *cache, RedlaneArg pattern, PyObject **cursor)
+scan_step(RedlaneCache *cache, RedlaneArg pattern, PyObject **cursor,
+          const RedlaneToolManner *manner)
 {
     RedlaneArg argv[] = {REDLANE_ARG_LITERAL("0"), REDLANE_ARG_LITERAL("MATCH"),
                          pattern, REDLANE_ARG_LITERAL("COUNT"),
                          REDLANE_ARG_LITERAL(SCAN_COUNT)};
-    PyObject *reply, *keys = NULL;
+    PyObject *reply, *keys = NULL, *before = *cursor;
 
-    if (*cursor) {
+    *cursor = NULL;
+    if (before) {
         argv[0] =
-            (RedlaneArg){PyBytes_AS_STRING(*cursor), (size_t)PyBytes_GET_SIZE(*cursor)};
+            (RedlaneArg){PyBytes_AS_STRING(before), (size_t)PyBytes_GET_SIZE(before)};
     }
-    reply = redlane_tool_execute(&cache->tool, REDLANE_CMD_SCAN, argv, 5, false);
-    Py_CLEAR(*cursor);
-    if (!reply) {
-        return NULL;
-    }
-    if (reply == Py_None) { /* a policy's miss */
-        Py_DECREF(reply);
-        return PyList_New(0);
+    reply = redlane_tool_execute_as(&cache->tool, REDLANE_CMD_SCAN, argv, 5, manner);
+    if (!reply || reply == Py_None) { /* a policy's miss */
+        Py_XDECREF(before);
+        Py_XDECREF(reply);
+        return reply ? PyList_New(0) : NULL;
     }
     if (PyList_Check(reply) && PyList_GET_SIZE(reply) == 2 &&
         PyBytes_Check(PyList_GET_ITEM(reply, 0)) &&
         PyList_Check(PyList_GET_ITEM(reply, 1))) {
         PyObject *next = PyList_GET_ITEM(reply, 0);
 
-        keys = Py_NewRef(PyList_GET_ITEM(reply, 1));
-        if (strcmp(PyBytes_AS_STRING(next), "0") != 0) {
-            *cursor = Py_NewRef(next);
+        if (before && PyObject_RichCompareBool(before, next, Py_EQ)) {
+            PyErr_SetString(cache->state->ReplyError, "SCAN: the cursor stands still");
+        }
+        else {
+            keys = Py_NewRef(PyList_GET_ITEM(reply, 1));
+            if (strcmp(PyBytes_AS_STRING(next), "0") != 0) {
+                *cursor = Py_NewRef(next);
+            }
         }
     }
     else {
         PyErr_SetString(cache->state->ReplyError, "SCAN: not the reply of a SCAN");
     }
+    Py_XDECREF(before);
     Py_DECREF(reply);
     return keys;
 }
@@ -423,6 +438,8 @@ all_bytes(PyObject *keys)
 PyObject *
 redlane_cache_invalidate_pattern(RedlaneCache *cache, RedlaneArg pattern)
 {
+    RedlaneAnswer answer = REDLANE_ANSWER_SERVER;
+    const RedlaneToolManner manner = {.answer = &answer};
     PyObject *cursor = NULL;
     long long gone = 0;
 
@@ -431,11 +448,11 @@ redlane_cache_invalidate_pattern(RedlaneCache *cache, RedlaneArg pattern)
     }
     redlane_flight_mark_pattern(cache->state, cache->tool.link, pattern);
     do {
-        PyObject *keys = scan_step(cache, pattern, &cursor);
+        PyObject *keys = scan_step(cache, pattern, &cursor, &manner);
         long long now = -1;
 
         if (keys && all_bytes(keys)) {
-            now = unlink_keys(cache, keys);
+            now = unlink_keys(cache, keys, &manner);
         }
         Py_XDECREF(keys);
         if (now < 0) {
@@ -447,6 +464,9 @@ redlane_cache_invalidate_pattern(RedlaneCache *cache, RedlaneArg pattern)
         }
         gone += now;
     } while (cursor);
+    if (redlane_tool_forget(&cache->tool, pattern, answer) < 0) {
+        return NULL;
+    }
     redlane_flight_mark_pattern(cache->state, cache->tool.link, pattern);
     cache->counts.deletes += (uint64_t)gone;
     return PyLong_FromLongLong(gone);
@@ -499,29 +519,18 @@ static PyObject *
 cache_clear(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
     RedlaneCache *cache = (RedlaneCache *)self;
-    Py_ssize_t size;
-    const char *head = PyUnicode_AsUTF8AndSize(cache->head, &size);
-    PyObject *result;
-    char *pattern;
-    size_t used;
+    PyObject *space = cache->tool.space, *result;
 
-    if (!head) {
-        return NULL;
-    }
-    if (size == 0) {
+    if (!space) {
         PyErr_SetString(PyExc_ValueError,
                         "clear() of a cache without a prefix would delete the whole "
                         "database; use invalidate(\"*\") or client.flushdb()");
         return NULL;
     }
-    pattern = PyMem_Malloc((size_t)size * 2 + 1);
-    if (!pattern) {
-        return PyErr_NoMemory();
-    }
-    used = redlane_glob_escape(pattern, head, (size_t)size);
-    pattern[used] = '*';
-    result = redlane_cache_invalidate_pattern(cache, (RedlaneArg){pattern, used + 1});
-    PyMem_Free(pattern);
+    Py_INCREF(space);
+    result = redlane_cache_invalidate_pattern(
+        cache, (RedlaneArg){PyBytes_AS_STRING(space), (size_t)PyBytes_GET_SIZE(space)});
+    Py_DECREF(space);
     return result;
 }
 

@@ -71,11 +71,13 @@ cache_get(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwn
     return Py_NewRef(values[1] ? values[1] : Py_None);
 }
 
-/* SET, with the marks before and after. 1: stored, 0: the server takes no writes now.
- * RAISES_NEG */
+/* SET, with the marks before and after. 1: stored, 0: there is no room for it, not even
+ * in the engine. RAISES_NEG */
 static int
-set_key(RedlaneCache *cache, RedlaneArg key, PyObject *data, int64_t ttl_ms)
+set_key(RedlaneCache *cache, RedlaneArg key, PyObject *data, int64_t ttl_ms,
+        bool durable)
 {
+    const RedlaneToolManner manner = {.durable = durable};
     char digits[REDLANE_INT64_TEXT];
     RedlaneArg argv[4] = {key,
                           {PyBytes_AS_STRING(data), (size_t)PyBytes_GET_SIZE(data)}};
@@ -88,7 +90,7 @@ set_key(RedlaneCache *cache, RedlaneArg key, PyObject *data, int64_t ttl_ms)
         argc = 4;
     }
     redlane_cache_mark(cache, key);
-    reply = redlane_tool_execute(&cache->tool, REDLANE_CMD_SET, argv, argc, false);
+    reply = redlane_tool_execute_as(&cache->tool, REDLANE_CMD_SET, argv, argc, &manner);
     redlane_cache_mark(cache, key);
     if (!reply) {
         if (cache->tool.policy == REDLANE_POLICY_RAISE ||
@@ -107,15 +109,18 @@ set_key(RedlaneCache *cache, RedlaneArg key, PyObject *data, int64_t ttl_ms)
 
 PyDoc_STRVAR(
     set_doc,
-    "set($self, /, key, value, ttl=None)\n--\n\n"
+    "set($self, /, key, value, ttl=None, durable=False)\n--\n\n"
     "Stores a value, whatever the key held before.\n\n"
     "Args:\n"
     "    key: str or bytes, without the prefix.\n"
     "    value: what the cache's serializer takes.\n"
-    "    ttl: seconds (int or float) or a timedelta; None: the cache's own.\n\n"
+    "    ttl: seconds (int or float) or a timedelta; None: the cache's own.\n"
+    "    durable: a value set while the server is away is stored there on its\n"
+    "        return, with what is left of its TTL, where nothing is by then.\n"
+    "        A value without TTL always is; any other only has its key deleted.\n\n"
     "Returns:\n"
-    "    True; False inside ``with cache.disabled()``, and where the server takes\n"
-    "    no writes now (OOM, READONLY); the old value then stays.\n\n"
+    "    True; False inside ``with cache.disabled()``, and where there is no room\n"
+    "    for the value in the memory engine; the old value then stays.\n\n"
     "Raises:\n"
     "    SerializationError: the value cannot be serialised.\n"
     "    TypeError, ValueError: an unusable key or TTL; nothing was sent.");
@@ -123,16 +128,17 @@ PyDoc_STRVAR(
 static PyObject *
 cache_set(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
-    static const char *const names[] = {"key", "value", "ttl", NULL};
-    static const RedlaneCall call = {"set", names, 2, 3};
+    static const char *const names[] = {"key", "value", "ttl", "durable", NULL};
+    static const RedlaneCall call = {"set", names, 2, 4};
     RedlaneCache *cache = (RedlaneCache *)self;
     RedlaneCacheKey key;
-    PyObject *values[3], *data;
+    PyObject *values[4], *data;
     int64_t ttl_ms;
-    int disabled, result = -1;
+    int disabled, durable = 0, result = -1;
 
     if (redlane_call_parse(&call, args, nargs, kwnames, values) < 0 ||
         redlane_cache_ttl(cache, values[2], &ttl_ms) < 0 ||
+        (values[3] && (durable = PyObject_IsTrue(values[3])) < 0) ||
         redlane_cache_key_init(&key, cache, values[0]) < 0) {
         return NULL;
     }
@@ -141,7 +147,7 @@ cache_set(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwn
                         : redlane_serializer_dumps(
                               redlane_cache_serializer(cache, key.key), values[1]);
     if (data) {
-        result = disabled ? 0 : set_key(cache, key.key, data, ttl_ms);
+        result = disabled ? 0 : set_key(cache, key.key, data, ttl_ms, durable > 0);
         Py_DECREF(data);
     }
     redlane_cache_key_clear(&key);
@@ -184,8 +190,8 @@ cache_add(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwn
                              {PyBytes_AS_STRING(data), (size_t)PyBytes_GET_SIZE(data)},
                              {digits, redlane_number_format_int64(digits, ttl_ms)}};
 
-        reply =
-            redlane_tool_script(&cache->tool, REDLANE_SCRIPT_ADD, argv, 3, 1, false);
+        reply = redlane_tool_script(&cache->tool, REDLANE_SCRIPT_ADD, argv, 3, 1,
+                                    &redlane_tool_writes);
         if (reply && PyObject_IsTrue(reply) == 1) {
             redlane_cache_mark(cache, key.key);
             cache->counts.sets++;
@@ -221,7 +227,9 @@ peek_and(RedlaneCache *cache, RedlaneArg key, RedlaneCommandId id, bool read,
     PyObject *replies[2];
 
     *lease = 0;
-    if (redlane_tool_run(&cache->tool, vectors, 2, read, replies) < 0) {
+    if (redlane_tool_run(&cache->tool, vectors, 2,
+                         read ? &redlane_tool_reads : &redlane_tool_writes,
+                         replies) < 0) {
         return NULL;
     }
     *lease = is_lease_reply(replies[0]); /* WRONGTYPE: no lease */
@@ -379,7 +387,8 @@ cache_touch(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *k
     }
     argv[0] = key.key;
     argv[1] = (RedlaneArg){digits, redlane_number_format_int64(digits, ttl_ms)};
-    reply = redlane_tool_script(&cache->tool, REDLANE_SCRIPT_TOUCH, argv, 2, 1, false);
+    reply = redlane_tool_script(&cache->tool, REDLANE_SCRIPT_TOUCH, argv, 2, 1,
+                                &redlane_tool_writes);
     redlane_cache_key_clear(&key);
     return as_bool(reply);
 }
@@ -397,7 +406,7 @@ add_to_key(RedlaneCache *cache, RedlaneArg key, long long amount, int64_t ttl_ms
     redlane_cache_mark(cache, key);
     reply = redlane_tool_script(
         &cache->tool, counter ? REDLANE_SCRIPT_COUNTER_ADD : REDLANE_SCRIPT_INCREMENT,
-        argv, counter ? 2 : 3, 1, false);
+        argv, counter ? 2 : 3, 1, &redlane_tool_writes);
     redlane_cache_mark(cache, key);
     return redlane_result_integer(cache->state, reply);
 }

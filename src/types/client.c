@@ -64,7 +64,7 @@ client_run(PyObject *object, RedlaneCall *call)
 
         reply = redlane_store_execute(self->store, &request, &vector);
     }
-    if (call->shape == REDLANE_SHAPE_RAW || !reply) {
+    if (!reply || (call->shape == REDLANE_SHAPE_RAW && !PyList_CheckExact(reply))) {
         return reply;
     }
     return redlane_result(self->state, call->shape, call->cast, reply);

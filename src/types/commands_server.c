@@ -144,18 +144,18 @@ const RedlaneCommandSpec redlane_commands_server[] = {
      "Run a Lua script; its reply.\n\nThe first numkeys of keys_and_args are KEYS, the "
      "others ARGV. The memory engine\nruns the library's own scripts only: ReplyError "
      "for any other.",
-     REDLANE_CMD_EVAL, REDLANE_SHAPE_RAW, build_eval},
+     REDLANE_CMD_EVAL, REDLANE_SHAPE_ANY, build_eval},
     {"evalsha", "sha, numkeys, *keys_and_args",
      "Run a script that the server has, by its SHA-1; its reply. NoScriptError if not.",
-     REDLANE_CMD_EVALSHA, REDLANE_SHAPE_RAW, build_eval},
-    {"execute_command", "command, *args", ANY_DOC, REDLANE_CMD_NONE, REDLANE_SHAPE_RAW,
+     REDLANE_CMD_EVALSHA, REDLANE_SHAPE_ANY, build_eval},
+    {"execute_command", "command, *args", ANY_DOC, REDLANE_CMD_NONE, REDLANE_SHAPE_ANY,
      build_any},
     {NULL, NULL, NULL, REDLANE_CMD_NONE, REDLANE_SHAPE_RAW, NULL},
 };
 
 /* A Client's own name for it; a Pipeline's execute() runs the queue. */
 const RedlaneCommandSpec redlane_commands_client[] = {
-    {"execute", "command, *args", ANY_DOC, REDLANE_CMD_NONE, REDLANE_SHAPE_RAW,
+    {"execute", "command, *args", ANY_DOC, REDLANE_CMD_NONE, REDLANE_SHAPE_ANY,
      build_any},
     {NULL, NULL, NULL, REDLANE_CMD_NONE, REDLANE_SHAPE_RAW, NULL},
 };

@@ -161,6 +161,9 @@ counter_tp_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
         if (init_counter(counter, (RedlaneCache *)cache, template, ttl, source) < 0) {
             Py_CLEAR(counter);
         }
+        else if (cache != client) { /* its own: all keys are the counter's */
+            ((RedlaneCache *)cache)->tool.space = Py_NewRef(counter->pattern);
+        }
     }
     Py_DECREF(cache);
     return (PyObject *)counter;
@@ -418,7 +421,7 @@ add_amount(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kw
 
         redlane_cache_mark(cache, target.key.key);
         reply = redlane_tool_script(&cache->tool, REDLANE_SCRIPT_COUNTER_ADD, argv, 2,
-                                    1, false);
+                                    1, &redlane_tool_writes);
         redlane_cache_mark(cache, target.key.key);
     }
     redlane_cache_key_clear(&target.key);
@@ -491,7 +494,7 @@ transfer_keys(RedlaneCache *cache, RedlaneArg old, RedlaneArg new)
         redlane_cache_mark(cache, argv[i]);
     }
     reply = redlane_tool_script(&cache->tool, REDLANE_SCRIPT_COUNTER_TRANSFER, argv, 2,
-                                2, false);
+                                2, &redlane_tool_writes);
     for (int i = 0; i < 2; i++) {
         redlane_cache_mark(cache, argv[i]);
     }

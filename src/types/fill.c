@@ -21,8 +21,10 @@ typedef enum {
 
 /* The lease command itself, by the server's age. NULL with an exception set. */
 static PyObject *
-send_lease(const RedlaneFill *fill, RedlaneArg key, const char *lease)
+send_lease(const RedlaneFill *fill, RedlaneArg key, const char *lease,
+           RedlaneAnswer *answer)
 {
+    const RedlaneToolManner manner = {.read = true, .answer = answer};
     char digits[REDLANE_INT64_TEXT];
     size_t size = redlane_number_format_int64(digits, REDLANE_LEASE_MS);
     RedlaneArg set[] = {key,
@@ -36,7 +38,7 @@ send_lease(const RedlaneFill *fill, RedlaneArg key, const char *lease)
     bool unknown;
 
     if (likely(!fill->tool->old_server)) {
-        reply = redlane_tool_execute(fill->tool, REDLANE_CMD_SET, set, 6, true);
+        reply = redlane_tool_execute_as(fill->tool, REDLANE_CMD_SET, set, 6, &manner);
         if (likely(reply != NULL) ||
             !PyErr_ExceptionMatches(fill->tool->state->ReplyError)) {
             return reply;
@@ -54,7 +56,8 @@ send_lease(const RedlaneFill *fill, RedlaneArg key, const char *lease)
         PyErr_Clear();
         fill->tool->old_server = true;
     }
-    return redlane_tool_script(fill->tool, REDLANE_SCRIPT_ACQUIRE, acquire, 3, 1, true);
+    return redlane_tool_script(fill->tool, REDLANE_SCRIPT_ACQUIRE, acquire, 3, 1,
+                               &manner);
 }
 
 static Found
@@ -92,15 +95,16 @@ ask(const RedlaneFill *fill, RedlaneArg key, const RedlaneFlight *flight,
     PyObject **reply, PyObject **value)
 {
     uint64_t corrupted = fill->counts->corrupted;
+    RedlaneAnswer answer = REDLANE_ANSWER_SERVER;
     int result;
 
     *value = NULL;
-    *reply = send_lease(fill, key, flight->lease);
+    *reply = send_lease(fill, key, flight->lease, &answer);
     if (unlikely(!*reply)) {
         return found_refusal(fill, key, value);
     }
     if (*reply == Py_None) {
-        return FOUND_NOTHING;
+        return answer == REDLANE_ANSWER_NOTHING ? FOUND_REFUSED : FOUND_NOTHING;
     }
     if (PyBytes_Check(*reply) &&
         redlane_serializer_is_lease(PyBytes_AS_STRING(*reply),
@@ -130,7 +134,8 @@ release_lease(const RedlaneFill *fill, const RedlaneFlight *flight)
         return;
     }
     PyErr_Fetch(&type, &error, &traceback);
-    reply = redlane_tool_script(fill->tool, REDLANE_SCRIPT_RELEASE, argv, 2, 1, false);
+    reply = redlane_tool_script(fill->tool, REDLANE_SCRIPT_RELEASE, argv, 2, 1,
+                                &redlane_tool_writes);
     if (!reply && (type || redlane_fill_forgive(fill) == 0)) {
         PyErr_Clear();
     }
@@ -155,7 +160,8 @@ store_value(const RedlaneFill *fill, const RedlaneFlight *flight, PyObject *data
         release_lease(fill, flight);
         return PyErr_Occurred() ? -1 : 0;
     }
-    reply = redlane_tool_script(fill->tool, REDLANE_SCRIPT_FILL, argv, 4, 1, false);
+    reply = redlane_tool_script(fill->tool, REDLANE_SCRIPT_FILL, argv, 4, 1,
+                                &redlane_tool_writes);
     if (!reply) {
         return redlane_fill_forgive(fill);
     }
@@ -394,6 +400,8 @@ PyObject *
 redlane_fill_refresh(const RedlaneFill *fill, RedlaneArg key)
 {
     char digits[REDLANE_INT64_TEXT];
+    RedlaneAnswer answer = REDLANE_ANSWER_SERVER;
+    const RedlaneToolManner manner = {.answer = &answer};
     RedlaneFlight *flight;
     PyObject *reply;
 
@@ -412,11 +420,14 @@ redlane_fill_refresh(const RedlaneFill *fill, RedlaneArg key)
             REDLANE_ARG_LITERAL("PX"),
             {digits, redlane_number_format_int64(digits, REDLANE_LEASE_MS)}};
 
-        reply = redlane_tool_execute(fill->tool, REDLANE_CMD_SET, argv, 4, false);
+        reply = redlane_tool_execute_as(fill->tool, REDLANE_CMD_SET, argv, 4, &manner);
     }
-    if (!reply && redlane_fill_is_refusal(fill->tool->state)) {
-        PyErr_Clear(); /* OOM: a DEL still goes through, and the old value must go */
-        REDLANE_FILL_COUNT(fill, errors, 1);
+    if (reply ? answer == REDLANE_ANSWER_NOTHING
+              : redlane_fill_is_refusal(fill->tool->state)) {
+        /* No lease is there, but the old value must go all the same: where the server
+         * is only full it goes at once, else by the journal. */
+        Py_CLEAR(reply);
+        PyErr_Clear();
         flight->leased = false;
         reply = redlane_tool_execute(fill->tool, REDLANE_CMD_DEL, &key, 1, false);
     }

@@ -1,4 +1,5 @@
 /* Reading a cached value. Lock: the GIL. */
+#include "py/errors.h"
 #include "py/state.h"
 #include "types/fill.h"
 
@@ -20,29 +21,15 @@ redlane_fill_forgive(const RedlaneFill *fill)
 bool
 redlane_fill_is_refusal(RedlaneState *state)
 {
-    static const char *const words[] = {"MISCONF", "NOREPLICAS"};
-    PyObject *type, *error, *traceback, *text;
-    const char *line;
-    bool refusal = false;
+    PyObject *type, *error, *traceback;
+    int refusal;
 
-    if (PyErr_ExceptionMatches(state->OutOfMemoryError) ||
-        PyErr_ExceptionMatches(state->ReadOnlyError)) {
-        return true;
-    }
-    if (!PyErr_ExceptionMatches(state->ReplyError)) {
-        return false;
-    }
     PyErr_Fetch(&type, &error, &traceback);
     PyErr_NormalizeException(&type, &error, &traceback);
-    text = error ? PyObject_Str(error) : NULL;
-    line = text ? PyUnicode_AsUTF8(text) : NULL;
-    for (size_t i = 0; line && i < sizeof(words) / sizeof(words[0]); i++) {
-        refusal |= strstr(line, words[i]) != NULL;
-    }
-    Py_XDECREF(text);
+    refusal = error ? redlane_errors_is_refusal(state, error) : 0;
     PyErr_Clear();
     PyErr_Restore(type, error, traceback);
-    return refusal;
+    return refusal > 0;
 }
 
 /* Deletes an unreadable value, if it is still that value. RAISES_NEG */
@@ -56,8 +43,8 @@ drop_value(const RedlaneFill *fill, RedlaneArg key, PyObject *stored)
         RedlaneArg argv[] = {
             key, {PyBytes_AS_STRING(stored), (size_t)PyBytes_GET_SIZE(stored)}};
 
-        reply =
-            redlane_tool_script(fill->tool, REDLANE_SCRIPT_RELEASE, argv, 2, 1, false);
+        reply = redlane_tool_script(fill->tool, REDLANE_SCRIPT_RELEASE, argv, 2, 1,
+                                    &redlane_tool_writes);
     }
     else {
         reply = redlane_tool_execute(fill->tool, REDLANE_CMD_DEL, &key, 1, false);

@@ -14,6 +14,7 @@
 #include <string.h>
 
 #include "core/buffer.h"
+#include "py/convert.h"
 #include "py/log.h"
 #include "py/state.h"
 #include "types/client.h"
@@ -226,6 +227,10 @@ make_results(Batch *batch, RedlaneState *state, int raise_on_error)
         }
         if (!PyExceptionInstance_Check(reply)) {
             result = redlane_result(state, command->shape, command->cast, reply);
+            if (!result && !raise_on_error &&
+                PyErr_ExceptionMatches(state->RedlaneError)) {
+                result = redlane_convert_raised();
+            }
         }
         else if (raise_on_error) {
             raise_reply(reply, i, command->command);

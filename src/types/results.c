@@ -31,6 +31,26 @@ refuse_converted(RedlaneState *state, PyObject *reply, PyObject *result)
     return NULL;
 }
 
+/* The first error among the elements of a list, however deep (the wire bounds that), or
+ * NULL. */
+static PyObject *BORROWED
+find_error(PyObject *list)
+{
+    PyObject *found = NULL;
+
+    for (Py_ssize_t i = 0; !found && i < PyList_GET_SIZE(list); i++) {
+        PyObject *element = PyList_GET_ITEM(list, i);
+
+        if (PyList_CheckExact(element)) {
+            found = find_error(element);
+        }
+        else if (PyExceptionInstance_Check(element)) {
+            found = element;
+        }
+    }
+    return found;
+}
+
 /* Whether a str or bytes reply is this text. */
 static bool
 reply_is(PyObject *reply, const char *text)
@@ -117,6 +137,9 @@ cast_score(RedlaneState *state, PyObject *cast, PyObject *text)
 
     if (!cast) {
         return make_float(state, text);
+    }
+    if (!PyBytes_Check(text) && !PyUnicode_Check(text)) {
+        return refuse_reply(state, text);
     }
     result = PyObject_CallOneArg(cast, text);
     if (result || !(PyErr_ExceptionMatches(PyExc_ValueError) ||
@@ -208,7 +231,14 @@ make_scan(RedlaneState *state, PyObject *reply)
     if (!cursor) {
         return NULL;
     }
-    result = PyTuple_Pack(2, cursor, PyList_GET_ITEM(reply, 1));
+    (void)PyLong_AsUnsignedLongLong(cursor);
+    if (PyErr_Occurred()) {
+        PyErr_Clear();
+        result = refuse_reply(state, reply);
+    }
+    else {
+        result = PyTuple_Pack(2, cursor, PyList_GET_ITEM(reply, 1));
+    }
     Py_DECREF(cursor);
     return result;
 }
@@ -222,7 +252,7 @@ make_time(RedlaneState *state, PyObject *reply)
         return refuse_reply(state, reply);
     }
     seconds = make_int(state, PyList_GET_ITEM(reply, 0));
-    microseconds = make_int(state, PyList_GET_ITEM(reply, 1));
+    microseconds = seconds ? make_int(state, PyList_GET_ITEM(reply, 1)) : NULL;
     if (seconds && microseconds) {
         result = PyTuple_Pack(2, seconds, microseconds);
     }
@@ -236,6 +266,7 @@ make_result(RedlaneState *state, RedlaneShape shape, PyObject *cast, PyObject *r
 {
     switch (shape) {
     case REDLANE_SHAPE_RAW:
+    case REDLANE_SHAPE_ANY:
         break;
     case REDLANE_SHAPE_OK:
         return PyBool_FromLong(reply_is(reply, "OK"));
@@ -269,8 +300,17 @@ make_result(RedlaneState *state, RedlaneShape shape, PyObject *cast, PyObject *r
 PyObject *
 redlane_result(RedlaneState *state, RedlaneShape shape, PyObject *cast, PyObject *reply)
 {
-    PyObject *result = make_result(state, shape, cast, reply);
+    PyObject *error = NULL, *result = NULL;
 
+    if (shape != REDLANE_SHAPE_ANY && PyList_CheckExact(reply)) {
+        error = find_error(reply);
+    }
+    if (error) {
+        PyErr_SetObject((PyObject *)Py_TYPE(error), error);
+    }
+    else {
+        result = make_result(state, shape, cast, reply);
+    }
     Py_DECREF(reply);
     return result;
 }

@@ -7,7 +7,8 @@
 #include "py/python.h"
 
 typedef enum {
-    REDLANE_SHAPE_RAW = 0, /* the reply itself */
+    REDLANE_SHAPE_RAW = 0, /* the reply itself; an error inside it is raised */
+    REDLANE_SHAPE_ANY,     /* the reply itself; an error inside it stays there */
     REDLANE_SHAPE_OK,      /* True for OK */
     REDLANE_SHAPE_SET,     /* True for OK, None when a condition failed */
     REDLANE_SHAPE_BOOL,    /* True for an integer that is not 0 */

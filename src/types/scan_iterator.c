@@ -49,6 +49,26 @@ scan_iterator_tp_dealloc(PyObject *object)
     Py_DECREF(type);
 }
 
+/* 1 when there is more, 0 at the end. A cursor that stays where it was would do so for
+ * ever. RAISES_NEG */
+static int
+check_cursor(ScanIterator *self, PyObject *cursor)
+{
+    int more = PyObject_IsTrue(cursor);
+    int same = more > 0 && PyLong_CheckExact(cursor) && PyLong_CheckExact(self->cursor)
+                   ? PyObject_RichCompareBool(cursor, self->cursor, Py_EQ)
+                   : 0;
+
+    if (same > 0) {
+        RedlaneState *state = redlane_state_of_type(Py_TYPE(self));
+
+        if (state) {
+            PyErr_SetString(state->ReplyError, "SCAN: the cursor stands still");
+        }
+    }
+    return same ? -1 : more;
+}
+
 /* One step: 0 with new keys (perhaps none), RAISES_NEG. Whatever is called in here may
  * come back to this iterator, so its fields are read before and set after. */
 static int
@@ -75,7 +95,7 @@ take_step(ScanIterator *self)
         Py_DECREF(step);
         return -1;
     }
-    more = PyObject_IsTrue(PyTuple_GET_ITEM(step, 0));
+    more = check_cursor(self, PyTuple_GET_ITEM(step, 0));
     if (more >= 0) {
         Py_XSETREF(self->cursor, Py_NewRef(PyTuple_GET_ITEM(step, 0)));
         Py_XSETREF(self->keys, Py_NewRef(PyTuple_GET_ITEM(step, 1)));

@@ -90,6 +90,7 @@ redlane_tool_clear(RedlaneTool *tool)
     replace_link(tool, NULL, NULL);
     Py_CLEAR(tool->client);
     Py_CLEAR(tool->target);
+    Py_CLEAR(tool->space);
 }
 
 static PyObject *
@@ -148,20 +149,55 @@ redlane_tool_resolve(RedlaneTool *tool)
     return connect_tool(tool);
 }
 
+const RedlaneToolManner redlane_tool_reads = {.read = true},
+                        redlane_tool_writes = {.read = false};
+
+static RedlaneRequest
+make_request(const RedlaneTool *tool, const RedlaneToolManner *manner)
+{
+    RedlaneRequest request = {
+        .deadline = redlane_clock_now() + redlane_link_settings(tool->link)->timeout,
+        .cache_read = manner->read,
+        .durable = manner->durable,
+        .answer = manner->answer,
+    };
+
+    if (tool->space) {
+        request.space = (RedlaneArg){PyBytes_AS_STRING(tool->space),
+                                     (size_t)PyBytes_GET_SIZE(tool->space)};
+    }
+    return request;
+}
+
 int
 redlane_tool_run(RedlaneTool *tool, const RedlaneVector *vectors, size_t count,
-                 bool read, PyObject **replies)
+                 const RedlaneToolManner *manner, PyObject **replies)
 {
-    RedlaneRequest request = {.cache_read = read};
+    RedlaneRequest request;
     RedlaneStore *store;
     int result;
 
     if (redlane_tool_resolve(tool) < 0) {
         return -1;
     }
-    request.deadline = redlane_clock_now() + redlane_link_settings(tool->link)->timeout;
+    request = make_request(tool, manner);
     store = redlane_store_hold(tool->store);
     result = redlane_store_run(store, &request, vectors, count, replies);
+    redlane_store_release(store);
+    return result;
+}
+
+int
+redlane_tool_forget(RedlaneTool *tool, RedlaneArg pattern, RedlaneAnswer answer)
+{
+    RedlaneStore *store;
+    int result;
+
+    if (redlane_tool_resolve(tool) < 0) {
+        return -1;
+    }
+    store = redlane_store_hold(tool->store);
+    result = redlane_store_forget(store, pattern, answer);
     redlane_store_release(store);
     return result;
 }
@@ -169,11 +205,11 @@ redlane_tool_run(RedlaneTool *tool, const RedlaneVector *vectors, size_t count,
 /* `argv` has room for the name at its beginning. */
 static PyObject *
 execute_named(RedlaneTool *tool, RedlaneCommandId id, RedlaneArg *argv, size_t argc,
-              bool read)
+              const RedlaneToolManner *manner)
 {
     const RedlaneCommand *command = redlane_command_by_id(id);
-    RedlaneRequest request = {.cache_read = read};
     RedlaneVector vector = {argv, argc, command};
+    RedlaneRequest request;
     RedlaneStore *store;
     PyObject *reply;
 
@@ -181,7 +217,7 @@ execute_named(RedlaneTool *tool, RedlaneCommandId id, RedlaneArg *argv, size_t a
         return NULL;
     }
     argv[0] = (RedlaneArg){command->name, strlen(command->name)};
-    request.deadline = redlane_clock_now() + redlane_link_settings(tool->link)->timeout;
+    request = make_request(tool, manner);
     store = redlane_store_hold(tool->store);
     reply = redlane_store_execute(store, &request, &vector);
     redlane_store_release(store);
@@ -189,18 +225,26 @@ execute_named(RedlaneTool *tool, RedlaneCommandId id, RedlaneArg *argv, size_t a
 }
 
 PyObject *
-redlane_tool_execute(RedlaneTool *tool, RedlaneCommandId id, const RedlaneArg *argv,
-                     size_t argc, bool read)
+redlane_tool_execute_as(RedlaneTool *tool, RedlaneCommandId id, const RedlaneArg *argv,
+                        size_t argc, const RedlaneToolManner *manner)
 {
     RedlaneArg named[1 + REDLANE_TOOL_ARGS];
 
     memcpy(named + 1, argv, argc * sizeof(*argv));
-    return execute_named(tool, id, named, argc + 1, read);
+    return execute_named(tool, id, named, argc + 1, manner);
+}
+
+PyObject *
+redlane_tool_execute(RedlaneTool *tool, RedlaneCommandId id, const RedlaneArg *argv,
+                     size_t argc, bool read)
+{
+    return redlane_tool_execute_as(tool, id, argv, argc,
+                                   read ? &redlane_tool_reads : &redlane_tool_writes);
 }
 
 PyObject *
 redlane_tool_script(RedlaneTool *tool, RedlaneScriptId id, const RedlaneArg *argv,
-                    size_t argc, size_t keys, bool read)
+                    size_t argc, size_t keys, const RedlaneToolManner *manner)
 {
     const RedlaneScript *script = &redlane_scripts[id];
     RedlaneArg named[3 + REDLANE_TOOL_ARGS];
@@ -210,11 +254,11 @@ redlane_tool_script(RedlaneTool *tool, RedlaneScriptId id, const RedlaneArg *arg
     named[1] = (RedlaneArg){script->sha1, sizeof(script->sha1) - 1};
     named[2] = (RedlaneArg){&digit, 1};
     memcpy(named + 3, argv, argc * sizeof(*argv));
-    reply = execute_named(tool, REDLANE_CMD_EVALSHA, named, argc + 3, read);
+    reply = execute_named(tool, REDLANE_CMD_EVALSHA, named, argc + 3, manner);
     if (!reply && PyErr_ExceptionMatches(tool->state->NoScriptError)) {
         PyErr_Clear();
         named[1] = (RedlaneArg){script->text, strlen(script->text)};
-        reply = execute_named(tool, REDLANE_CMD_EVAL, named, argc + 3, read);
+        reply = execute_named(tool, REDLANE_CMD_EVAL, named, argc + 3, manner);
     }
     return reply;
 }

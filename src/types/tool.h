@@ -13,6 +13,7 @@ typedef struct {
     PyObject *client;    /* the Client in use, or NULL before the first use */
     RedlaneLink *link;   /* held; NULL before the first use */
     RedlaneStore *store; /* held */
+    PyObject *space;     /* bytes: a glob that matches all its keys, or NULL */
     RedlanePolicy policy;
     unsigned long long default_version; /* of the default client in use */
     bool old_server;                    /* knows no SET NX GET: before Redis 7 */
@@ -33,22 +34,39 @@ int redlane_tool_policy(PyObject *name, RedlanePolicy *policy);
 /* Finds client, link and store; later calls use it. RAISES_NEG */
 int redlane_tool_resolve(RedlaneTool *tool);
 
+/* How a command wants to be treated: store.h says what each means. */
+typedef struct {
+    bool read; /* RedlaneRequest.cache_read */
+    bool durable;
+    RedlaneAnswer *answer; /* REDLANE_ANSWER_SERVER beforehand, or NULL */
+} RedlaneToolManner;
+
 /* Runs one command, `argv` without its name: a new reference, or NULL. A `read` may be
  * answered as a miss while the link is suspect. */
 PyObject *redlane_tool_execute(RedlaneTool *tool, RedlaneCommandId id,
                                const RedlaneArg *argv, size_t argc, bool read);
+PyObject *redlane_tool_execute_as(RedlaneTool *tool, RedlaneCommandId id,
+                                  const RedlaneArg *argv, size_t argc,
+                                  const RedlaneToolManner *manner);
 
 #define REDLANE_TOOL_ARGS 8 /* the most that execute and script take */
 
 /* Runs vectors in one round trip, as RedlaneStoreOps.run. RAISES_NEG */
 int redlane_tool_run(RedlaneTool *tool, const RedlaneVector *vectors, size_t count,
-                     bool read, PyObject **replies);
+                     const RedlaneToolManner *manner, PyObject **replies);
+
+/* All that matches was deleted, with that answer: what did not reach the server is kept
+ * for it. RAISES_NEG */
+int redlane_tool_forget(RedlaneTool *tool, RedlaneArg pattern, RedlaneAnswer answer);
 
 /* Runs a script: `keys` of the arguments are keys. EVALSHA, then EVAL where the server
  * does not know it. */
 PyObject *redlane_tool_script(RedlaneTool *tool, RedlaneScriptId id,
                               const RedlaneArg *argv, size_t argc, size_t keys,
-                              bool read);
+                              const RedlaneToolManner *manner);
+
+/* The two manners that most commands have. */
+extern const RedlaneToolManner redlane_tool_reads, redlane_tool_writes;
 
 /* "redis", "memory" or "none": which executor answers now. A new str, or NULL. */
 PyObject *redlane_tool_cache_type(RedlaneTool *tool);

@@ -208,7 +208,7 @@ video_set(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwn
             {key, sizeof(key)}, {entry.data, entry.size}, {digits, size}};
 
         reply = redlane_tool_script(&cache->tool, REDLANE_SCRIPT_VIDEO_SET, argv, 3, 1,
-                                    false);
+                                    &redlane_tool_writes);
         stored = reply ? PyObject_IsTrue(reply) : forgive(cache);
         Py_XDECREF(reply);
     }
@@ -247,7 +247,7 @@ drop_entry(VideoCache *cache, RedlaneArg key, PyObject *stored)
             key, {PyBytes_AS_STRING(stored), (size_t)PyBytes_GET_SIZE(stored)}};
 
         reply = redlane_tool_script(&cache->tool, REDLANE_SCRIPT_RELEASE, argv, 2, 1,
-                                    false);
+                                    &redlane_tool_writes);
     }
     else {
         reply = redlane_tool_execute(&cache->tool, REDLANE_CMD_DEL, &key, 1, false);
@@ -336,9 +336,19 @@ collect_keys(VideoCache *cache, PyObject *reply, PyObject *keys, char cursor[24]
     }
     names = PyList_GET_ITEM(reply, 1);
     for (Py_ssize_t i = 0; PyList_Check(names) && i < PyList_GET_SIZE(names); i++) {
-        if (PySet_Add(keys, PyList_GET_ITEM(names, i)) < 0) {
+        PyObject *name = PyList_GET_ITEM(names, i);
+
+        if (!PyBytes_Check(name)) {
+            PyErr_SetString(cache->state->ReplyError, "SCAN: a key is no string");
             return -1;
         }
+        if (PySet_Add(keys, name) < 0) {
+            return -1;
+        }
+    }
+    if (strcmp(cursor, "0") != 0 && strcmp(cursor, PyBytes_AS_STRING(next)) == 0) {
+        PyErr_SetString(cache->state->ReplyError, "SCAN: the cursor stands still");
+        return -1;
     }
     memcpy(cursor, PyBytes_AS_STRING(next), (size_t)PyBytes_GET_SIZE(next) + 1);
     return strcmp(cursor, "0") == 0;

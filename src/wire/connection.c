@@ -5,10 +5,13 @@
 
 #include "wire/dial.h"
 #include "wire/handshake.h"
+#include "wire/reader_bulk.h"
 
 /* While a request is still being written, this much of the replies is received before
  * it is parsed; after that the server waits, and TCP holds it. */
 #define UNPARSED_MOST (256 * 1024)
+/* A reply of the handshake, whatever the limit for others is. */
+#define HANDSHAKE_MOST (64 * 1024)
 
 RedlaneConnection *
 redlane_connection_new(void)
@@ -52,13 +55,15 @@ redlane_connection_open_nogil(RedlaneConnection *connection,
     connection->sent = 0;
     connection->moved_at = 0;
     result = redlane_dial_nogil(&connection->transport, settings, &within, fault);
-    if (result == 0 &&
-        redlane_reader_open(&connection->reader, settings->max_reply) < 0) {
+    if (result == 0 && redlane_reader_open(&connection->reader, HANDSHAKE_MOST) < 0) {
         redlane_fault_set(fault, REDLANE_FAULT_MEMORY, "out of memory");
         result = -1;
     }
     if (result == 0) {
         result = redlane_handshake_nogil(connection, settings, &within, fault);
+    }
+    if (result == 0) {
+        redlane_reader_limit(&connection->reader, settings->max_reply);
     }
     redlane_buffer_free(&connection->out);
     connection->out = request;
@@ -237,6 +242,9 @@ redlane_connection_turn_nogil(RedlaneConnection *connection, const RedlaneWait *
             wanted = redlane_reader_wanted_nogil(&connection->reader, fault);
             if (wanted < 0) {
                 return -1;
+            }
+            if (redlane_reader_announces_bulk(&connection->reader, wanted)) {
+                return 0;
             }
             if (wanted == 0 && (!writing || redlane_reader_unread(&connection->reader) >
                                                 UNPARSED_MOST)) {

@@ -38,7 +38,7 @@ void
 redlane_exchange_begin(RedlaneExchange *x)
 {
     x->fault.kind = REDLANE_FAULT_NONE;
-    x->progress = false;
+    x->progress = x->unsure = false;
     x->started = redlane_clock_coarse();
     x->wait = (RedlaneWait){
         .deadline = x->deadline, .interrupted = run_signal_handlers, .context = x};
@@ -134,6 +134,7 @@ start_nogil(RedlaneExchange *x)
     connection->moved_at = 0;
     connection->looked_at = redlane_clock_coarse();
     x->received = connection->reader.received;
+    connection->reader.takes_bulks = !x->decode; /* str is decoded from the buffer */
     return redlane_connection_turn_nogil(connection, &x->wait, &x->fault);
 }
 
@@ -159,7 +160,12 @@ static int
 collect(RedlaneExchange *x, PyObject **replies, size_t count, size_t *got)
 {
     RedlaneConnection *connection = x->connection;
-    RedlaneReaderContext context = {.decode = x->decode, .state = x->state};
+    RedlaneReaderContext context = {
+        .transaction = x->keep_nested,
+        .decode = x->decode,
+        .elements = x->elements,
+        .state = x->state,
+    };
     int result = 0;
 
     redlane_reader_build_with(&connection->reader, &redlane_reply_object_functions,
@@ -171,6 +177,11 @@ collect(RedlaneExchange *x, PyObject **replies, size_t count, size_t *got)
         if (parsed > 0) {
             replies[(*got)++] = settle_reply(x, &context, reply);
             continue;
+        }
+        if (parsed == 0 &&
+            redlane_reply_object_receive(&connection->reader, &context) < 0) {
+            redlane_fault_set(&x->fault, REDLANE_FAULT_MEMORY, "out of memory");
+            parsed = -1;
         }
         if (parsed == 0) {
             leave_python(x);
@@ -187,6 +198,7 @@ collect(RedlaneExchange *x, PyObject **replies, size_t count, size_t *got)
                                   NULL);
     }
     Py_XDECREF((PyObject *)context.failure);
+    Py_XDECREF((PyObject *)context.bulk);
     return result;
 }
 
@@ -219,6 +231,7 @@ end_failed(RedlaneExchange *x, PyObject **replies, size_t got)
 {
     note_progress(x);
     if (x->connection) {
+        x->unsure = x->unsure || (x->connection->ready && x->connection->sent > 0);
         redlane_connection_close(x->connection, true);
     }
     give_back(x);
@@ -243,6 +256,7 @@ end_answered(RedlaneExchange *x)
         redlane_reader_trim_nogil(&connection->reader,
                                   connection->reader.received - x->received);
     }
+    connection->reader.takes_bulks = false;
     connection->out.size = connection->sent = 0;
     if (connection->out.capacity > KEEP_REQUEST) {
         redlane_buffer_free(&connection->out);
@@ -271,6 +285,7 @@ redlane_exchange_run(RedlaneExchange *x, PyObject **replies, size_t count)
             return -1;
         }
         repeated = true;
+        x->unsure = x->unsure || x->connection->sent > 0;
         x->request = x->connection->out;
         x->connection->out = (RedlaneBuffer){0};
         redlane_connection_close(x->connection, true);

@@ -25,6 +25,7 @@ refuse(const redisReadTask *task, const char *reason)
 
 static const char resp3_refused[] =
     "the server sent a RESP3 type on a RESP2 connection";
+static const char line_refused[] = "the server sent a line without end";
 
 /* Hands an object to its parent's list, or to the reader as the whole reply. */
 static void *
@@ -85,18 +86,38 @@ make_text(const redisReadTask *task, const char *text, size_t size)
     return object ? object : take_exception(task);
 }
 
+/* Where a MULTI has been left open, whatever is sent is queued and none of it is done.
+ */
+static bool
+is_queued(const char *text, size_t size)
+{
+    return size == 6 && memcmp(text, "QUEUED", 6) == 0;
+}
+
 static void *
 create_string(const redisReadTask *task, char *text, size_t size)
 {
     RedlaneReaderContext *context = context_of(task);
 
+    if (task->type != REDIS_REPLY_STRING && size > REDLANE_MAX_LINE) {
+        return refuse(task, line_refused);
+    }
     switch (task->type) {
     case REDIS_REPLY_STRING:
         if (text[size] != '\r' || text[size + 1] != '\n') {
             return refuse(task, "a bulk string does not end where it should");
         }
+        if (context->bulk) { /* its content has come already: see reader_bulk.h */
+            void *bulk = context->bulk;
+
+            context->bulk = NULL;
+            return place(task, bulk);
+        }
         return place(task, make_text(task, text, size));
     case REDIS_REPLY_STATUS:
+        if (!task->parent && is_queued(text, size) && !context->transaction) {
+            return refuse(task, "the connection is in a transaction that is not ours");
+        }
         return place(task, make_text(task, text, size));
     case REDIS_REPLY_ERROR:
         return place(task, redlane_errors_from_reply(context->state, text,

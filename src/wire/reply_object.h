@@ -10,4 +10,9 @@
  * error: an exception instance. */
 extern struct redisReplyObjectFunctions redlane_reply_object_functions;
 
+/* When bytes are missing: if they are those of a large bulk string, gives it a bytes
+ * object to be received into, or more room in the one it has; context->bulk is that
+ * object. RAISES_NEG (MemoryError) */
+int redlane_reply_object_receive(RedlaneReader *reader, RedlaneReaderContext *context);
+
 #endif

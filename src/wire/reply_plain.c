@@ -17,6 +17,7 @@ refuse(const redisReadTask *task, const char *reason)
 
 static const char resp3_refused[] =
     "the server sent a RESP3 type on a RESP2 connection";
+static const char line_refused[] = "the server sent a line without end";
 
 static RedlanePlainReply *
 make_node(const redisReadTask *task, RedlaneReplyKind kind, const char *text,
@@ -41,6 +42,9 @@ make_node(const redisReadTask *task, RedlaneReplyKind kind, const char *text,
 static void *
 create_string(const redisReadTask *task, char *text, size_t size)
 {
+    if (task->type != REDIS_REPLY_STRING && size > REDLANE_MAX_LINE) {
+        return refuse(task, line_refused);
+    }
     switch (task->type) {
     case REDIS_REPLY_STRING:
         if (text[size] != '\r' || text[size + 1] != '\n') {

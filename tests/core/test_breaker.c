@@ -11,7 +11,7 @@ new_breaker(void)
 {
     RedlaneBreaker breaker;
 
-    redlane_breaker_init(&breaker, 42);
+    redlane_breaker_init(&breaker, 0, 42);
     return breaker;
 }
 

@@ -1,7 +1,8 @@
 """What the leak scripts share: run one thing many times and see what has grown.
 
 Each script is a process of its own, so that nothing another test leaves behind counts.
-It prints a line for each case and exits with 1 if one of them leaks. Usage:
+It prints the types whose references it counts and a line for each case, and exits with
+1 if one of them leaks; with no rounds it prints the types alone. Usage:
 
     python tests/leaks/client.py URL [ROUNDS]
 """
@@ -125,8 +126,12 @@ def main(
     types: Iterable[type], cases: Callable[[str], Iterable[tuple[str, Once]]]
 ) -> None:
     """Runs a script's cases; `cases(url)` gives a name and a function for each."""
+    types = list(types)
+    print("types:", *(made.__name__ for made in types), flush=True)
     url = sys.argv[1]
     rounds = int(sys.argv[2]) if len(sys.argv) > 2 else ROUNDS
+    if rounds == 0:
+        return
     failed = False
     for name, once in cases(url):
         # What fills up once, and late, is no leak: a leak is there each time.

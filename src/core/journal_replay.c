@@ -1,0 +1,238 @@
+/* The journal's way to the server: what is taken is in flight until it is settled.
+ *
+ * Pure C; the guard's lock. */
+#include <stdlib.h>
+
+#include "core/clock.h"
+#include "core/journal_entry.h"
+
+/* A value that has expired is due no longer, nor is an amount that was added to it. */
+static void
+expire(RedlaneJournal *journal, RedlaneJournalEntry *entry, int64_t now)
+{
+    if (entry->pending & REDLANE_PART_VALUE && entry->expires_at &&
+        entry->expires_at <= now) {
+        redlane_journal_entry_drop_value(journal, entry);
+        entry->pending &= REDLANE_PART_DELETE;
+        entry->amount = 0;
+    }
+}
+
+static RedlaneOrder
+order_of(const RedlaneJournalEntry *entry, int64_t now)
+{
+    RedlaneOrder order = {
+        .key = redlane_journal_entry_key(entry),
+        .remove = (entry->pending & REDLANE_PART_DELETE) != 0,
+        .store = (entry->pending & REDLANE_PART_VALUE) != 0,
+        .permanent_wins = entry->permanent_wins,
+        .add = (entry->pending & REDLANE_PART_AMOUNT) != 0,
+        .amount = entry->amount,
+        .amount_px = entry->amount_px,
+    };
+
+    if (order.store) {
+        order.value = (RedlaneArg){entry->value, entry->value_size};
+        if (entry->expires_at) {
+            order.px = (entry->expires_at - now) / REDLANE_NS_PER_MS;
+            order.px += order.px == 0;
+        }
+    }
+    return order;
+}
+
+static void
+set_inflight(RedlaneJournal *journal, RedlaneJournalEntry *entry)
+{
+    *journal->inflight_end = entry;
+    journal->inflight_end = &entry->next;
+    entry->next = NULL;
+    entry->listed = true;
+    entry->inflight = entry->pending;
+    entry->inflight_amount = entry->amount;
+    entry->pending = 0;
+    entry->amount = 0;
+    if (entry->inflight & REDLANE_PART_DELETE) {
+        entry->stands = false;
+    }
+}
+
+size_t
+redlane_journal_take(RedlaneJournal *journal, int64_t now,
+                     int (*put)(void *context, const RedlaneOrder *order),
+                     void *context)
+{
+    RedlaneSlot *slot = redlane_table_from(&journal->table, 0);
+    size_t taken = 0;
+    int more = 1;
+
+    while (slot && more > 0) {
+        RedlaneJournalEntry *entry = redlane_journal_entry_of(slot);
+        RedlaneOrder order;
+
+        if (entry->listed) {
+            slot = redlane_table_next(&journal->table, slot);
+            continue;
+        }
+        expire(journal, entry, now);
+        if (!entry->pending) {
+            uint64_t hash = slot->hash;
+
+            redlane_journal_entry_remove(journal, entry);
+            slot = redlane_table_from(&journal->table, hash);
+            taken++;
+            continue;
+        }
+        order = order_of(entry, now);
+        more = put(context, &order);
+        if (more >= 0) {
+            set_inflight(journal, entry);
+            taken++;
+        }
+        slot = redlane_table_next(&journal->table, slot);
+    }
+    return taken;
+}
+
+const RedlaneJournalPattern *
+redlane_journal_take_pattern(RedlaneJournal *journal)
+{
+    for (size_t i = 0; i < journal->pattern_count; i++) {
+        RedlaneJournalPattern *pattern = &journal->patterns[i];
+
+        if (pattern->pending) {
+            pattern->pending = false;
+            pattern->inflight = true;
+            return pattern;
+        }
+    }
+    return NULL;
+}
+
+void
+redlane_journal_refuse(RedlaneJournal *journal, size_t index, bool amount)
+{
+    RedlaneJournalEntry *entry = journal->inflight;
+
+    while (entry && index--) {
+        entry = entry->next;
+    }
+    if (entry) {
+        entry->refused = true;
+        entry->amount_refused = amount;
+    }
+}
+
+/* An amount is due again only where it surely was not added. */
+static void
+settle_amount(RedlaneJournal *journal, RedlaneJournalEntry *entry)
+{
+    int64_t sum;
+
+    if (entry->refused && !entry->amount_refused) {
+        return; /* it was added */
+    }
+    if (entry->refused &&
+        !__builtin_add_overflow(entry->amount, entry->inflight_amount, &sum)) {
+        entry->amount = sum;
+        entry->pending |= REDLANE_PART_AMOUNT;
+    }
+    else {
+        journal->lost++;
+    }
+}
+
+/* What was not done, or perhaps not, is due again, unless a later change has taken its
+ * place. */
+static void
+settle_undone(RedlaneJournal *journal, RedlaneJournalEntry *entry)
+{
+    uint8_t undone = entry->inflight;
+    bool overwritten =
+        (entry->pending & (REDLANE_PART_DELETE | REDLANE_PART_VALUE)) != 0;
+
+    if (undone & REDLANE_PART_AMOUNT && !overwritten) {
+        settle_amount(journal, entry);
+    }
+    if (!(entry->pending & REDLANE_PART_DELETE)) {
+        entry->pending |= undone & REDLANE_PART_DELETE;
+        if (!overwritten) {
+            entry->pending |= undone & REDLANE_PART_VALUE;
+        }
+    }
+}
+
+static void
+settle_patterns(RedlaneJournal *journal, bool sent)
+{
+    size_t kept = 0;
+
+    for (size_t i = 0; i < journal->pattern_count; i++) {
+        RedlaneJournalPattern *pattern = &journal->patterns[i];
+
+        if (pattern->inflight) {
+            pattern->inflight = false;
+            pattern->pending = pattern->pending || !sent;
+        }
+        if (pattern->pending) {
+            journal->patterns[kept++] = *pattern;
+        }
+        else {
+            journal->bytes -= REDLANE_JOURNAL_PATTERN_COST + pattern->size;
+            free(pattern->text);
+        }
+    }
+    journal->pattern_count = kept;
+}
+
+void
+redlane_journal_settle(RedlaneJournal *journal, bool sent)
+{
+    RedlaneJournalEntry *entry = journal->inflight, *next;
+
+    journal->inflight = NULL;
+    journal->inflight_end = &journal->inflight;
+    for (; entry; entry = next) {
+        next = entry->next;
+        entry->stands |= entry->inflight & REDLANE_PART_VALUE && !entry->refused;
+        if (!sent || entry->refused) {
+            settle_undone(journal, entry);
+        }
+        entry->next = NULL;
+        entry->listed = entry->refused = entry->amount_refused = false;
+        entry->inflight = 0;
+        entry->inflight_amount = 0;
+        if (!entry->pending) {
+            redlane_journal_entry_remove(journal, entry);
+        }
+        else if (!(entry->pending & REDLANE_PART_VALUE)) {
+            redlane_journal_entry_drop_value(journal, entry);
+        }
+    }
+    settle_patterns(journal, sent);
+}
+
+/* A value stays the parent's: sent by a child later, it might overwrite what came after
+ * it, or bring back what was deleted since. A delete repeated makes a miss at worst. */
+static void
+leave_to_parent(RedlaneJournal *journal, RedlaneJournalEntry *entry)
+{
+    if (entry->pending & REDLANE_PART_VALUE) {
+        redlane_journal_entry_drop_value(journal, entry);
+        entry->absorbs = true;
+    }
+    entry->pending &= REDLANE_PART_DELETE;
+    entry->stands = false;
+    entry->amount = 0;
+    if (!entry->pending) {
+        redlane_journal_entry_remove(journal, entry);
+    }
+}
+
+void
+redlane_journal_after_fork(RedlaneJournal *journal)
+{
+    redlane_journal_settle(journal, false);
+    redlane_journal_visit(journal, REDLANE_ARG_LITERAL("*"), leave_to_parent);
+    journal->lost = 0;
+}

@@ -1,0 +1,362 @@
+#include "store/replay.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/clock.h"
+#include "core/number.h"
+#include "core/script.h"
+#include "wire/encode.h"
+#include "wire/handshake.h"
+
+#define BATCH_ENTRIES 256
+#define BATCH_BYTES ((size_t)64 << 10)
+#define SCAN_COUNT "1000"
+
+typedef struct {
+    RedlaneConnection *connection;
+    RedlaneJournal *journal;
+    pthread_mutex_t *lock;
+    int64_t timeout;
+    RedlaneFault *fault;
+    /* one batch */
+    size_t entries;
+    uint8_t replies[BATCH_ENTRIES]; /* each entry's commands */
+    bool adds[BATCH_ENTRIES];       /* the last of them adds an amount */
+    bool refused[BATCH_ENTRIES];    /* one of them was */
+    bool refused_amount[BATCH_ENTRIES];
+    bool any_refused;
+    uint64_t rejected; /* commands that the server will never take */
+} Replay;
+
+typedef struct {
+    char text[REDLANE_INT64_TEXT];
+} Digits;
+
+static RedlaneArg
+arg_number(Digits *digits, int64_t number)
+{
+    return (RedlaneArg){digits->text,
+                        redlane_number_format_int64(digits->text, number)};
+}
+
+static int
+encode(Replay *replay, const RedlaneArg *argv, size_t argc)
+{
+    if (redlane_encode_command(&replay->connection->out, argv, argc) < 0) {
+        return -1;
+    }
+    replay->replies[replay->entries]++;
+    return 0;
+}
+
+/* The text, not the hash: a server that was restarted knows no script. */
+static int
+encode_script(Replay *replay, RedlaneScriptId id, const RedlaneArg *rest, size_t count)
+{
+    const char *text = redlane_scripts[id].text;
+    RedlaneArg argv[8] = {
+        REDLANE_ARG_LITERAL("EVAL"), {text, strlen(text)}, REDLANE_ARG_LITERAL("1")};
+
+    memcpy(argv + 3, rest, count * sizeof(*rest));
+    return encode(replay, argv, 3 + count);
+}
+
+static int
+encode_value(Replay *replay, const RedlaneOrder *order)
+{
+    Digits px;
+    RedlaneArg set[] = {REDLANE_ARG_LITERAL("SET"), order->key, order->value,
+                        REDLANE_ARG_LITERAL("PX"), arg_number(&px, order->px)};
+    RedlaneArg restore[] = {order->key, order->value, set[4],
+                            order->permanent_wins ? REDLANE_ARG_LITERAL("1")
+                                                  : REDLANE_ARG_LITERAL("0")};
+
+    if (order->remove) {
+        return encode(replay, set, order->px ? 5 : 3);
+    }
+    return encode_script(replay, REDLANE_SCRIPT_RESTORE, restore, 4);
+}
+
+static int
+encode_order(Replay *replay, const RedlaneOrder *order)
+{
+    RedlaneArg unlink[] = {REDLANE_ARG_LITERAL("UNLINK"), order->key};
+    Digits amount, px;
+
+    replay->replies[replay->entries] = 0;
+    if (order->remove && !order->store && encode(replay, unlink, 2) < 0) {
+        return -1;
+    }
+    if (order->store && encode_value(replay, order) < 0) {
+        return -1;
+    }
+    if (order->add) {
+        RedlaneArg argv[] = {order->key, arg_number(&amount, order->amount),
+                             arg_number(&px, order->amount_px)};
+
+        return encode_script(replay, REDLANE_SCRIPT_INCREMENT, argv, 3);
+    }
+    return 0;
+}
+
+/* RedlaneJournal's put. */
+static int
+put_order(void *context, const RedlaneOrder *order)
+{
+    Replay *replay = context;
+    size_t size = replay->connection->out.size;
+
+    if (encode_order(replay, order) < 0) {
+        replay->connection->out.size = size;
+        return -1;
+    }
+    replay->adds[replay->entries] = order->add;
+    replay->refused[replay->entries] = replay->refused_amount[replay->entries] = false;
+    replay->entries++;
+    return replay->entries < BATCH_ENTRIES &&
+           replay->connection->out.size < BATCH_BYTES;
+}
+
+static RedlaneWait
+new_wait(const Replay *replay)
+{
+    return (RedlaneWait){.deadline = redlane_clock_now() + replay->timeout};
+}
+
+static void
+begin_request(Replay *replay)
+{
+    replay->connection->out.size = 0;
+    replay->connection->sent = 0;
+}
+
+/* A reply, judged: NULL with a fault where the link failed, or said that it is away. */
+static RedlanePlainReply *
+read_reply(Replay *replay, const RedlaneWait *wait, RedlaneFaultKind *kind)
+{
+    RedlanePlainReply *reply =
+        redlane_connection_answer_nogil(replay->connection, wait, replay->fault);
+
+    *kind = REDLANE_FAULT_NONE;
+    if (!reply || reply->kind != REDLANE_REPLY_ERROR) {
+        return reply;
+    }
+    *kind = redlane_fault_of_reply(reply->text, reply->size);
+    if (*kind == REDLANE_FAULT_NONE) {
+        replay->rejected++;
+        return reply;
+    }
+    redlane_fault_set_reply(replay->fault, reply);
+    replay->fault->kind = *kind;
+    if (*kind == REDLANE_FAULT_WRITES) {
+        replay->any_refused = true;
+        return reply;
+    }
+    redlane_reply_plain_free(reply);
+    return NULL;
+}
+
+/* Sends the batch that stands in `out` and reads its replies. */
+static int
+send_batch(Replay *replay)
+{
+    RedlaneWait wait = new_wait(replay);
+
+    for (size_t i = 0; i < replay->entries; i++) {
+        for (uint8_t n = 0; n < replay->replies[i]; n++) {
+            RedlaneFaultKind kind;
+            RedlanePlainReply *reply = read_reply(replay, &wait, &kind);
+
+            if (!reply) {
+                return -1;
+            }
+            if (kind == REDLANE_FAULT_WRITES) {
+                replay->refused[i] = true;
+                replay->refused_amount[i] =
+                    replay->adds[i] && n + 1 == replay->replies[i];
+            }
+            redlane_reply_plain_free(reply);
+        }
+    }
+    return 0;
+}
+
+/* One SCAN, then one UNLINK of what it found; *cursor is the next one. */
+static int
+sweep_step(Replay *replay, RedlaneArg pattern, char cursor[REDLANE_INT64_TEXT + 1])
+{
+    RedlaneArg scan[] = {REDLANE_ARG_LITERAL("SCAN"),  {cursor, strlen(cursor)},
+                         REDLANE_ARG_LITERAL("MATCH"), pattern,
+                         REDLANE_ARG_LITERAL("COUNT"), REDLANE_ARG_LITERAL(SCAN_COUNT)};
+    RedlanePlainReply *found, *keys, *gone = NULL;
+    RedlaneFaultKind kind;
+    RedlaneWait wait;
+    RedlaneArg *argv = NULL;
+    int result = -1;
+
+    begin_request(replay);
+    if (redlane_encode_command(&replay->connection->out, scan, 6) < 0) {
+        redlane_fault_set(replay->fault, REDLANE_FAULT_MEMORY, "out of memory");
+        return -1;
+    }
+    wait = new_wait(replay);
+    found = read_reply(replay, &wait, &kind);
+    if (!found) {
+        return -1;
+    }
+    if (found->kind != REDLANE_REPLY_ARRAY || found->count != 2 ||
+        found->elements[0]->kind != REDLANE_REPLY_BULK ||
+        found->elements[0]->size > REDLANE_INT64_TEXT ||
+        found->elements[1]->kind != REDLANE_REPLY_ARRAY) {
+        memcpy(cursor, "0", 2); /* SCAN is forbidden, say: counted, and given up */
+        redlane_reply_plain_free(found);
+        return 0;
+    }
+    memcpy(cursor, found->elements[0]->text, found->elements[0]->size + 1);
+    keys = found->elements[1];
+    if (keys->count == 0) {
+        redlane_reply_plain_free(found);
+        return 0;
+    }
+    argv = malloc((keys->count + 1) * sizeof(*argv));
+    if (!argv) {
+        redlane_fault_set(replay->fault, REDLANE_FAULT_MEMORY, "out of memory");
+        goto exit;
+    }
+    argv[0] = REDLANE_ARG_LITERAL("UNLINK");
+    for (size_t i = 0; i < keys->count; i++) {
+        argv[i + 1] = (RedlaneArg){keys->elements[i]->text, keys->elements[i]->size};
+    }
+    begin_request(replay);
+    if (redlane_encode_command(&replay->connection->out, argv, keys->count + 1) < 0) {
+        redlane_fault_set(replay->fault, REDLANE_FAULT_MEMORY, "out of memory");
+        goto exit;
+    }
+    wait = new_wait(replay);
+    gone = read_reply(replay, &wait, &kind);
+    result = gone ? 0 : -1;
+exit:
+    free(argv);
+    redlane_reply_plain_free(gone);
+    redlane_reply_plain_free(found);
+    return result;
+}
+
+/* Deletes all that matches; 0 also when the server refused. */
+static int
+sweep(Replay *replay, RedlaneArg pattern)
+{
+    char cursor[REDLANE_INT64_TEXT + 1] = "0";
+
+    do {
+        if (sweep_step(replay, pattern, cursor) < 0) {
+            return -1;
+        }
+    } while (strcmp(cursor, "0") != 0 && !replay->any_refused);
+    return 0;
+}
+
+/* Takes the next pattern, if there is one, and replays it. 1: none was left. */
+static int
+replay_pattern_locked(Replay *replay)
+{
+    const RedlaneJournalPattern *pattern =
+        redlane_journal_take_pattern(replay->journal);
+    RedlaneArg copy;
+    char *text;
+    int result;
+
+    if (!pattern) {
+        return 1;
+    }
+    text = malloc(pattern->size ? pattern->size : 1);
+    if (!text) {
+        redlane_fault_set(replay->fault, REDLANE_FAULT_MEMORY, "out of memory");
+        redlane_journal_settle(replay->journal, false);
+        return -1;
+    }
+    memcpy(text, pattern->text, pattern->size);
+    copy = (RedlaneArg){text, pattern->size};
+    pthread_mutex_unlock(replay->lock);
+    result = sweep(replay, copy);
+    free(text);
+    pthread_mutex_lock(replay->lock);
+    redlane_journal_settle(replay->journal, result == 0 && !replay->any_refused);
+    return result;
+}
+
+static int
+replay_entries_locked(Replay *replay)
+{
+    int result;
+
+    begin_request(replay);
+    replay->entries = 0;
+    if (redlane_journal_take(replay->journal, redlane_clock_now(), put_order, replay) ==
+        0) {
+        redlane_fault_set(replay->fault, REDLANE_FAULT_MEMORY, "out of memory");
+        return -1;
+    }
+    pthread_mutex_unlock(replay->lock);
+    result = send_batch(replay);
+    pthread_mutex_lock(replay->lock);
+    for (size_t i = 0; result == 0 && i < replay->entries; i++) {
+        if (replay->refused[i]) {
+            redlane_journal_refuse(replay->journal, i, replay->refused_amount[i]);
+        }
+    }
+    redlane_journal_settle(replay->journal, result == 0);
+    return result;
+}
+
+RedlaneReplayResult
+redlane_replay_nogil(RedlaneConnection *connection, RedlaneJournal *journal,
+                     pthread_mutex_t *lock, int64_t timeout, RedlaneFault *fault)
+{
+    Replay replay = {
+        .connection = connection,
+        .journal = journal,
+        .lock = lock,
+        .timeout = timeout,
+        .fault = fault,
+    };
+    int result = 0;
+
+    while (result >= 0 && !replay.any_refused && !redlane_journal_is_empty(journal)) {
+        result = replay_pattern_locked(&replay);
+        if (result > 0) {
+            result = replay_entries_locked(&replay);
+        }
+    }
+    begin_request(&replay);
+    journal->lost += replay.rejected;
+    if (result < 0) {
+        return REDLANE_REPLAY_FAILED;
+    }
+    return replay.any_refused ? REDLANE_REPLAY_REFUSED : REDLANE_REPLAY_DONE;
+}
+
+int
+redlane_replay_probe_nogil(RedlaneConnection *connection, RedlaneArg key,
+                           const RedlaneWait *wait, RedlaneFault *fault)
+{
+    RedlaneArg argv[] = {REDLANE_ARG_LITERAL("SETRANGE"), key, REDLANE_ARG_LITERAL("0"),
+                         REDLANE_ARG_LITERAL("")};
+    Replay replay = {.connection = connection, .fault = fault};
+    RedlanePlainReply *reply;
+    RedlaneFaultKind kind;
+
+    begin_request(&replay);
+    if (redlane_encode_command(&connection->out, argv, 4) < 0) {
+        redlane_fault_set(fault, REDLANE_FAULT_MEMORY, "out of memory");
+        return -1;
+    }
+    reply = read_reply(&replay, wait, &kind);
+    begin_request(&replay);
+    if (!reply) {
+        return -1;
+    }
+    redlane_reply_plain_free(reply);
+    return kind == REDLANE_FAULT_WRITES;
+}
