@@ -175,7 +175,7 @@ def test_descriptors_that_are_exhausted(redis_server: Server) -> None:
             tools.use()
         while taken:
             os.close(taken.pop())
-        # There was no descriptor for the thread that probes; asking how it is starts it.
+        # There was none for the thread that probes either: asking how it is starts it.
         tools.wait_until_back()
         wait_until(tools.set_raw, "a raw command that works")
         tools.use()
