@@ -22,6 +22,7 @@ from servers import (
     server_binaries,
     server_name,
 )
+from tls import Authority, TlsServer, running, temporary_authority
 
 # CI draws the same examples each time, so that what it says depends on the change;
 # elsewhere each run explores further.
@@ -96,6 +97,38 @@ def password_server(server_binary: str) -> Iterator[Server]:
         yield server
     finally:
         server.close()
+
+
+@pytest.fixture(scope="session")
+def authority() -> Iterator[Authority]:
+    """The tests' own, which nobody else trusts."""
+    with temporary_authority() as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
+def session_tls_server(authority: Authority) -> Iterator[TlsServer]:
+    """The one TLS server of the session; use `tls_server`, which empties it first."""
+    identity = authority.issue("server")
+    binary = server_binaries()[0]
+    with running(TlsServer(identity, ca=authority.ca, binary=binary)) as server:
+        yield server
+
+
+@pytest.fixture
+def tls_server(session_tls_server: TlsServer) -> TlsServer:
+    """The session's TLS server, without a key. Tests must not kill or pause it."""
+    session_tls_server.cli("FLUSHALL")
+    return session_tls_server
+
+
+@pytest.fixture
+def fresh_tls_server(authority: Authority) -> Iterator[TlsServer]:
+    """A TLS server of the test's own: kill(), start(), pause(), resume(), cli(...)."""
+    identity = authority.issue("fresh")
+    binary = server_binaries()[0]
+    with running(TlsServer(identity, ca=authority.ca, binary=binary)) as server:
+        yield server
 
 
 def make_client(executor: str, request: pytest.FixtureRequest, **options: Any) -> Any:

@@ -69,13 +69,9 @@ def test_bad_urls(url: Any) -> None:
     assert caught.value.__context__ is None
 
 
-@pytest.mark.parametrize(
-    "url",
-    ["rediss://:canary-secret@host", "https://eu1.upstash.io?token=canary-secret"],
-)
-def test_tls_is_refused_not_dropped(url: str) -> None:
+def test_https_is_refused_not_dropped() -> None:
     with pytest.raises(ConfigurationError, match="not supported yet") as caught:
-        Client(url)
+        Client("https://eu1.upstash.io?token=canary-secret")
     assert SECRET not in str(caught.value)
 
 

@@ -12,7 +12,7 @@ need=$1
 missing() {
     command -v "${CC:-gcc}" >/dev/null || echo gcc libc6-dev
     echo '#include <stdlib.h>' | compiles || echo libc6-dev
-    echo '#include <openssl/evp.h>' | compiles || echo libssl-dev
+    echo '#include <openssl/ssl.h>' | compiles || echo libssl-dev
     command -v git >/dev/null || echo git
     if ! command -v "$python" >/dev/null; then
         echo python3 python3-dev python3-venv
@@ -25,6 +25,7 @@ sys.exit(not pathlib.Path(sysconfig.get_path("include"), "Python.h").exists())
     fi
     command -v redis-server >/dev/null || echo redis-server
     if [ "$need" = test ]; then
+        command -v openssl >/dev/null || echo openssl
         fuzzes || echo clang-14 libclang-rt-14-dev
     fi
 }

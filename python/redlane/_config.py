@@ -17,6 +17,12 @@ _UNRESERVED = frozenset(
     b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._~"
 )
 _UPSTASH = ("UPSTASH_REDIS_REST_URL", "UPSTASH_REDIS_REST_TOKEN")
+_REDIS_PY = {
+    "tls_ca": "ssl_ca_certs",
+    "tls_cert": "ssl_certfile",
+    "tls_key": "ssl_keyfile",
+    "tls_key_password": "ssl_keyfile_password",
+}
 _MAX_DB = 2**31 - 1
 
 _warned: set[tuple[int, int]] = set()
@@ -25,16 +31,18 @@ _warned: set[tuple[int, int]] = set()
 def find_url(default: str | None = None) -> str:
     """The URL of the server to use.
 
-    REDIS_URL (with REDIS_DB), else REDIS_ADDR with REDIS_PASSWORD and REDIS_DB, else
-    UPSTASH_REDIS_REST_URL, else ``default``, else redis://localhost:6379. A password or
-    a database number alone applies to the default server of that address.
+    REDIS_URL (with REDIS_DB and, on rediss://, REDIS_TLS_CA, REDIS_TLS_CERT,
+    REDIS_TLS_KEY, REDIS_TLS_KEY_PASSWORD, REDIS_TLS_SERVER_NAME), else REDIS_ADDR with
+    REDIS_PASSWORD and REDIS_DB, else UPSTASH_REDIS_REST_URL, else ``default``, else
+    redis://localhost:6379. A password or a database number alone applies to the default
+    server of that address.
 
     :raises ConfigurationError: which names the variable, for a value that is not usable
     """
     url = _variable("REDIS_URL")
     if url is not None:
         _core._check_url(url, "REDIS_URL")
-        return _with_db(url, _database())
+        return _with_tls(_with_db(url, _database()), "REDIS_URL")
     address = _variable("REDIS_ADDR")
     if address is not None:
         return _from_address(address)
@@ -82,7 +90,35 @@ def _from_address(address: str, source: str | None = "REDIS_ADDR") -> str:
         _core._check_url(f"redis://{address}", source)
     user = f":{_quote(password)}@" if password is not None else ""
     path = f"/{database}" if database is not None else ""
-    return f"redis://{user}{address}{path}"
+    return _with_tls(f"redis://{user}{address}{path}", source)
+
+
+def _with_tls(url: str, source: str | None) -> str:
+    """The URL with the REDIS_TLS_ variables, but those that it names itself."""
+    given = {
+        "tls_ca": _variable("REDIS_TLS_CA"),
+        "tls_cert": _variable("REDIS_TLS_CERT"),
+        "tls_key": _variable("REDIS_TLS_KEY"),
+        "tls_key_password": _variable("REDIS_TLS_KEY_PASSWORD"),
+        "tls_server_name": _variable("REDIS_TLS_SERVER_NAME"),
+    }
+    query = url.partition("?")[2]
+    named = {option.partition("=")[0] for option in query.split("&")}
+    added = [
+        (name, value)
+        for name, value in given.items()
+        if value is not None and not named & {name, _REDIS_PY.get(name)}
+    ]
+    if not added:
+        return url
+    variables = ", ".join(f"REDIS_{name.upper()}" for name, _ in added)
+    if not url.lower().startswith("rediss://"):
+        where = f"{source} is not" if source else "there is no REDIS_URL that is"
+        raise _core.ConfigurationError(f"{variables}: {where} a rediss:// URL")
+    options = "&".join(f"{name}={_quote(value)}" for name, value in added)
+    url = f"{url}{'&' if query else '' if url.endswith('?') else '?'}{options}"
+    _core._check_url(url, f"{source} with {variables}")
+    return url
 
 
 def _with_db(url: str, database: int | None) -> str:

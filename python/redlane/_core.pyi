@@ -4,6 +4,7 @@ import builtins
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
+from os import PathLike
 from types import GenericAlias, TracebackType
 from typing import (
     Any,
@@ -29,6 +30,8 @@ _Moment: TypeAlias = float | datetime
 _CacheKey: TypeAlias = str | bytes
 _SerializerName: TypeAlias = Literal["json", "raw", "msgpack"]
 _Fallback: TypeAlias = Literal["raise", "memory", "none"]
+
+_Path: TypeAlias = str | bytes | PathLike[str] | PathLike[bytes]
 
 _T = TypeVar("_T", str, bytes, default=bytes)
 _S = TypeVar("_S")
@@ -71,6 +74,11 @@ class Client(Generic[_T]):
         name: str | None = None,
         max_reply: int | None = None,
         max_memory: int | None = None,
+        tls_ca: _Path | None = None,
+        tls_cert: _Path | None = None,
+        tls_key: _Path | None = None,
+        tls_key_password: str | bytes | None = None,
+        tls_server_name: str | None = None,
     ) -> None: ...
     @overload
     def __init__(
@@ -85,6 +93,11 @@ class Client(Generic[_T]):
         name: str | None = None,
         max_reply: int | None = None,
         max_memory: int | None = None,
+        tls_ca: _Path | None = None,
+        tls_cert: _Path | None = None,
+        tls_key: _Path | None = None,
+        tls_key_password: str | bytes | None = None,
+        tls_server_name: str | None = None,
     ) -> None: ...
     @overload
     def __init__(
@@ -99,6 +112,11 @@ class Client(Generic[_T]):
         name: str | None = None,
         max_reply: int | None = None,
         max_memory: int | None = None,
+        tls_ca: _Path | None = None,
+        tls_cert: _Path | None = None,
+        tls_key: _Path | None = None,
+        tls_key_password: str | bytes | None = None,
+        tls_server_name: str | None = None,
     ) -> None: ...
     @overload
     @classmethod
@@ -114,6 +132,11 @@ class Client(Generic[_T]):
         name: str | None = None,
         max_reply: int | None = None,
         max_memory: int | None = None,
+        tls_ca: _Path | None = None,
+        tls_cert: _Path | None = None,
+        tls_key: _Path | None = None,
+        tls_key_password: str | bytes | None = None,
+        tls_server_name: str | None = None,
     ) -> Client[bytes]: ...
     @overload
     @classmethod
@@ -129,6 +152,11 @@ class Client(Generic[_T]):
         name: str | None = None,
         max_reply: int | None = None,
         max_memory: int | None = None,
+        tls_ca: _Path | None = None,
+        tls_cert: _Path | None = None,
+        tls_key: _Path | None = None,
+        tls_key_password: str | bytes | None = None,
+        tls_server_name: str | None = None,
     ) -> Client[str]: ...
     @overload
     @classmethod
@@ -144,6 +172,11 @@ class Client(Generic[_T]):
         name: str | None = None,
         max_reply: int | None = None,
         max_memory: int | None = None,
+        tls_ca: _Path | None = None,
+        tls_cert: _Path | None = None,
+        tls_key: _Path | None = None,
+        tls_key_password: str | bytes | None = None,
+        tls_server_name: str | None = None,
     ) -> Client[Any]: ...
     @property
     def url(self) -> str: ...

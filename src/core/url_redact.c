@@ -15,12 +15,18 @@ static const char *const scheme_names[] = {
 
 /* Options whose values tell nothing. */
 static const char *const harmless[] = {
-    "connect_timeout", "decode_responses", "fallback", "max_bytes", "max_reply", "name",
-    "pool_size",       "timeout",
+    "connect_timeout", "decode_responses", "fallback",
+    "max_bytes",       "max_reply",        "name",
+    "pool_size",       "ssl_ca_certs",     "ssl_cert_reqs",
+    "ssl_certfile",    "timeout",          "tls_ca",
+    "tls_cert",        "tls_server_name",
 };
 
 /* Options whose name may be shown, but not the value. */
-static const char *const secret[] = {"password", "token"};
+static const char *const secret[] = {
+    "password", "ssl_keyfile", "ssl_keyfile_password",
+    "tls_key",  "token",       "tls_key_password",
+};
 
 static bool
 is_listed(const RedlaneUrlText *name, const char *const *list, size_t count)

@@ -167,6 +167,18 @@ put_journal(PyObject *report, RedlaneGuard *guard)
                              (unsigned long long)stats.lost));
 }
 
+/* None without TLS; else what the newest handshake agreed on, None before the first. */
+static int
+put_tls(PyObject *report, const RedlaneTls *tls)
+{
+    if (!tls) {
+        return put(report, "tls", new_none());
+    }
+    return put(report, "tls",
+               Py_BuildValue("{s:z,s:z}", "version", redlane_tls_version(tls), "cipher",
+                             redlane_tls_cipher(tls)));
+}
+
 static const char *
 name_of_mode(const RedlaneMembers *members, RedlaneBreakerState state,
              RedlanePolicy policy)
@@ -224,6 +236,7 @@ redlane_link_health(RedlaneLink *link, RedlanePolicy policy)
                 : PyUnicode_DecodeUTF8(last.text, (Py_ssize_t)strlen(last.text),
                                        "replace")) < 0 ||
         put(report, "url", PyUnicode_FromString(members->settings->redacted)) < 0 ||
+        put_tls(report, members->settings->tls) < 0 ||
         put_pool(report, members->remote) < 0 ||
         put_engine(report, members->engine) < 0) {
         goto error;

@@ -138,21 +138,33 @@ open_link(RedlaneClient *self, const RedlaneClientArguments *arguments)
 static int
 client_tp_init(PyObject *object, PyObject *args, PyObject *kwargs)
 {
-    static char *keywords[] = {"url",        "fallback",
-                               "timeout",    "connect_timeout",
-                               "pool_size",  "decode_responses",
-                               "name",       "max_reply",
-                               "max_memory", NULL};
+    static char *keywords[] = {"url",
+                               "fallback",
+                               "timeout",
+                               "connect_timeout",
+                               "pool_size",
+                               "decode_responses",
+                               "name",
+                               "max_reply",
+                               "max_memory",
+                               "tls_ca",
+                               "tls_cert",
+                               "tls_key",
+                               "tls_key_password",
+                               "tls_server_name",
+                               NULL};
     RedlaneClient *self = (RedlaneClient *)object;
     RedlaneClientArguments arguments = {.source = "url"};
     PyObject *found = NULL;
     int status;
 
     if (!PyArg_ParseTupleAndKeywords(
-            args, kwargs, "|O$OOOOOOOO:Client", keywords, &arguments.url,
+            args, kwargs, "|O$OOOOOOOOOOOOO:Client", keywords, &arguments.url,
             &arguments.fallback, &arguments.timeout, &arguments.connect_timeout,
             &arguments.pool_size, &arguments.decode_responses, &arguments.name,
-            &arguments.max_reply, &arguments.max_memory)) {
+            &arguments.max_reply, &arguments.max_memory, &arguments.tls_ca,
+            &arguments.tls_cert, &arguments.tls_key, &arguments.tls_key_password,
+            &arguments.tls_server_name)) {
         return -1;
     }
     if (!arguments.url || arguments.url == Py_None) {
@@ -260,14 +272,15 @@ client_exit(PyObject *self, PyObject *unused)
     return client_close(self, unused);
 }
 
-PyDoc_STRVAR(client_health_doc,
-             "health($self)\n--\n\n"
-             "How the link is, as a dict; never raises for a server that is away.\n\n"
-             "mode (\"redis\"; \"memory\", \"none\" or \"away\" during an outage, by "
-             "the\nclient's fallback; \"closed\"), connected, breaker, url, "
-             "server_version,\nused_memory (bytes), used_memory_human, latency_ms, "
-             "error, pool, engine.\nAsks the server twice, each time within the "
-             "client's time-out.");
+PyDoc_STRVAR(
+    client_health_doc,
+    "health($self)\n--\n\n"
+    "How the link is, as a dict; never raises for a server that is away.\n\n"
+    "mode (\"redis\"; \"memory\", \"none\" or \"away\" during an outage, by "
+    "the\nclient's fallback; \"closed\"), connected, breaker, url, "
+    "server_version,\nused_memory (bytes), used_memory_human, latency_ms, tls, "
+    "error, pool, engine.\nAsks the server twice, each time within the "
+    "client's time-out.");
 
 static PyObject *
 client_health(PyObject *object, PyObject *unused)
@@ -416,16 +429,20 @@ PyDoc_STRVAR(
     client_doc,
     "Client(url=None, *, fallback='raise', timeout=None, connect_timeout=None, "
     "pool_size=None, decode_responses=False, name=None, max_reply=None, "
-    "max_memory=None)\n--\n\n"
+    "max_memory=None, tls_ca=None, tls_cert=None, tls_key=None, "
+    "tls_key_password=None, tls_server_name=None)\n--\n\n"
     "Redis or Valkey, or the memory engine, by redis-py's methods.\n\n"
-    "url: redis://[user[:password]@]host[:port][/db], unix://[user[:password]@]/path\n"
-    "or memory://; without one, what Client.from_env() finds. fallback: while the\n"
+    "url: redis://[user[:password]@]host[:port][/db], rediss:// for the same by TLS,\n"
+    "unix://[user[:password]@]/path or memory://; without one, what Client.from_env() "
+    "finds. fallback: while the\n"
     "server is away \"raise\" ConnectionError, let the \"memory\" engine answer, or "
     "give\nmisses (\"none\"). timeout: seconds for a whole call, connect_timeout: for "
-    "its\nconnecting (0.25 each). pool_size: connections at most (32). "
+    "its\nconnecting (0.25 each, 2 on rediss://). pool_size: connections at most (32). "
     "decode_responses:\nstr results instead of bytes. name: CLIENT SETNAME. max_reply: "
     "bytes of one\nreply at most (512 MB). max_memory: bytes of the memory engine at "
-    "most (64 MB).\n\n"
+    "most (64 MB).\ntls_ca: file or folder of the trusted certificates, instead of the "
+    "system's;\ntls_cert, tls_key, tls_key_password: the client's certificate and its "
+    "key, in PEM;\ntls_server_name: to ask for and verify instead of the host.\n\n"
     "Safe between threads and across fork, cheap to make; connects on first use.\n"
     "ConfigurationError for an option that is not usable.");
 

@@ -13,8 +13,10 @@
 #include "core/url.h"
 #include "py/state.h"
 #include "store/engine.h"
+#include "types/client_tls.h"
 
 #define DEFAULT_TIMEOUT (REDLANE_NS_PER_S / 4)
+#define DEFAULT_TIMEOUT_TLS (REDLANE_NS_PER_S * 2)
 #define MAX_SECONDS 1e6
 #define DEFAULT_POOL_SIZE 32
 #define MAX_POOL_SIZE 65536
@@ -181,6 +183,7 @@ read_scheme(RedlaneState *state, const RedlaneUrl *url, const char *source,
         *scheme = REDLANE_SCHEME_MEMORY;
         return 0;
     case REDLANE_URL_REDIS:
+    case REDLANE_URL_REDISS:
         *scheme = REDLANE_SCHEME_TCP;
         return 0;
     case REDLANE_URL_UNIX:
@@ -190,11 +193,8 @@ read_scheme(RedlaneState *state, const RedlaneUrl *url, const char *source,
         }
         *scheme = REDLANE_SCHEME_UNIX;
         return 0;
-    case REDLANE_URL_REDISS:
-        message = "TLS (rediss://) is not supported yet";
-        break;
     case REDLANE_URL_HTTPS:
-        message = "TLS (https://, the Upstash REST protocol) is not supported yet";
+        message = "https:// (the Upstash REST protocol) is not supported yet";
         break;
     case REDLANE_URL_HTTP:
         message = "http:// is not supported: it would send the token unencrypted";
@@ -230,6 +230,7 @@ make_parameter(RedlaneState *state, const RedlaneUrlParameter *parameter,
 /* Owned objects from the query, where no keyword argument was given. */
 typedef struct {
     PyObject *timeout, *connect_timeout, *pool_size, *name;
+    RedlaneClientTls tls;
 } QueryArguments;
 
 static int
@@ -244,7 +245,11 @@ read_parameter(RedlaneState *state, const RedlaneUrlParameter *parameter,
                  {"connect_timeout", 'f', &query->connect_timeout},
                  {"pool_size", 'i', &query->pool_size},
                  {"name", '\0', &query->name}};
+    int taken = redlane_client_tls_parameter(state, parameter, source, &query->tls);
 
+    if (taken) {
+        return taken < 0 ? -1 : 0;
+    }
     for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++) {
         if (strcmp(parameter->name.data, known[i].name) == 0) {
             *known[i].place = make_parameter(state, parameter, source, known[i].number);
@@ -253,7 +258,8 @@ read_parameter(RedlaneState *state, const RedlaneUrlParameter *parameter,
     }
     PyErr_Format(state->ConfigurationError,
                  "%s: unknown parameter '%.40s' (known: db, timeout, connect_timeout, "
-                 "pool_size, name)",
+                 "pool_size, name, tls_ca, tls_cert, tls_key, tls_key_password, "
+                 "tls_server_name)",
                  source, parameter->name.data);
     return -1;
 }
@@ -277,6 +283,7 @@ clear_query(QueryArguments *query)
     Py_CLEAR(query->connect_timeout);
     Py_CLEAR(query->pool_size);
     Py_CLEAR(query->name);
+    redlane_client_tls_clear(&query->tls);
 }
 
 static PyObject *
@@ -288,9 +295,10 @@ prefer(PyObject *keyword, PyObject *from_query)
 /* Fills the draft's plain values; texts point into the arguments. */
 static int
 read_options(RedlaneState *state, const RedlaneClientArguments *arguments,
-             const QueryArguments *query, RedlaneSettings *draft)
+             const QueryArguments *query, bool encrypted, RedlaneSettings *draft)
 {
-    draft->timeout = draft->connect_timeout = DEFAULT_TIMEOUT;
+    draft->timeout = encrypted ? DEFAULT_TIMEOUT_TLS : DEFAULT_TIMEOUT;
+    draft->connect_timeout = draft->timeout;
     draft->pool_size = DEFAULT_POOL_SIZE;
     draft->max_reply = DEFAULT_MAX_REPLY;
     draft->max_memory = REDLANE_ENGINE_MAX_BYTES;
@@ -309,6 +317,24 @@ read_options(RedlaneState *state, const RedlaneClientArguments *arguments,
     return read_name(state, prefer(arguments->name, query->name), &draft->name);
 }
 
+static int
+read_tls(RedlaneState *state, const RedlaneClientArguments *arguments,
+         const QueryArguments *query, bool encrypted, RedlaneTls **tls)
+{
+    RedlaneClientTls given = {
+        prefer(arguments->tls_ca, query->tls.ca),
+        prefer(arguments->tls_cert, query->tls.cert),
+        prefer(arguments->tls_key, query->tls.key),
+        prefer(arguments->tls_key_password, query->tls.key_password),
+        prefer(arguments->tls_server_name, query->tls.server_name),
+    };
+
+    /* Of a URL that is not the client's own, messages say where it stands. */
+    return redlane_client_tls_read(
+        state, &given, strcmp(arguments->source, "url") == 0 ? "" : arguments->source,
+        encrypted, tls);
+}
+
 RedlaneSettings *
 redlane_client_options_read(RedlaneState *state,
                             const RedlaneClientArguments *arguments,
@@ -318,13 +344,18 @@ redlane_client_options_read(RedlaneState *state,
     QueryArguments query = {0};
     RedlaneBuffer shown = {0};
     RedlaneUrl url = {0};
+    bool encrypted;
 
     if (parse_url(state, arguments->url, arguments->source, &url) < 0 ||
         read_scheme(state, &url, arguments->source, &draft.scheme) < 0 ||
-        read_query(state, &url, arguments->source, &query) < 0 ||
-        read_options(state, arguments, &query, &draft) < 0 ||
+        read_query(state, &url, arguments->source, &query) < 0) {
+        goto exit;
+    }
+    encrypted = url.scheme == REDLANE_URL_REDISS;
+    if (read_options(state, arguments, &query, encrypted, &draft) < 0 ||
         read_fallback(state, arguments->fallback, policy) < 0 ||
-        read_decode(state, arguments->decode_responses, decode) < 0) {
+        read_decode(state, arguments->decode_responses, decode) < 0 ||
+        read_tls(state, arguments, &query, encrypted, &draft.tls) < 0) {
         goto exit;
     }
     if (redlane_url_write_redacted(&url, &shown) < 0 ||
@@ -346,6 +377,9 @@ redlane_client_options_read(RedlaneState *state,
     }
 
 exit:
+    if (!settings) {
+        redlane_tls_free(draft.tls);
+    }
     redlane_buffer_free(&shown);
     clear_query(&query);
     redlane_url_free(&url);

@@ -19,6 +19,11 @@ typedef struct {
     PyObject *name;
     PyObject *max_reply;
     PyObject *max_memory;
+    PyObject *tls_ca;
+    PyObject *tls_cert;
+    PyObject *tls_key;
+    PyObject *tls_key_password;
+    PyObject *tls_server_name;
 } RedlaneClientArguments;
 
 /* New settings, and what concerns the client alone; NULL with ConfigurationError. */

@@ -88,7 +88,7 @@ fail_lost(RedlaneConnection *connection, ssize_t outcome, RedlaneFault *fault)
     redlane_fault_set(fault, REDLANE_FAULT_LOST, "%s",
                       outcome == REDLANE_IO_CLOSED
                           ? "the server closed the connection"
-                          : strerror(connection->transport.error));
+                          : redlane_transport_problem(&connection->transport));
     return -1;
 }
 
@@ -144,10 +144,13 @@ pull(RedlaneConnection *connection, size_t wanted, bool within, RedlaneFault *fa
 static int
 pull_last_words(RedlaneConnection *connection, RedlaneFault *fault)
 {
-    RedlaneFault ignored;
+    RedlaneFault last;
+    int pulled = pull(connection, 0, false, &last);
 
-    return pull(connection, 0, false, &ignored) > 0 &&
-                   redlane_reader_wanted_nogil(&connection->reader, fault) == 0
+    if (pulled < 0 && connection->transport.reason) {
+        *fault = last; /* an alert says more than a broken pipe */
+    }
+    return pulled > 0 && redlane_reader_wanted_nogil(&connection->reader, fault) == 0
                ? 0
                : -1;
 }
@@ -243,7 +246,8 @@ redlane_connection_turn_nogil(RedlaneConnection *connection, const RedlaneWait *
             if (wanted < 0) {
                 return -1;
             }
-            if (redlane_reader_announces_bulk(&connection->reader, wanted)) {
+            if (redlane_reader_announces_bulk(&connection->reader, wanted) ||
+                redlane_reader_sink_is_full(&connection->reader)) {
                 return 0;
             }
             if (wanted == 0 && (!writing || redlane_reader_unread(&connection->reader) >

@@ -8,6 +8,7 @@
 
 #include "core/platform.h"
 #include "wire/resolve.h"
+#include "wire/tls.h"
 
 /* A unix socket whose backlog is full refuses at once: how long until the next try. */
 #define UNIX_RETRY (2 * REDLANE_NS_PER_MS)
@@ -154,8 +155,14 @@ redlane_dial_nogil(RedlaneTransport *transport, const RedlaneSettings *settings,
                      ? dial_unix(transport, settings->path, wait, fault)
                      : dial_tcp(transport, settings, wait, fault);
 
-    if (result == 0) {
-        redlane_transport_connected(transport);
+    if (result < 0) {
+        return -1;
     }
-    return result;
+    redlane_transport_connected(transport);
+    if (settings->tls && redlane_tls_open_nogil(transport, settings->tls,
+                                                settings->host, wait, fault) < 0) {
+        redlane_transport_close_nogil(transport, true);
+        return -1;
+    }
+    return 0;
 }

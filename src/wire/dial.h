@@ -1,4 +1,4 @@
-/* Opening a socket to the server that settings name. */
+/* Opening a socket, or a TLS session, to the server that settings name. */
 #ifndef REDLANE_WIRE_DIAL_H
 #define REDLANE_WIRE_DIAL_H
 

@@ -255,6 +255,21 @@ shake(RedlaneConnection *connection, const RedlaneSettings *settings,
     return shake_old_way(connection, settings, wait, fault);
 }
 
+/* A server that speaks TLS answers a plain HELLO with an alert (0x15), which is no
+ * reply, or with the end. */
+static void
+suspect_tls(const RedlaneConnection *connection, RedlaneFault *fault)
+{
+    static const char hint[] = "; does it speak TLS on this port (rediss://)?";
+    const RedlaneFault said = *fault;
+
+    if (fault->kind == REDLANE_FAULT_PROTOCOL
+            ? strstr(said.text, "\"\\x15\"") != NULL
+            : fault->kind == REDLANE_FAULT_LOST && connection->reader.received == 0) {
+        redlane_fault_set(fault, said.kind, "%.180s%s", said.text, hint);
+    }
+}
+
 int
 redlane_handshake_nogil(RedlaneConnection *connection, const RedlaneSettings *settings,
                         const RedlaneWait *wait, RedlaneFault *fault)
@@ -264,6 +279,9 @@ redlane_handshake_nogil(RedlaneConnection *connection, const RedlaneSettings *se
     connection->server_version[0] = '\0';
     connection->server_id = 0;
     result = shake(connection, settings, wait, fault);
+    if (result < 0 && settings->scheme == REDLANE_SCHEME_TCP && !settings->tls) {
+        suspect_tls(connection, fault);
+    }
     if (result == 0 && redlane_reader_unread(&connection->reader) > 0) {
         redlane_fault_set(fault, REDLANE_FAULT_PROTOCOL,
                           "the server sent what nobody asked for");

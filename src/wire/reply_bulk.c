@@ -16,7 +16,8 @@ open_sink(RedlaneReader *reader, RedlaneReaderContext *context)
     if (!redlane_reader_find_bulk(reader, &sink)) {
         return 0;
     }
-    sink.room = sink.size - sink.filled > ROOM_FIRST ? sink.filled + ROOM_FIRST : sink.size;
+    sink.room =
+        sink.size - sink.filled > ROOM_FIRST ? sink.filled + ROOM_FIRST : sink.size;
     bulk = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)sink.room);
     if (!bulk) {
         return -1;

@@ -59,6 +59,7 @@ redlane_settings_new(const RedlaneSettings *draft)
         redlane_settings_release(settings);
         return NULL;
     }
+    settings->tls = draft->tls;
     return settings;
 }
 
@@ -85,5 +86,6 @@ redlane_settings_release(RedlaneSettings *settings)
     free(settings->password);
     free(settings->name);
     free(settings->redacted);
+    redlane_tls_free(settings->tls);
     free(settings);
 }

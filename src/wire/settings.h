@@ -8,9 +8,11 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "wire/tls.h"
+
 typedef enum {
     REDLANE_SCHEME_MEMORY,
-    REDLANE_SCHEME_TCP,  /* redis:// */
+    REDLANE_SCHEME_TCP,  /* redis://, rediss:// */
     REDLANE_SCHEME_UNIX, /* unix:// */
 } RedlaneScheme;
 
@@ -22,8 +24,9 @@ typedef struct {
     char *username; /* or NULL */
     char *password; /* or NULL; wiped when freed */
     size_t password_size;
-    char *name;     /* CLIENT SETNAME, or NULL */
-    char *redacted; /* the URL as it may be shown: no password */
+    char *name;      /* CLIENT SETNAME, or NULL */
+    char *redacted;  /* the URL as it may be shown: no password */
+    RedlaneTls *tls; /* rediss://, or NULL */
     int port;
     int db;
     int64_t timeout;         /* ns, a whole call */
@@ -34,7 +37,7 @@ typedef struct {
 } RedlaneSettings;
 
 /* A copy of `draft` and its strings with one reference; the draft stays the caller's,
- * who wipes its password. NULL when memory is exhausted. */
+ * who wipes its password. Its `tls` is taken over. NULL when memory is exhausted. */
 RedlaneSettings *redlane_settings_new(const RedlaneSettings *draft);
 
 RedlaneSettings *redlane_settings_hold(RedlaneSettings *settings);

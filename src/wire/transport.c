@@ -4,6 +4,7 @@
 #include <poll.h>
 #include <pthread.h>
 #include <sched.h>
+#include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -29,8 +30,8 @@ judge(RedlaneTransport *transport, ssize_t moved)
     return REDLANE_IO_FAILED;
 }
 
-static ssize_t
-plain_read(RedlaneTransport *transport, char *data, size_t size)
+ssize_t
+redlane_transport_receive_nogil(RedlaneTransport *transport, char *data, size_t size)
 {
     return judge(transport, recv(transport->fd, data, size, MSG_DONTWAIT));
 }
@@ -62,8 +63,9 @@ look_first(RedlaneTransport *transport, char *data, size_t size, ssize_t *moved)
     return false;
 }
 
-static ssize_t
-plain_read_within(RedlaneTransport *transport, char *data, size_t size)
+ssize_t
+redlane_transport_receive_within_nogil(RedlaneTransport *transport, char *data,
+                                       size_t size)
 {
     ssize_t moved;
 
@@ -73,8 +75,8 @@ plain_read_within(RedlaneTransport *transport, char *data, size_t size)
     return judge(transport, moved);
 }
 
-static ssize_t
-plain_write(RedlaneTransport *transport, const char *data, size_t size)
+ssize_t
+redlane_transport_send_nogil(RedlaneTransport *transport, const char *data, size_t size)
 {
     return judge(transport, send(transport->fd, data, size, REDLANE_SEND_FLAGS));
 }
@@ -95,18 +97,28 @@ plain_forget(RedlaneTransport *transport)
 }
 
 void
-redlane_transport_init_plain(RedlaneTransport *transport)
+redlane_transport_make_plain(RedlaneTransport *transport)
 {
     static const RedlaneTransportOps ops = {
-        .read = plain_read,
-        .read_within = plain_read_within,
-        .write = plain_write,
+        .read = redlane_transport_receive_nogil,
+        .read_within = redlane_transport_receive_within_nogil,
+        .write = redlane_transport_send_nogil,
         .quiet = plain_quiet,
         .forget = plain_forget,
     };
 
-    *transport = (RedlaneTransport){
-        .ops = &ops, .fd = -1, .wants_read = POLLIN, .wants_write = POLLOUT};
+    transport->ops = &ops;
+    transport->session = NULL;
+    transport->reason = NULL;
+    transport->wants_read = POLLIN;
+    transport->wants_write = POLLOUT;
+}
+
+void
+redlane_transport_init_plain(RedlaneTransport *transport)
+{
+    *transport = (RedlaneTransport){.fd = -1};
+    redlane_transport_make_plain(transport);
 }
 
 static void
@@ -172,6 +184,12 @@ redlane_transport_socket_nogil(RedlaneTransport *transport, int family)
     return transport->fd < 0 ? -1 : 0;
 }
 
+const char *
+redlane_transport_problem(const RedlaneTransport *transport)
+{
+    return transport->reason ? transport->reason : strerror(transport->error);
+}
+
 void
 redlane_transport_connected(RedlaneTransport *transport)
 {
@@ -185,6 +203,9 @@ redlane_transport_close_nogil(RedlaneTransport *transport, bool reset)
 {
     int saved = errno;
 
+    if (!reset && transport->fd >= 0 && transport->ops->goodbye) {
+        transport->ops->goodbye(transport);
+    }
     transport->ops->forget(transport);
     transport->waits = false;
     (void)pthread_mutex_lock(&registry_lock);

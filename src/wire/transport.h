@@ -1,5 +1,5 @@
-/* How bytes travel: a descriptor and a few functions over it. Plain sockets are the one
- * member yet; TLS will be another. Nothing blocks, nothing needs the GIL; a transport
+/* How bytes travel: a descriptor and a few functions over it. The members are plain
+ * sockets, here, and TLS, in tls.c. Nothing blocks, nothing needs the GIL; a transport
  * is used by one thread at a time.
  *
  * Every open one stands in a registry (its lock is held for the opening and closing of
@@ -17,7 +17,7 @@ typedef struct RedlaneTransport RedlaneTransport;
 enum {
     REDLANE_IO_CLOSED = 0,   /* read: end of file */
     REDLANE_IO_BLOCKED = -1, /* wait for wants_read or wants_write, then again */
-    REDLANE_IO_FAILED = -2,  /* `error` is the errno */
+    REDLANE_IO_FAILED = -2,  /* `error` is the errno, or `reason` says what */
 };
 
 typedef struct {
@@ -29,30 +29,50 @@ typedef struct {
     ssize_t (*write)(RedlaneTransport *transport, const char *data, size_t size);
     /* True when nothing can be read: no byte, no end of file, no error. */
     bool (*quiet)(RedlaneTransport *transport);
+    /* Tells the peer that the end is meant, as far as that goes at once; NULL where
+     * there is nothing to tell. */
+    void (*goodbye)(RedlaneTransport *transport);
     /* Frees what stands above the descriptor, without a word to the peer. */
     void (*forget)(RedlaneTransport *transport);
 } RedlaneTransportOps;
 
 struct RedlaneTransport {
     const RedlaneTransportOps *ops;
-    int fd;            /* or -1; also -1 in a child that inherited it by fork */
-    int error;         /* errno of the last REDLANE_IO_FAILED */
-    bool waits;        /* read_within may be used */
-    unsigned looks;    /* how often read_within looks before it sleeps */
-    unsigned reads;    /* by read_within, so far */
-    short wants_read;  /* poll events that a blocked read waits for */
-    short wants_write; /* poll events that a blocked write waits for */
+    void *session;      /* what stands above the descriptor, or NULL */
+    const char *reason; /* of the last REDLANE_IO_FAILED; NULL: `error` says it */
+    int fd;             /* or -1; also -1 in a child that inherited it by fork */
+    int error;          /* errno of the last REDLANE_IO_FAILED */
+    bool waits;         /* read_within may be used */
+    unsigned looks;     /* how often read_within looks before it sleeps */
+    unsigned reads;     /* by read_within, so far */
+    short wants_read;   /* poll events that a blocked read waits for */
+    short wants_write;  /* poll events that a blocked write waits for */
     RedlaneTransport *next, **place; /* the registry of open ones */
 };
 
 /* A plain one, not open. */
 void redlane_transport_init_plain(RedlaneTransport *transport);
 
+/* The same for one whose session above the descriptor is gone; fd and registry stay. */
+void redlane_transport_make_plain(RedlaneTransport *transport);
+
 /* Gives it a socket that a child made by fork will close; -1 with errno. */
 int redlane_transport_socket_nogil(RedlaneTransport *transport, int family);
 
 /* Once it is connected: from here on read_within waits. */
 void redlane_transport_connected(RedlaneTransport *transport);
+
+/* The bytes on the descriptor, past what stands above it: read, read_within and write
+ * of a plain one. */
+ssize_t redlane_transport_receive_nogil(RedlaneTransport *transport, char *data,
+                                        size_t size);
+ssize_t redlane_transport_receive_within_nogil(RedlaneTransport *transport, char *data,
+                                               size_t size);
+ssize_t redlane_transport_send_nogil(RedlaneTransport *transport, const char *data,
+                                     size_t size);
+
+/* What the last read or write that came to nothing met, for people. */
+const char *redlane_transport_problem(const RedlaneTransport *transport);
 
 /* Closes it, if it is open; with `reset` nothing unsent arrives later. Keeps errno. */
 void redlane_transport_close_nogil(RedlaneTransport *transport, bool reset);

@@ -27,6 +27,11 @@ VARIABLES = (
     "REDIS_DB",
     "REDIS_ADDR",
     "REDIS_PASSWORD",
+    "REDIS_TLS_CA",
+    "REDIS_TLS_CERT",
+    "REDIS_TLS_KEY",
+    "REDIS_TLS_KEY_PASSWORD",
+    "REDIS_TLS_SERVER_NAME",
     "UPSTASH_REDIS_REST_URL",
     "UPSTASH_REDIS_REST_TOKEN",
 )
@@ -104,6 +109,8 @@ def examine(
         findings.extend(check_engine())
         return
     report.update(uses=mode, server_version=health.get("server_version"))
+    tls = health.get("tls")
+    report["tls"] = f"{tls['version']}, {tls['cipher']}" if tls else False
     try:
         report["latency_ms"] = latency = measure_latency(client)
         info = client.info()
