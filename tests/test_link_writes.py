@@ -40,7 +40,8 @@ def replica(server: Server) -> Iterator[type[redlane.ReplyError]]:
     try:
         primary.start()
         for key in server.cli("KEYS", "*"):
-            primary.cli("RESTORE", key, 0, server.cli("DUMP", key))
+            ttl = max(0, server.cli("PTTL", key))
+            primary.cli("RESTORE", key, ttl, server.cli("DUMP", key))
         server.cli("REPLICAOF", "127.0.0.1", primary.port)
         wait_until(
             lambda: b"master_link_status:up" in server.cli("INFO", "replication"),
