@@ -36,7 +36,7 @@ def out_of_memory(server: Server) -> Iterator[type[redlane.ReplyError]]:
 @contextlib.contextmanager
 def replica(server: Server) -> Iterator[type[redlane.ReplyError]]:
     """A replica of a real primary, in step with it, and then a primary itself."""
-    primary = Server(binary=server.binary)
+    primary = Server("--repl-diskless-sync-delay", "0", binary=server.binary)
     try:
         primary.start()
         for key in server.cli("KEYS", "*"):
