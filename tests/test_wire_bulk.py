@@ -14,6 +14,7 @@ import pytest
 import redlane
 from scripted import Peer, scripted
 from servers import Server
+from tls import Authority, TlsServer
 
 LARGE = 512 * 1024  # from here on, what is still to come does not go through the buffer
 MB = 1 << 20
@@ -46,6 +47,16 @@ def test_every_size(redis_server: Server, size: int) -> None:
         client.delete("large")
 
 
+@pytest.mark.parametrize("size", [LARGE + 1, 20 * MB])
+def test_over_tls(tls_server: TlsServer, authority: Authority, size: int) -> None:
+    value = content(size)
+    with connect(tls_server.tls_url(), tls_ca=authority.ca) as client:
+        client.set("large", value)
+        assert client.get("large") == value
+        assert client.mget(["large", "none", "large"]) == [value, None, value]
+        client.delete("large")
+
+
 def test_among_other_replies(redis_server: Server) -> None:
     first, second = content(2 * MB), content(MB)[::-1]
     with connect(redis_server.url) as client:
@@ -70,13 +81,16 @@ def test_as_text(redis_server: Server) -> None:
         client.delete("text")
 
 
-def test_while_the_request_is_still_being_sent(redis_server: Server) -> None:
-    value = content(2 * MB)
+@pytest.mark.parametrize(("size", "count"), [(2 * MB, 20), (20 * MB, 4)])
+def test_while_the_request_is_still_being_sent(
+    redis_server: Server, size: int, count: int
+) -> None:
+    value = content(size)
     with connect(redis_server.url) as client:
         pipeline = client.pipeline(transaction=False)
-        for _ in range(20):
+        for _ in range(count):
             pipeline.execute_command("ECHO", value)
-        assert pipeline.execute() == [value] * 20
+        assert pipeline.execute() == [value] * count
 
 
 def test_payloads_on_many_connections_at_once(redis_server: Server) -> None:
