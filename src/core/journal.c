@@ -191,8 +191,8 @@ merge_amount(RedlaneJournalEntry *entry, const RedlaneChange *change)
     }
     entry->amount = sum;
     if (!(entry->pending & REDLANE_PART_AMOUNT) ||
-        change->amount_px != REDLANE_AMOUNT_EXISTING) {
-        entry->amount_px = change->amount_px;
+        entry->amount_px == REDLANE_AMOUNT_EXISTING) {
+        entry->amount_px = change->amount_px; /* later ones find the key there */
     }
     entry->pending |= REDLANE_PART_AMOUNT;
     return true;

@@ -664,7 +664,8 @@ copy_order(void *context, const RedlaneOrder *order)
     return 1;
 }
 
-/* One that makes the key decides; one that only adds to what is there does not. */
+/* The first that makes the key decides; one that only adds to what is there does not.
+ */
 static void
 test_amounts_that_make_no_key(void)
 {
@@ -672,7 +673,7 @@ test_amounts_that_make_no_key(void)
         {REDLANE_AMOUNT_EXISTING, REDLANE_AMOUNT_EXISTING, REDLANE_AMOUNT_EXISTING},
         {500, REDLANE_AMOUNT_EXISTING, 500},
         {REDLANE_AMOUNT_EXISTING, 500, 500},
-        {500, 0, 0}};
+        {500, 0, 500}};
 
     for (size_t i = 0; i < sizeof(px) / sizeof(px[0]); i++) {
         RedlaneJournal journal;
