@@ -37,7 +37,7 @@ def connect(url: str, **options: Any) -> redlane.Client:
 
 @pytest.mark.parametrize(
     "size",
-    [LARGE - 1, LARGE, LARGE + 1, 2 * LARGE, 16 * MB - 1, 16 * MB + LARGE, 50 * MB],
+    [LARGE - 1, LARGE, LARGE + 1, 2 * MB, 16 * MB + LARGE, 40 * MB],
 )
 def test_every_size(redis_server: Server, size: int) -> None:
     value = content(size)
@@ -243,15 +243,14 @@ def test_failures_leak_nothing() -> None:
     with scripted(script) as server, connect(server.url) as client:
         tracemalloc.start()
         try:
-            for turn in range(12):
+            held = []
+            for _ in range(12):
                 with pytest.raises(redlane.ConnectionError):
                     client.execute("ANY")
-                if turn == 1:
-                    before = tracemalloc.get_traced_memory()[0]
-            after = tracemalloc.get_traced_memory()[0]
+                held.append(tracemalloc.get_traced_memory()[0])
         finally:
             tracemalloc.stop()
-    assert after - before < len(VALUE)
+    assert held[-1] - held[1] < len(VALUE)
 
 
 class Stop(Exception):
