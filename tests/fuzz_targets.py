@@ -31,11 +31,15 @@ TARGETS = {
     "glob": Target(["core/glob"]),
     "json": Target(["core/json", "core/buffer"]),
     "command": Target(["core/command", "core/command_rules", "core/number"]),
+    "journal": Target(
+        ["core/journal", "core/journal_replay", "core/table", "core/glob"]
+    ),
     "reply": Target(
         [
-            *("core/buffer", "core/fault", "core/reply"),
+            *("core/buffer", "core/error_line", "core/fault", "core/reply"),
             *("py/convert", "py/errors", "py/state"),
-            *("wire/reader", "wire/reply_object", "wire/reply_plain"),
+            *("wire/reader", "wire/reader_bulk", "wire/reply_bulk"),
+            *("wire/reply_object", "wire/reply_plain"),
         ],
         max_len=4096,
         python=True,
@@ -55,7 +59,7 @@ def python_flags() -> list[str]:
     config = sysconfig.get_config_var
     flags = [f"-isystem{sysconfig.get_path('include')}", f"-isystem{ROOT / 'vendor'}"]
     flags += [f'-DREDLANE_PYTHON_HOME="{sys.base_prefix}"', "-DHIREDIS_FLOAT_STRTOD"]
-    flags += ["-DREDLANE_MAX_LINE=512"]  # reached within a few inputs
+    flags += ["-DREDLANE_MAX_LINE=512", "-DREDLANE_BULK_LARGE=8"]  # soon reached
     flags += [str(ROOT / "vendor" / "hiredis" / name) for name in HIREDIS]
     if config("Py_ENABLE_SHARED"):
         library = f"{config('LIBDIR')}"

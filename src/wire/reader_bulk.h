@@ -22,7 +22,9 @@
 
 /* Where as much of a bulk string is still to come, giving it a sink pays. It costs a
  * turn with the GIL, which another thread may have. */
+#ifndef REDLANE_BULK_LARGE /* a fuzzer has a small one */
 #define REDLANE_BULK_LARGE (512 * 1024)
+#endif
 
 /* True when parsing can get nowhere, but a large bulk string can be given a sink.
  * `wanted` is what redlane_reader_wanted_nogil has just said. */

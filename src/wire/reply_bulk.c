@@ -5,7 +5,7 @@
 
 /* What an announced size costs before its bytes have come: address space, for nothing
  * is written. Beyond, the object grows as they come. */
-#define ROOM_FIRST ((size_t)16 << 20)
+#define ROOM_FIRST ((size_t)32 * REDLANE_BULK_LARGE)
 
 static int
 open_sink(RedlaneReader *reader, RedlaneReaderContext *context)

@@ -14,6 +14,7 @@
 #include "py/errors.h"
 #include "py/state.h"
 #include "wire/reader.h"
+#include "wire/reader_bulk.h"
 #include "wire/reply_object.h"
 #include "wire/reply_plain.h"
 
@@ -33,6 +34,7 @@ typedef struct {
     bool decode;
     bool keep_nested;
     bool trim;
+    bool sinks; /* large bulk strings go straight into their objects */
 } Input;
 
 typedef enum { OBJECTS, PLAIN } Builder;
@@ -337,7 +339,9 @@ feed_pieces(const Input *input, bool whole, RedlaneReader *reader, size_t *at,
 {
     int64_t wanted = 1;
 
-    for (size_t turn = 0; wanted > 0 && *at < input->size; turn++) {
+    for (size_t turn = 0; wanted > 0 && *at < input->size &&
+                          !(turn && redlane_reader_announces_bulk(reader, wanted));
+         turn++) {
         size_t size = whole ? input->size : input->pieces[turn % 2];
 
         if (size > input->size - *at) {
@@ -373,6 +377,7 @@ read_stream(const Input *input, Builder builder, bool whole, RedlaneBuffer *told
                                                : &redlane_reply_object_functions,
                               &context);
     reader.redis->maxelements = ELEMENTS;
+    reader.takes_bulks = input->sinks && builder == OBJECTS;
     for (;;) {
         void *reply;
         int64_t wanted = redlane_reader_wanted_nogil(&reader, &fault);
@@ -390,8 +395,12 @@ read_stream(const Input *input, Builder builder, bool whole, RedlaneBuffer *told
             }
             continue;
         }
+        if (builder == OBJECTS) {
+            require(redlane_reply_object_receive(&reader, &context) == 0, "memory");
+        }
         if (at == input->size) {
-            tell(told, redlane_reader_unread(&reader) ? '?' : '.', "", 0);
+            tell(told, redlane_reader_unread(&reader) || context.bulk ? '?' : '.', "",
+                 0);
             break;
         }
         if (feed_pieces(input, whole, &reader, &at, &fault) < 0) {
@@ -404,6 +413,7 @@ read_stream(const Input *input, Builder builder, bool whole, RedlaneBuffer *told
     }
     redlane_reader_close(&reader);
     Py_XDECREF((PyObject *)context.failure);
+    Py_XDECREF((PyObject *)context.bulk);
 }
 
 /* --- comparing ------------------------------------------------------------------- */
@@ -452,6 +462,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         .keep_nested = data[0] & 2,
         .max_reply = limits[data[0] >> 2 & 3],
         .trim = data[0] & 16,
+        .sinks = data[0] & 32 && !(data[0] & 1),
         .pieces = {1 + (size_t)data[1] % 64, 1 + (size_t)data[2]},
     };
     for (int i = 0; i < REPEATS; i++) {
