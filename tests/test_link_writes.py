@@ -1,9 +1,10 @@
 """A server that answers reads and refuses writes: OOM, READONLY, MISCONF, NOREPLICAS,
 each a real one.
 
-Reads go on from the server. A raw write raises what the server said as a typed error. The
-tools write on by their policy, a process reads what it wrote itself, the server is asked
-no more often than a probe asks, and what it missed it hears when it takes writes again.
+Reads go on from the server. A raw write raises what the server said as a typed error.
+The tools write on by their policy, a process reads what it wrote itself, the server is
+asked no more often than a probe asks, and what it missed it hears when it takes writes
+again.
 """
 
 from __future__ import annotations
