@@ -1,6 +1,9 @@
 """What the page on security says is done: its example runs, its rights suffice and none
-is too many. The tests of commands, pipelines and scripts run once more here: by TLS, as a
-user with those rights."""
+is too many.
+
+The tests of commands, pipelines and scripts run once more here: by TLS, as a user with
+those rights.
+"""
 
 from __future__ import annotations
 
