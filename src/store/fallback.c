@@ -100,13 +100,18 @@ raise_closed(Fallback *self)
 static void
 see_to_probe(Fallback *self, bool waited)
 {
+    RedlaneBackground *background = self->base.state->background;
     RedlaneGuard *guard = self->members->guard;
 
-    if (redlane_background_watch(self->base.state->background, guard, false) < 0 ||
+    if (redlane_background_watch(background, guard, false) < 0 ||
         (waited && redlane_guard_probe_due(guard) <= redlane_clock_now())) {
         Py_BEGIN_ALLOW_THREADS
         redlane_guard_probe_nogil(guard);
         Py_END_ALLOW_THREADS
+        /* The thread may have found this probe under way, and nothing to do. */
+        if (!self->members->closed) {
+            (void)redlane_background_watch(background, guard, true);
+        }
     }
 }
 
@@ -417,6 +422,35 @@ replace_refused(Trip *trip)
     return 1;
 }
 
+/* The engine must not go on answering for what was written to the server while it
+ * stands in for other keys: a read of both kinds goes to it. RAISES_NEG */
+static int
+forget_written(const Trip *trip)
+{
+    RedlaneStore *engine = trip->self->members->engine;
+
+    for (size_t i = 0; engine && i < trip->count; i++) {
+        const RedlaneVector *vector = &trip->vectors[i];
+        RedlaneKeySpan keys = redlane_command_keys(vector);
+
+        if (!(vector->command->flags & REDLANE_COMMAND_WRITE) ||
+            PyExceptionInstance_Check(trip->replies[i])) {
+            continue;
+        }
+        for (size_t at = keys.first; at < keys.end; at += keys.step) {
+            RedlaneArg argv[] = {REDLANE_ARG_LITERAL("DEL"), vector->argv[at]};
+            RedlaneVector gone = {argv, 2, redlane_command_by_id(REDLANE_CMD_DEL)};
+            PyObject *reply = NULL;
+
+            if (redlane_store_run(engine, trip->request, &gone, 1, &reply) < 0) {
+                return -1;
+            }
+            Py_XDECREF(reply);
+        }
+    }
+    return 0;
+}
+
 /* Asks the server. 1: answered, 0: to be answered by policy, -1: an exception. */
 static int
 run_server(Trip *trip)
@@ -435,6 +469,10 @@ run_server(Trip *trip)
                                           &report);
     }
     away = report_outcome(trip, &report, result);
+    if (result == 0 && !trip->route.well && forget_written(trip) < 0) {
+        drop_replies(trip->replies, trip->count);
+        return -1;
+    }
     if (self->policy == REDLANE_POLICY_RAISE) {
         return result < 0 ? -1 : 1;
     }
