@@ -295,7 +295,7 @@ def test_a_placement_while_another_process_rebuilds_the_counter(
 ) -> None:
     """As examples/mural places a pixel: the owner is changed in the database, then both
     owners' counters and the canvas are told."""
-    owners = {spot: "ann" for spot in range(5)} | {9: "bob"}
+    owners = dict.fromkeys(range(5), "ann") | {9: "bob"}
 
     def pixels(user: str) -> int:
         return list(owners.values()).count(user)
