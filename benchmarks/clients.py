@@ -34,6 +34,26 @@ def redis_py_client(bench: Bench, stack: ExitStack) -> Any:
     return client
 
 
+def redlane_tls_client(bench: Bench, stack: ExitStack) -> Any:
+    from redlane import Client
+
+    client = Client(bench.tls_server.tls_url, tls_ca=bench.tls_server.ca, timeout=5)
+    stack.callback(client.close)
+    return client
+
+
+def redis_py_tls_client(bench: Bench, stack: ExitStack) -> Any:
+    import hiredis  # noqa: F401
+    import redis
+
+    server = bench.tls_server
+    client = redis.Redis(
+        host=HOST, port=server.tls_port, ssl=True, ssl_ca_certs=str(server.ca)
+    )
+    stack.callback(client.close)
+    return client
+
+
 def glide_client(bench: Bench, stack: ExitStack) -> Any:
     from glide_sync import GlideClient, GlideClientConfiguration, NodeAddress
 
@@ -57,6 +77,11 @@ CLIENTS: dict[str, tuple[Role, Callable[[Bench, ExitStack], Any]]] = {
     REDIS_PY: ("peer", redis_py_client),
     GLIDE: ("peer", glide_client),
 }
+# hiredis' own TLS is not compiled in: there is no C loop beside these.
+CLIENTS_OVER_TLS: dict[str, tuple[Role, Callable[[Bench, ExitStack], Any]]] = {
+    OURS: ("ours", redlane_tls_client),
+    REDIS_PY: ("peer", redis_py_tls_client),
+}
 
 
 def enter(
@@ -65,12 +90,14 @@ def enter(
     stack: ExitStack,
     names: tuple[str, ...],
     measure: Callable[[Any], Measure],
+    over_tls: bool = False,
 ) -> None:
     """Adds the named clients; `measure` is given each, connected to the server."""
+    known = CLIENTS_OVER_TLS if over_tls else CLIENTS
 
     def build(make: Callable[[Bench, ExitStack], Any]) -> Measure:
         return measure(make(bench, stack))
 
     for name in names:
-        role, make = CLIENTS[name]
+        role, make = known[name]
         lineup.add(name, role, partial(build, make))

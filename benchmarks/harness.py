@@ -19,6 +19,7 @@ from typing import Any, Literal
 
 from benchmarks.floor import Floor
 from benchmarks.server import Server
+from benchmarks.tls_server import TlsServer
 
 Measure = Callable[[], float]
 """Runs one batch and returns the seconds (or bytes) that one operation took."""
@@ -167,6 +168,10 @@ class Bench:
     @cached_property
     def server(self) -> Server:
         return self._stack.enter_context(Server())
+
+    @cached_property
+    def tls_server(self) -> TlsServer:
+        return self._stack.enter_context(TlsServer())
 
     @cached_property
     def floor(self) -> Floor:

@@ -2,7 +2,7 @@
 
 Here the threads may use every core, as those of a web server do: what makes them slow
 is the fight of threads on two cores for the GIL. The same on one core, where that fight
-cannot be, stands beside it without a goal.
+cannot be, stands beside it without a goal, as does TLS.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ CHUNK = 20  # GETs between two looks at the clock
 
 def run(bench: Bench) -> list[Result]:
     bench.server.fill({KEY: clients.VALUE})
+    bench.tls_server.fill({KEY: clients.VALUE})
     with on_every_core():
         results = [
             _race(
@@ -36,11 +37,23 @@ def run(bench: Bench) -> list[Result]:
             )
             for threads in (8, 32)
         ]
-    return [*results, _race(bench, 8, "GETs a second, 8 threads on one core", 12, [])]
+        encrypted = [
+            _race(
+                bench, threads, f"GETs a second, {threads} threads, TLS", 12, [], True
+            )
+            for threads in (8, 32)
+        ]
+    alone = _race(bench, 8, "GETs a second, 8 threads on one core", 12, [])
+    return [*results, alone, *encrypted]
 
 
 def _race(
-    bench: Bench, threads: int, what: str, rounds: int, goals: list[Goal]
+    bench: Bench,
+    threads: int,
+    what: str,
+    rounds: int,
+    goals: list[Goal],
+    over_tls: bool = False,
 ) -> Result:
     lineup = Lineup(ROW, what, "rate")
     duration = bench.seconds(0.25)
@@ -49,7 +62,8 @@ def _race(
         def measure(client: Any) -> Measure:
             return lambda: _window(client.get, threads, duration)
 
-        clients.enter(lineup, bench, stack, (OURS, clients.REDIS_PY), measure)
+        names = (OURS, clients.REDIS_PY)
+        clients.enter(lineup, bench, stack, names, measure, over_tls)
         return lineup.race(bench.rounds(rounds), goals)
 
 

@@ -54,7 +54,7 @@ class Server:
             raise RuntimeError("no redis-server (or valkey-server) on the PATH")
         self._folder = tempfile.TemporaryDirectory(prefix="redlane-bench-")
         for _ in range(5):  # the free port may be taken between the look and the start
-            self.port = _free_port()
+            self.port = free_port()
             self._process = self._start(program)
             if self._answers():
                 return self
@@ -68,6 +68,10 @@ class Server:
     @property
     def url(self) -> str:
         return f"redis://{HOST}:{self.port}/0"
+
+    def more_options(self) -> list[str]:
+        """For the program, beside those that every server here has."""
+        return []
 
     def fill(self, values: dict[str, bytes]) -> None:
         for key, value in values.items():
@@ -99,7 +103,7 @@ class Server:
             pin_to(self.server_core)  # a child inherits it, with every thread it starts
         try:
             return subprocess.Popen(
-                [program, *options, "--dir", self._folder.name],
+                [program, *options, *self.more_options(), "--dir", self._folder.name],
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
             )
@@ -135,7 +139,7 @@ def _bulk(value: bytes) -> bytes:
     return b"$%d\r\n%b\r\n" % (len(value), value)
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind((HOST, 0))
         port: int = probe.getsockname()[1]

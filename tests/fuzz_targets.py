@@ -31,9 +31,12 @@ TARGETS = {
     "glob": Target(["core/glob"]),
     "json": Target(["core/json", "core/buffer"]),
     "command": Target(["core/command", "core/command_rules", "core/number"]),
+    "journal": Target(
+        ["core/journal", "core/journal_replay", "core/table", "core/glob"]
+    ),
     "reply": Target(
         [
-            *("core/buffer", "core/fault", "core/reply"),
+            *("core/buffer", "core/error_line", "core/fault", "core/reply"),
             *("py/convert", "py/errors", "py/state"),
             *("wire/reader", "wire/reader_bulk", "wire/reply_bulk"),
             *("wire/reply_object", "wire/reply_plain"),

@@ -136,6 +136,7 @@ class Server:
             *("--unixsocket", self.socket_path, "--unixsocketperm", "700"),
             *("--dir", str(self.folder), "--save", "", "--appendonly", "no"),
             *("--daemonize", "no", "--enable-debug-command", "yes"),
+            *("--enable-protected-configs", "yes"),
             *self.options,
         ]
         with (self.folder / "log").open("ab") as log:

@@ -18,8 +18,11 @@ from benchmarks.harness import Lineup, Unavailable  # noqa: E402
 GETS = {"redis-py + hiredis", "Flask-Caching on Redis", "hiredis C loop"}
 # For each row: who stands beside redlane in each of its results.
 ROWS = {
-    1: [{"redis-py + hiredis", "valkey-glide-sync", "hiredis C loop"}],
-    2: [{"redis-py + hiredis"}] * 3,
+    1: [
+        {"redis-py + hiredis", "valkey-glide-sync", "hiredis C loop"},
+        {"redis-py + hiredis"},
+    ],
+    2: [{"redis-py + hiredis"}] * 5,
     13: [
         {"json.dumps", "msgspec", *GETS},
         {"zlib.decompress"},
@@ -28,7 +31,7 @@ ROWS = {
     ],
     14: [{"hashlib + json.dumps", "hashlib + a kept encoder"}],
     15: [{"cachebox.TTLCache"}],
-    17: [{"redis-py + hiredis", "hiredis C loop"}],
+    17: [{"redis-py + hiredis", "hiredis C loop"}, {"redis-py + hiredis"}],
     18: [{"import redis", "bare interpreter"}],
     19: [
         {"cachebox.TTLCache", "dict", "key and value"},

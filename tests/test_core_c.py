@@ -44,6 +44,17 @@ def test_unit_tests_pass(tmp_path: Path, variant: list[str]) -> None:
     assert int(counts[1]) > 1000
 
 
+def test_journal_survives_exhausted_memory(tmp_path: Path) -> None:
+    sources = [CORE / name for name in ("table.c", "glob.c")]
+    sources += sorted(CORE.glob("journal*.c"))
+    sources += [TESTS / "memory" / "journal.c"]
+    wrapped = [f"-Wl,--wrap={name}" for name in ("malloc", "calloc", "realloc")]
+    program = compile_program(tmp_path / "memory", sources, *SANITIZERS, *wrapped)
+    refused = re.fullmatch(r"(\d+) allocations refused\n", run_program(program))
+    assert refused
+    assert int(refused[1]) > 100
+
+
 def test_core_compiles_without_warnings(tmp_path: Path) -> None:
     for source in sorted(CORE.glob("*.c")):
         compile_program(tmp_path / "object.o", [source], "-c", *WARNINGS)

@@ -36,7 +36,10 @@ ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
 README = ROOT / "README.md"
 PAGES = sorted(DOCS.rglob("*.md"))
-OPERATIONS = ("running-redis.md", "watching.md", "troubleshooting.md")
+OPERATIONS = (
+    *("running-redis.md", "production.md"),
+    *("watching.md", "troubleshooting.md"),
+)
 FENCE = re.compile(
     r"(?:^<!-- (?P<note>[^\n]*) -->\n\s*)?^```(?P<kind>\w*)\n(?P<text>.*?)^```$",
     re.MULTILINE | re.DOTALL,

@@ -202,8 +202,8 @@ def test_a_status_queued_inside_an_array_is_one(redis_server: Server) -> None:
 def test_a_subscribed_connection() -> None:
     """Its errors are typed; the first message, which nobody awaits, ends it."""
     refused = (
-        b"-ERR Can't execute 'get': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT "
-        b"/ RESET are allowed in this context\r\n"
+        b"-ERR Can't execute 'get': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / "
+        b"QUIT / RESET are allowed in this context\r\n"
     )
     message = b"*3\r\n$7\r\nmessage\r\n$1\r\nc\r\n$4\r\ntext\r\n"
 

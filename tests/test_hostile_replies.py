@@ -1,7 +1,7 @@
-"""Every reply type for every command: each method of a client and of its tools, answered
-by a scripted server with each reply that RESP knows, of the right type and of all wrong
-ones. What comes of it is a result of the documented type or a RedlaneError; nothing
-else, and the next call gets its own answer."""
+"""Every reply type for every command: each method of a client and of its tools,
+answered by a scripted server with each reply that RESP knows, of the right type and of
+all wrong ones. What comes of it is a result of the documented type or a RedlaneError;
+nothing else, and the next call gets its own answer."""
 
 from __future__ import annotations
 
@@ -458,6 +458,6 @@ def test_a_scan_that_gets_nowhere_ends(cursors: list[bytes]) -> None:
     ):
         with scripted(script) as server:
             client = Client(server.url, timeout=PATIENCE, connect_timeout=PATIENCE)
-            with pytest.raises(redlane.ReplyError, match="SCAN|reply"):
+            with pytest.raises(redlane.ReplyError, match=r"SCAN|reply"):
                 call(client)
             client.close()

@@ -19,8 +19,9 @@ from pathlib import Path
 import pytest
 import redlane
 from proxy import Proxy
+from scripted import Peer, scripted
 from servers import Server
-from toolset import LINK_ERRORS, Toolset, own_connections, toolset, wait_until
+from toolset import BOUND, LINK_ERRORS, Toolset, own_connections, toolset, wait_until
 
 Fault = Callable[[Server], contextlib.AbstractContextManager[None]]
 
@@ -263,19 +264,71 @@ def test_a_server_that_closes_what_is_idle(fresh_server: Server) -> None:
         tools.assert_healed(fresh_server)
 
 
+def test_a_probe_that_a_caller_ran_is_not_the_last() -> None:
+    """The background thread hangs on another server while a caller probes ours, and
+    looks for work when that probe is still under way: there is none yet. When the probe
+    fails there is, and the thread must hear of it."""
+    let_go, probed = threading.Event(), threading.Event()
+    slow_peers: list[Peer] = []
+    ours: list[Peer] = []
+
+    def slow(peer: Peer) -> None:
+        slow_peers.append(peer)
+        if len(slow_peers) == 2:  # the thread's probe
+            let_go.wait(BOUND)
+        peer.greet()  # a probe ends here
+        peer.read()
+        if len(slow_peers) > 2:
+            peer.send(b"+OK\r\n")
+            peer.wait_until_gone()
+
+    def script(peer: Peer) -> None:
+        ours.append(peer)
+        if len(ours) == 2:  # the caller's probe
+            let_go.set()
+            probed.wait(BOUND)
+            return
+        peer.greet()
+        peer.read()
+        if len(ours) > 2:
+            peer.send(b"+OK\r\n")
+            peer.wait_until_gone()
+
+    def ask(client: redlane.Client) -> object:
+        with contextlib.suppress(redlane.ConnectionError):
+            return client.execute("ANY")
+        return None
+
+    with scripted(slow) as other, scripted(script) as server:
+        hanging = redlane.Client(other.url, timeout=BOUND, connect_timeout=BOUND)
+        client = redlane.Client(server.url, timeout=BOUND, connect_timeout=BOUND)
+        assert ask(hanging) is None
+        wait_until(lambda: len(slow_peers) == 2, "the thread's probe")
+        assert ask(client) is None
+        caller = threading.Thread(target=ask, args=(client,))
+        caller.start()
+        wait_until(let_go.is_set, "the caller's probe")
+        wait_until(lambda: ask(hanging) == b"OK", "the end of the thread's probe")
+        time.sleep(0.1)  # it finds nothing to do, and sleeps
+        probed.set()
+        caller.join()
+        wait_until(lambda: ask(client) == b"OK", "the next probe")
+        client.close()
+        hanging.close()
+
+
 def test_one_slow_answer_is_no_outage(redis_server: Server) -> None:
     """A reply that drips beyond its deadline was making progress: the call fails, the
     tools miss, the breaker stays closed."""
     redis_server.cli("SET", "c:large", '"' + "x" * 10_000 + '"')
     with Proxy(redis_server.port) as proxy:
-        with toolset(proxy.url, timeout=0.5) as tools:
-            tools.client.ping()
+        with toolset(proxy.url, timeout=1) as tools:
+            tools.warm()
             proxy.drip, proxy.drip_bytes = 0.02, 50
             with pytest.raises(redlane.TimeoutError):
                 tools.client.get("c:large")
-            assert tools.client.set("k", 1) is True
             assert tools.cache.get("large") is None
-            assert tools.cache.set("small", 1) is True
+            assert tools.double(1) == 2
             proxy.heal()
+            assert tools.breaker == "closed"
             assert tools.cache.get("large") == "x" * 10_000
-            assert tools.mode == "redis"

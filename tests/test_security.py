@@ -16,7 +16,7 @@ from urllib.parse import quote
 import pytest
 import redlane
 from redlane import Cache, Client, Counter, VideoCache
-from servers import Server, free_port, server_binaries
+from servers import Server, free_port
 from test_client_commands import *  # noqa: F403
 from test_docs import bash_blocks, read_blocks, run_bash
 from test_pipeline import *  # noqa: F403
@@ -40,7 +40,7 @@ class UserServer(TlsServer):
 
     def __init__(self, user: str, rules: list[str], authority: Authority) -> None:
         identity = authority.issue(f"user-{user}")
-        super().__init__(identity, ca=authority.ca, binary=server_binaries()[0])
+        super().__init__(identity, ca=authority.ca)
         self.user = user
         self.rules = rules
 
@@ -143,6 +143,7 @@ def use_videos(videos: VideoCache) -> None:
     videos.startup()
     assert videos.set("b", ["w"], "temporary") and videos.get("b", ["w"]) == "temporary"
     assert videos.set("b", ["w"], "permanent", permanent=True)
+    assert not videos.set("b", ["w"], "temporary")
     assert videos.get("other", ["w"]) is None
     assert videos.get_stats()["total_entries"] == 1
 
@@ -181,9 +182,8 @@ def test_the_tools_need_just_these_rights(authority: Authority) -> None:
         server.cli("CONFIG", "RESETSTAT")
         with Client(server.url, timeout=30, connect_timeout=30, name="me") as client:
             use_all(client)
-            server.cli(
-                "SCRIPT", "FLUSH"
-            )  # EVAL after a NOSCRIPT, wherever there is one
+            server.cli("FLUSHALL")
+            server.cli("SCRIPT", "FLUSH")  # wherever there is a NOSCRIPT, EVAL
             use_all(client)
             assert server.cli("ACL", "LOG") == []
             # What every user may: the first words. The rest is the test's own.

@@ -3,8 +3,10 @@ replies, limits and errors as by way of the buffer."""
 
 from __future__ import annotations
 
+import contextlib
 import random
 import signal
+import socket
 import threading
 import time
 import tracemalloc
@@ -14,6 +16,7 @@ import pytest
 import redlane
 from scripted import Peer, scripted
 from servers import Server
+from tls import Authority, TlsServer
 
 LARGE = 512 * 1024  # from here on, what is still to come does not go through the buffer
 MB = 1 << 20
@@ -34,7 +37,7 @@ def connect(url: str, **options: Any) -> redlane.Client:
 
 @pytest.mark.parametrize(
     "size",
-    [LARGE - 1, LARGE, LARGE + 1, 2 * LARGE, 16 * MB - 1, 16 * MB + LARGE, 50 * MB],
+    [LARGE - 1, LARGE, LARGE + 1, 2 * MB, 16 * MB + LARGE, 40 * MB],
 )
 def test_every_size(redis_server: Server, size: int) -> None:
     value = content(size)
@@ -43,6 +46,16 @@ def test_every_size(redis_server: Server, size: int) -> None:
         for _ in range(3):
             assert client.get("large") == value
             assert client.execute("ECHO", "small") == b"small"
+        client.delete("large")
+
+
+@pytest.mark.parametrize("size", [LARGE + 1, 20 * MB])
+def test_over_tls(tls_server: TlsServer, authority: Authority, size: int) -> None:
+    value = content(size)
+    with connect(tls_server.tls_url(), tls_ca=authority.ca) as client:
+        client.set("large", value)
+        assert client.get("large") == value
+        assert client.mget(["large", "none", "large"]) == [value, None, value]
         client.delete("large")
 
 
@@ -70,13 +83,16 @@ def test_as_text(redis_server: Server) -> None:
         client.delete("text")
 
 
-def test_while_the_request_is_still_being_sent(redis_server: Server) -> None:
-    value = content(2 * MB)
+@pytest.mark.parametrize(("size", "count"), [(2 * MB, 20), (20 * MB, 4)])
+def test_while_the_request_is_still_being_sent(
+    redis_server: Server, size: int, count: int
+) -> None:
+    value = content(size)
     with connect(redis_server.url) as client:
         pipeline = client.pipeline(transaction=False)
-        for _ in range(20):
+        for _ in range(count):
             pipeline.execute_command("ECHO", value)
-        assert pipeline.execute() == [value] * 20
+        assert pipeline.execute() == [value] * count
 
 
 def test_payloads_on_many_connections_at_once(redis_server: Server) -> None:
@@ -152,7 +168,8 @@ def test_hostile(kind: str) -> None:
         peer.read()
         if peer.number == 0:
             peer.send(HOSTILE[kind])
-            peer.link.shutdown(1)  # no byte follows
+            with contextlib.suppress(OSError):  # the client may be gone already
+                peer.link.shutdown(socket.SHUT_WR)
         else:
             peer.send(b"+again\r\n")
         peer.wait_until_gone()
@@ -226,15 +243,14 @@ def test_failures_leak_nothing() -> None:
     with scripted(script) as server, connect(server.url) as client:
         tracemalloc.start()
         try:
-            for turn in range(12):
+            held = []
+            for _ in range(12):
                 with pytest.raises(redlane.ConnectionError):
                     client.execute("ANY")
-                if turn == 1:
-                    before = tracemalloc.get_traced_memory()[0]
-            after = tracemalloc.get_traced_memory()[0]
+                held.append(tracemalloc.get_traced_memory()[0])
         finally:
             tracemalloc.stop()
-    assert after - before < len(VALUE)
+    assert held[-1] - held[1] < len(VALUE)
 
 
 class Stop(Exception):

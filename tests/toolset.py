@@ -49,13 +49,13 @@ class Toolset:
 
     def warm(self) -> None:
         """Something of each tool on the server."""
-        wait_until(self._set_raw, "the server")
+        wait_until(self.set_raw, "the server")
         self.cache.set("kept", "of before")
         assert self.double(1) == 2
         assert self.counter.get("warm") == SOURCE
         assert self.videos.set("black", ["white"], "https://before") is True
 
-    def _set_raw(self) -> bool:
+    def set_raw(self) -> bool:
         """A raw write; on a loaded machine even a healthy link may be slow, or a
         connection that was fine when it was pooled turn out broken."""
         try:
@@ -118,7 +118,7 @@ class Toolset:
         self.wait_until_back()
         server.cli("DEL", "raw")
         wait_until(
-            lambda: self._set_raw() and server.cli("GET", "raw") == b"there",
+            lambda: self.set_raw() and server.cli("GET", "raw") == b"there",
             "a raw command that works",
         )
         self.use()

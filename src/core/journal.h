@@ -38,6 +38,9 @@
 #include "core/vector.h"
 
 #define REDLANE_JOURNAL_MAX_BYTES ((size_t)16 << 20)
+/* In the place of a TTL: an amount that makes no key. */
+#define REDLANE_AMOUNT_EXISTING (-1)
+
 #define REDLANE_JOURNAL_MAX_PATTERNS 256
 
 typedef enum {
@@ -54,7 +57,8 @@ typedef struct {
     int64_t expires_at;  /* VALUE: CLOCK_MONOTONIC ns; 0: never */
     bool permanent_wins; /* VALUE: one without expiry replaces one with */
     int64_t amount;      /* AMOUNT */
-    int64_t amount_px;   /* AMOUNT: ms that a key made by it lives; 0: for ever */
+    int64_t amount_px;   /* AMOUNT: ms that a key made by it lives; 0: for ever; or
+                            REDLANE_AMOUNT_EXISTING */
 } RedlaneChange;
 
 typedef struct RedlaneJournalEntry RedlaneJournalEntry;

@@ -101,12 +101,20 @@ const RedlaneScript redlane_scripts[REDLANE_SCRIPT_COUNT] = {
                                     .sha1 = "3d578c5e9f9484166bec34281553ce99a57af56b"},
     /* COUNTER_TRANSFER old, new.
      * COUNTER_ADD(old, -1) and COUNTER_ADD(new, 1) in one step: an array of the two
-     * results. Where both are one key, that changes nothing: its value twice (nil, and
-     * nothing deleted, where it holds no integer). */
+     * results; the error alone where the server takes no writes. Where both are one
+     * key, that changes nothing: its value twice (nil, and nothing deleted, where it
+     * holds no integer). */
     [REDLANE_SCRIPT_COUNTER_TRANSFER] =
         {.name = "counter_transfer",
          .text = COUNTER_ADD_LUA
-         "if KEYS[1] ~= KEYS[2] then return {add(KEYS[1], -1), add(KEYS[2], 1)} end\n"
+         "if KEYS[1] ~= KEYS[2] then\n"
+         "local pair = {add(KEYS[1], -1), add(KEYS[2], 1)}\n"
+         "for i = 1, 2 do\n"
+         "if type(pair[i]) == 'table' and not string.find(pair[i].err, '^ERR ') "
+         "then return pair[i] end\n"
+         "end\n"
+         "return pair\n"
+         "end\n"
          "local v = redis.pcall('GET', KEYS[1])\n"
          "local digits = type(v) == 'string' and (v == '0' and v or string.match(v, "
          "'^-?([1-9]%d*)$'))\n"
@@ -115,7 +123,7 @@ const RedlaneScript redlane_scripts[REDLANE_SCRIPT_COUNT] = {
          "and v ~= '-9223372036854775808') then return {false, false} end\n"
          "if #digits <= 15 then v = tonumber(v) end\n"
          "return {v, v}\n",
-         .sha1 = "cb05f448ed3cb1d70dfe6221a2cdc616cdcf6682"},
+         .sha1 = "ef6ae1af3eb28a3490222dc4168fd40547122bba"},
     /* VIDEO_SET key; value, px ("0": permanent).
      * Stores the value and returns 1; but a temporary one never over a permanent one (a
      * string without TTL that is no lease): 0. */

@@ -131,7 +131,7 @@ make_set(const Making *making)
     bool get = false, nx = false, ends = false, stored;
     int64_t px = 0;
 
-    if (vector->argc < 3 || is_lease(vector->argv[2])) {
+    if (vector->argc < 3) {
         return 0;
     }
     for (size_t i = 3; i < vector->argc; i++) {
@@ -149,6 +149,9 @@ make_set(const Making *making)
     stored = get ? !nx || making->reply == Py_None : making->reply != Py_None;
     if (!stored) {
         return 0;
+    }
+    if (is_lease(vector->argv[2])) { /* a refresh's took the place of a value */
+        return nx ? 0 : push_plain(making->changes, REDLANE_CHANGE_DROP, vector->argv[1]);
     }
     return push_set(making, vector->argv[1], vector->argv[2], px,
                     !ends && (px == 0 || making->request->durable), false);
@@ -197,6 +200,35 @@ make_amount(const Making *making, int sign, bool given)
     return push_amount(making, vector->argv[1], sign * amount, 0);
 }
 
+/* A counter with a source is made anew; one without keeps its number, and amounts touch
+ * it only if it is there. */
+static int
+make_counter(const Making *making, const RedlaneScript *script)
+{
+    const RedlaneVector *vector = making->vector;
+    const RedlaneArg *argv = vector->argv;
+    int64_t amount;
+
+    if (!making->request->unsourced) {
+        return push_keys(making->changes, REDLANE_CHANGE_DROP, vector);
+    }
+    if (vector->argc != 5) {
+        return 0;
+    }
+    if (script == &redlane_scripts[REDLANE_SCRIPT_COUNTER_ADD]) {
+        return redlane_number_parse_int64(argv[4].data, argv[4].size, &amount)
+                   ? push_amount(making, argv[3], amount, REDLANE_AMOUNT_EXISTING)
+                   : 0;
+    }
+    if (argv[3].size == argv[4].size &&
+        memcmp(argv[3].data, argv[4].data, argv[3].size) == 0) {
+        return 0;
+    }
+    return push_amount(making, argv[3], -1, REDLANE_AMOUNT_EXISTING) < 0
+               ? -1
+               : push_amount(making, argv[4], 1, REDLANE_AMOUNT_EXISTING);
+}
+
 /* The library's own scripts: argv[3] is the key, its arguments follow. */
 static int
 make_script(const Making *making)
@@ -231,7 +263,7 @@ make_script(const Making *making)
                         px == 0 || making->request->durable, false);
     case REDLANE_SCRIPT_COUNTER_ADD:
     case REDLANE_SCRIPT_COUNTER_TRANSFER:
-        return push_keys(making->changes, REDLANE_CHANGE_DROP, vector);
+        return make_counter(making, script);
     case REDLANE_SCRIPT_INCREMENT:
         if (vector->argc != 6 ||
             !redlane_number_parse_int64(argv[4].data, argv[4].size, &first) ||

@@ -8,9 +8,11 @@
  *                                          stored where nothing is; else a delete
  *   VIDEO_SET                              the value, whatever its TTL
  *   TOUCH                                  a delete: the value may now end sooner
- *   COUNTER_ADD, COUNTER_TRANSFER          a delete: the source knows the number
+ *   COUNTER_ADD, COUNTER_TRANSFER          a delete, for the source knows the number;
+ *                                          without a source the amounts
  *   INCR …, the script INCREMENT           the amount
- *   leases, RELEASE, all else              nothing
+ *   a lease placed without NX              a delete: it replaced what was there
+ *   other leases, RELEASE, all else        nothing
  *
  * With the GIL; the vectors' bytes are BORROWED. */
 #ifndef REDLANE_STORE_CHANGES_H

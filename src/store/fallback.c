@@ -100,13 +100,18 @@ raise_closed(Fallback *self)
 static void
 see_to_probe(Fallback *self, bool waited)
 {
+    RedlaneBackground *background = self->base.state->background;
     RedlaneGuard *guard = self->members->guard;
 
-    if (redlane_background_watch(self->base.state->background, guard, false) < 0 ||
+    if (redlane_background_watch(background, guard, false) < 0 ||
         (waited && redlane_guard_probe_due(guard) <= redlane_clock_now())) {
         Py_BEGIN_ALLOW_THREADS
         redlane_guard_probe_nogil(guard);
         Py_END_ALLOW_THREADS
+        /* The thread may have found this probe under way, and nothing to do. */
+        if (!self->members->closed) {
+            (void)redlane_background_watch(background, guard, true);
+        }
     }
 }
 

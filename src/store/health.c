@@ -50,6 +50,19 @@ find_info(const char *info, const char *name)
     return new_none();
 }
 
+/* Valkey names the version of Redis that it is compatible with beside its own. */
+static PyObject *
+find_version(const char *info)
+{
+    PyObject *version = find_info(info, "valkey_version");
+
+    if (version != Py_None) {
+        return version;
+    }
+    Py_DECREF(version);
+    return find_info(info, "redis_version");
+}
+
 static PyObject *
 find_info_number(const char *info, const char *name)
 {
@@ -96,7 +109,7 @@ put_server(PyObject *report, RedlaneLink *link)
     if (put(report, "connected", PyBool_FromLong(pong != NULL)) < 0 ||
         put(report, "latency_ms",
             pong ? PyFloat_FromDouble((double)(end - start) / 1e6) : new_none()) < 0 ||
-        put(report, "server_version", find_info(utf8, "redis_version")) < 0 ||
+        put(report, "server_version", find_version(utf8)) < 0 ||
         put(report, "used_memory", find_info_number(utf8, "used_memory")) < 0 ||
         put(report, "used_memory_human", find_info(utf8, "used_memory_human")) < 0) {
         goto exit;

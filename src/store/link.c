@@ -166,6 +166,11 @@ redlane_link_ask(RedlaneLink *link, const RedlaneArg *argv, size_t argc,
     if (result == 0) {
         if (!PyExceptionInstance_Check(reply)) {
             redlane_guard_success(members->guard, route.era);
+            if (route.state != REDLANE_BREAKER_CLOSED && !members->closed) {
+                /* Only a probe closes it: one who asks for nothing but health, in a
+                 * forked child or where no thread could be started, sees to that. */
+                (void)redlane_background_watch(link->background, members->guard, false);
+            }
             goto exit;
         }
         PyErr_SetObject((PyObject *)Py_TYPE(reply), reply);

@@ -95,6 +95,9 @@ encode_order(Replay *replay, const RedlaneOrder *order)
         RedlaneArg argv[] = {order->key, arg_number(&amount, order->amount),
                              arg_number(&px, order->amount_px)};
 
+        if (order->amount_px == REDLANE_AMOUNT_EXISTING) {
+            return encode_script(replay, REDLANE_SCRIPT_COUNTER_ADD, argv, 2);
+        }
         return encode_script(replay, REDLANE_SCRIPT_INCREMENT, argv, 3);
     }
     return 0;

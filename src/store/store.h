@@ -30,6 +30,7 @@ typedef struct {
     bool cache_read;  /* may be answered as a miss while the link is suspect; a SET or
                          ACQUIRE among them places a lease, and may be read as a GET
                          where the server takes no writes */
+    bool unsourced;   /* its counters have no source: amounts are kept, not deletes */
     bool durable;     /* its sets are kept for the server, whatever their TTL */
     RedlaneArg space; /* a glob that matches all its keys, or empty: what to forget
                          where the journal has no room for each */

@@ -401,12 +401,13 @@ add_to_key(RedlaneCache *cache, RedlaneArg key, long long amount, int64_t ttl_ms
                          {digits[0], redlane_number_format_int64(digits[0], amount)},
                          {digits[1], redlane_number_format_int64(digits[1], ttl_ms)}};
     PyObject *reply;
-    bool counter = redlane_cache_find_counter(cache, key) != NULL;
+    PyObject *counter = redlane_cache_find_counter(cache, key);
 
     redlane_cache_mark(cache, key);
     reply = redlane_tool_script(
         &cache->tool, counter ? REDLANE_SCRIPT_COUNTER_ADD : REDLANE_SCRIPT_INCREMENT,
-        argv, counter ? 2 : 3, 1, &redlane_tool_writes);
+        argv, counter ? 2 : 3, 1,
+        counter ? redlane_counter_manner(counter) : &redlane_tool_writes);
     redlane_cache_mark(cache, key);
     return redlane_result_integer(cache->state, reply);
 }

@@ -3,7 +3,7 @@
  * Increments, transfers and journal replay touch only a counter that exists and never
  * extend its TTL; a read makes a missing one from its source, under a lease, which any
  * increment removes: a rebuild that overlapped one is not stored. Lock: the GIL. */
-#include "types/counter.h"
+#include "types/counter_key.h"
 
 #include <stddef.h>
 
@@ -15,18 +15,6 @@
 #include "types/results.h"
 
 #include <structmember.h>
-
-typedef struct {
-    PyObject_HEAD
-    RedlaneState *state; /* BORROWED */
-    RedlaneCache *cache; /* whose keys they are; without a prefix for Counter(...) */
-    PyObject *template;  /* str */
-    PyObject *fields;    /* tuple of str: the template's fields, in order */
-    PyObject *parts;     /* tuple: text, index of a field, text, …, text */
-    PyObject *pattern;   /* bytes: a glob that matches the full keys */
-    PyObject *source;    /* NULL: a missing counter reads as None */
-    int64_t ttl_ms;      /* 0: none */
-} Counter;
 
 int
 redlane_counter_amount(PyObject *object, long long *amount)
@@ -50,7 +38,7 @@ redlane_counter_amount(PyObject *object, long long *amount)
 bool
 redlane_counter_has_key(PyObject *counter, RedlaneArg key)
 {
-    PyObject *pattern = ((Counter *)counter)->pattern;
+    PyObject *pattern = ((RedlaneCounter *)counter)->pattern;
 
     return redlane_glob_match(PyBytes_AS_STRING(pattern),
                               (size_t)PyBytes_GET_SIZE(pattern), key.data, key.size);
@@ -59,13 +47,13 @@ redlane_counter_has_key(PyObject *counter, RedlaneArg key)
 bool
 redlane_counter_same(PyObject *left, PyObject *right)
 {
-    return PyUnicode_Compare(((Counter *)left)->template,
-                             ((Counter *)right)->template) == 0;
+    return PyUnicode_Compare(((RedlaneCounter *)left)->template,
+                             ((RedlaneCounter *)right)->template) == 0;
 }
 
 /* Takes the template apart. RAISES_NEG */
 static int
-parse_template(Counter *counter)
+parse_template(RedlaneCounter *counter)
 {
     PyObject *describe = PyImport_ImportModule("redlane._describe"), *parsed = NULL;
 
@@ -86,8 +74,8 @@ parse_template(Counter *counter)
 }
 
 static int
-init_counter(Counter *counter, RedlaneCache *cache, PyObject *template, PyObject *ttl,
-             PyObject *source)
+init_counter(RedlaneCounter *counter, RedlaneCache *cache, PyObject *template,
+             PyObject *ttl, PyObject *source)
 {
     counter->cache = (RedlaneCache *)Py_NewRef((PyObject *)cache);
     if (!PyUnicode_Check(template)) {
@@ -114,7 +102,7 @@ redlane_counter_new(RedlaneCache *cache, PyObject *template, PyObject *ttl,
                     PyObject *source)
 {
     PyTypeObject *type = (PyTypeObject *)cache->state->CounterType;
-    Counter *counter = (Counter *)type->tp_alloc(type, 0);
+    RedlaneCounter *counter = (RedlaneCounter *)type->tp_alloc(type, 0);
 
     if (counter) {
         counter->state = cache->state;
@@ -133,7 +121,7 @@ counter_tp_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     PyObject *client, *template, *ttl = Py_None, *source = Py_None, *fallback = NULL;
     RedlaneState *state = redlane_state_of_type(type);
     PyObject *cache, *options, *empty;
-    Counter *counter;
+    RedlaneCounter *counter;
 
     if (!state ||
         !PyArg_ParseTupleAndKeywords(args, kwargs, "OO|OO$O:Counter", names, &client,
@@ -155,7 +143,7 @@ counter_tp_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
             return NULL;
         }
     }
-    counter = (Counter *)type->tp_alloc(type, 0);
+    counter = (RedlaneCounter *)type->tp_alloc(type, 0);
     if (counter) {
         counter->state = state;
         if (init_counter(counter, (RedlaneCache *)cache, template, ttl, source) < 0) {
@@ -172,7 +160,7 @@ counter_tp_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 static int
 counter_tp_traverse(PyObject *self, visitproc visit, void *arg)
 {
-    Counter *counter = (Counter *)self;
+    RedlaneCounter *counter = (RedlaneCounter *)self;
 
     Py_VISIT(Py_TYPE(self));
     Py_VISIT(counter->cache);
@@ -187,14 +175,14 @@ counter_tp_traverse(PyObject *self, visitproc visit, void *arg)
 static int
 counter_tp_clear(PyObject *self)
 {
-    Py_CLEAR(((Counter *)self)->source);
+    Py_CLEAR(((RedlaneCounter *)self)->source);
     return 0;
 }
 
 static void
 counter_tp_dealloc(PyObject *self)
 {
-    Counter *counter = (Counter *)self;
+    RedlaneCounter *counter = (RedlaneCounter *)self;
     PyTypeObject *type = Py_TYPE(self);
 
     PyObject_GC_UnTrack(self);
@@ -208,119 +196,11 @@ counter_tp_dealloc(PyObject *self)
     Py_DECREF(type);
 }
 
-#define FIELDS_MAX 8 /* describe_template refuses more */
-
-/* One call: its ids by field, and the full key they make. */
-typedef struct {
-    Counter *counter;
-    PyObject *ids[FIELDS_MAX]; /* BORROWED */
-    PyObject *amount;          /* BORROWED, or NULL */
-    RedlaneCacheKey key;
-} Target;
-
-/* Whether an id can stand in a key: text, or what has one plain text. */
-static bool
-is_id(PyObject *id)
-{
-    return !(id == Py_None || PyBool_Check(id) || PyFloat_Check(id) ||
-             PyBytes_Check(id) || PyByteArray_Check(id) || PyTuple_Check(id) ||
-             PyList_Check(id) || PyDict_Check(id) || PyAnySet_Check(id));
-}
-
-/* Makes the key of target->ids. RAISES_NEG */
-static int
-make_key(Target *target)
-{
-    Counter *counter = target->counter;
-    Py_ssize_t count = PyTuple_GET_SIZE(counter->parts);
-    PyObject *name = PyUnicode_FromString("");
-    int result;
-
-    for (Py_ssize_t i = 0; name && i < count; i++) {
-        PyObject *part = PyTuple_GET_ITEM(counter->parts, i), *text;
-
-        if (PyUnicode_Check(part)) {
-            text = Py_NewRef(part);
-        }
-        else {
-            PyObject *id = target->ids[PyLong_AsSsize_t(part)];
-
-            if (!is_id(id)) {
-                PyErr_Format(PyExc_TypeError,
-                             "a counter's id must be str or int, not %.100s",
-                             Py_TYPE(id)->tp_name);
-                Py_CLEAR(name);
-                break;
-            }
-            text = PyObject_Str(id);
-        }
-        Py_SETREF(name, text ? PyUnicode_Concat(name, text) : NULL);
-        Py_XDECREF(text);
-    }
-    if (!name) {
-        return -1;
-    }
-    result = redlane_cache_key_init(&target->key, counter->cache, name);
-    Py_DECREF(name);
-    return result;
-}
-
-/* Where a keyword belongs: a field's index, or their count for "amount"; -1. */
-static Py_ssize_t
-find_keyword(const Counter *counter, PyObject *keyword)
-{
-    Py_ssize_t fields = PyTuple_GET_SIZE(counter->fields);
-
-    for (Py_ssize_t i = 0; i < fields; i++) {
-        if (PyUnicode_Compare(PyTuple_GET_ITEM(counter->fields, i), keyword) == 0) {
-            return i;
-        }
-    }
-    return PyUnicode_CompareWithASCIIString(keyword, "amount") == 0 ? fields : -1;
-}
-
-/* The ids, by position or by field name, then (for `with_amount`) the amount; makes the
- * key, to be cleared. RAISES_NEG */
-static int
-target_init(Target *target, PyObject *self, PyObject *const *args, Py_ssize_t nargs,
-            PyObject *kwnames, bool with_amount)
-{
-    Counter *counter = (Counter *)self;
-    Py_ssize_t fields = PyTuple_GET_SIZE(counter->fields),
-               places = fields + with_amount;
-    PyObject *values[FIELDS_MAX + 1] = {NULL};
-    bool fits = nargs <= places;
-
-    for (Py_ssize_t i = 0; fits && i < nargs; i++) {
-        values[i] = args[i];
-    }
-    for (Py_ssize_t i = 0; fits && kwnames && i < PyTuple_GET_SIZE(kwnames); i++) {
-        Py_ssize_t at = find_keyword(counter, PyTuple_GET_ITEM(kwnames, i));
-
-        fits = at >= 0 && at < places && !values[at];
-        if (fits) {
-            values[at] = args[nargs + i];
-        }
-    }
-    for (Py_ssize_t i = 0; fits && i < fields; i++) {
-        fits = values[i] != NULL;
-    }
-    if (!fits) {
-        PyErr_Format(PyExc_TypeError, "the counter %R takes its %zd fields%s",
-                     counter->template, fields, with_amount ? " and an amount" : "");
-        return -1;
-    }
-    target->counter = counter;
-    memcpy(target->ids, values, (size_t)fields * sizeof(*values));
-    target->amount = with_amount ? values[fields] : NULL;
-    return make_key(target);
-}
-
 static PyObject *
 call_source(void *context)
 {
-    Target *target = context;
-    Counter *counter = target->counter;
+    RedlaneCounterKey *target = context;
+    RedlaneCounter *counter = target->counter;
     PyObject *source = Py_NewRef(counter->source), *value;
     int overflow;
 
@@ -369,13 +249,13 @@ PyDoc_STRVAR(get_doc,
 static PyObject *
 counter_get(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
-    Target target;
+    RedlaneCounterKey target;
     RedlaneCache *cache;
     RedlaneFill fill;
     PyObject *value = NULL;
     int found;
 
-    if (target_init(&target, self, args, nargs, kwnames, false) < 0) {
+    if (redlane_counter_key_init(&target, self, args, nargs, kwnames, false) < 0) {
         return NULL;
     }
     cache = target.counter->cache;
@@ -401,16 +281,24 @@ counter_get(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *k
     return value;
 }
 
+const RedlaneToolManner *
+redlane_counter_manner(PyObject *counter)
+{
+    static const RedlaneToolManner unsourced = {.unsourced = true};
+
+    return ((RedlaneCounter *)counter)->source ? &redlane_tool_writes : &unsourced;
+}
+
 static PyObject *
 add_amount(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames,
            int sign)
 {
     char digits[REDLANE_INT64_TEXT];
-    Target target;
+    RedlaneCounterKey target;
     long long amount = 1;
     PyObject *reply = NULL;
 
-    if (target_init(&target, self, args, nargs, kwnames, true) < 0) {
+    if (redlane_counter_key_init(&target, self, args, nargs, kwnames, true) < 0) {
         return NULL;
     }
     if (!target.amount || redlane_counter_amount(target.amount, &amount) == 0) {
@@ -421,11 +309,11 @@ add_amount(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kw
 
         redlane_cache_mark(cache, target.key.key);
         reply = redlane_tool_script(&cache->tool, REDLANE_SCRIPT_COUNTER_ADD, argv, 2,
-                                    1, &redlane_tool_writes);
+                                    1, redlane_counter_manner(self));
         redlane_cache_mark(cache, target.key.key);
     }
     redlane_cache_key_clear(&target.key);
-    return redlane_result_integer(((Counter *)self)->cache->state, reply);
+    return redlane_result_integer(((RedlaneCounter *)self)->cache->state, reply);
 }
 
 PyDoc_STRVAR(
@@ -456,17 +344,6 @@ counter_decrement(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
     return add_amount(self, args, nargs, kwnames, -1);
 }
 
-/* One id, or a tuple of them where the template has several fields. RAISES_NEG */
-static int
-target_from_object(Target *target, PyObject *self, PyObject *ids)
-{
-    if (PyTuple_Check(ids)) {
-        return target_init(target, self, PySequence_Fast_ITEMS(ids),
-                           PyTuple_GET_SIZE(ids), NULL, false);
-    }
-    return target_init(target, self, &ids, 1, NULL, false);
-}
-
 PyDoc_STRVAR(
     transfer_doc,
     "transfer($self, /, old, new)\n--\n\n"
@@ -485,7 +362,8 @@ count_at(RedlaneState *state, PyObject *list, Py_ssize_t index)
 }
 
 static PyObject *
-transfer_keys(RedlaneCache *cache, RedlaneArg old, RedlaneArg new)
+transfer_keys(RedlaneCache *cache, RedlaneArg old, RedlaneArg new,
+              const RedlaneToolManner *manner)
 {
     RedlaneArg argv[] = {old, new};
     PyObject *reply, *result = NULL;
@@ -494,7 +372,7 @@ transfer_keys(RedlaneCache *cache, RedlaneArg old, RedlaneArg new)
         redlane_cache_mark(cache, argv[i]);
     }
     reply = redlane_tool_script(&cache->tool, REDLANE_SCRIPT_COUNTER_TRANSFER, argv, 2,
-                                2, &redlane_tool_writes);
+                                2, manner);
     for (int i = 0; i < 2; i++) {
         redlane_cache_mark(cache, argv[i]);
     }
@@ -523,14 +401,15 @@ counter_transfer(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
     static const char *const names[] = {"old", "new", NULL};
     static const RedlaneCall call = {"transfer", names, 2, 2};
     PyObject *values[2], *result = NULL;
-    Target old, new;
+    RedlaneCounterKey old, new;
 
     if (redlane_call_parse(&call, args, nargs, kwnames, values) < 0 ||
-        target_from_object(&old, self, values[0]) < 0) {
+        redlane_counter_key_from(&old, self, values[0]) < 0) {
         return NULL;
     }
-    if (target_from_object(&new, self, values[1]) == 0) {
-        result = transfer_keys(((Counter *)self)->cache, old.key.key, new.key.key);
+    if (redlane_counter_key_from(&new, self, values[1]) == 0) {
+        result = transfer_keys(((RedlaneCounter *)self)->cache, old.key.key,
+                               new.key.key, redlane_counter_manner(self));
         redlane_cache_key_clear(&new.key);
     }
     redlane_cache_key_clear(&old.key);
@@ -548,10 +427,10 @@ static PyObject *
 counter_delete(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
                PyObject *kwnames)
 {
-    Target target;
+    RedlaneCounterKey target;
     int deleted;
 
-    if (target_init(&target, self, args, nargs, kwnames, false) < 0) {
+    if (redlane_counter_key_init(&target, self, args, nargs, kwnames, false) < 0) {
         return NULL;
     }
     deleted = redlane_cache_delete_key(target.counter->cache, target.key.key);
@@ -565,10 +444,10 @@ PyDoc_STRVAR(key_doc, "key($self, /, *ids)\n--\n\n"
 static PyObject *
 counter_key(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
-    Target target;
+    RedlaneCounterKey target;
     PyObject *text;
 
-    if (target_init(&target, self, args, nargs, kwnames, false) < 0) {
+    if (redlane_counter_key_init(&target, self, args, nargs, kwnames, false) < 0) {
         return NULL;
     }
     text = PyUnicode_DecodeUTF8(target.key.key.data, (Py_ssize_t)target.key.key.size,
@@ -581,7 +460,7 @@ static PyObject *
 counter_tp_repr(PyObject *self)
 {
     return PyUnicode_FromFormat("<%s %R>", Py_TYPE(self)->tp_name,
-                                ((Counter *)self)->template);
+                                ((RedlaneCounter *)self)->template);
 }
 
 PyDoc_STRVAR(
@@ -621,7 +500,7 @@ redlane_counter_setup(PyObject *module)
         {NULL, NULL, 0, NULL},
     };
     static PyMemberDef members[] = {
-        {"template", T_OBJECT_EX, offsetof(Counter, template), READONLY,
+        {"template", T_OBJECT_EX, offsetof(RedlaneCounter, template), READONLY,
          "The key, with its fields."},
         {NULL, 0, 0, 0, NULL},
     };
@@ -638,7 +517,7 @@ redlane_counter_setup(PyObject *module)
     };
     static PyType_Spec spec = {
         .name = "redlane.Counter",
-        .basicsize = sizeof(Counter),
+        .basicsize = sizeof(RedlaneCounter),
         .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_IMMUTABLETYPE,
         .slots = slots,
     };

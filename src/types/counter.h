@@ -19,4 +19,7 @@ bool redlane_counter_has_key(PyObject *counter, RedlaneArg key);
 /* Whether two counters have one template. */
 bool redlane_counter_same(PyObject *left, PyObject *right);
 
+/* How its increments and transfers are to be treated. */
+const RedlaneToolManner *redlane_counter_manner(PyObject *counter);
+
 #endif

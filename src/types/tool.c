@@ -159,6 +159,7 @@ make_request(const RedlaneTool *tool, const RedlaneToolManner *manner)
         .deadline = redlane_clock_now() + redlane_link_settings(tool->link)->timeout,
         .cache_read = manner->read,
         .durable = manner->durable,
+        .unsourced = manner->unsourced,
         .answer = manner->answer,
     };
 
@@ -169,6 +170,21 @@ make_request(const RedlaneTool *tool, const RedlaneToolManner *manner)
     return request;
 }
 
+/* What a call needs: a link that is not closed, whoever answers for it. RAISES_NEG */
+static int
+prepare_call(RedlaneTool *tool)
+{
+    if (redlane_tool_resolve(tool) < 0) {
+        return -1;
+    }
+    if (unlikely(redlane_link_closed(tool->link))) {
+        PyErr_Format(tool->state->ConnectionError, "the client is closed (%s)",
+                     redlane_link_settings(tool->link)->redacted);
+        return -1;
+    }
+    return 0;
+}
+
 int
 redlane_tool_run(RedlaneTool *tool, const RedlaneVector *vectors, size_t count,
                  const RedlaneToolManner *manner, PyObject **replies)
@@ -177,7 +193,7 @@ redlane_tool_run(RedlaneTool *tool, const RedlaneVector *vectors, size_t count,
     RedlaneStore *store;
     int result;
 
-    if (redlane_tool_resolve(tool) < 0) {
+    if (prepare_call(tool) < 0) {
         return -1;
     }
     request = make_request(tool, manner);
@@ -213,7 +229,7 @@ execute_named(RedlaneTool *tool, RedlaneCommandId id, RedlaneArg *argv, size_t a
     RedlaneStore *store;
     PyObject *reply;
 
-    if (redlane_tool_resolve(tool) < 0) {
+    if (prepare_call(tool) < 0) {
         return NULL;
     }
     argv[0] = (RedlaneArg){command->name, strlen(command->name)};

@@ -38,6 +38,7 @@ int redlane_tool_resolve(RedlaneTool *tool);
 typedef struct {
     bool read; /* RedlaneRequest.cache_read */
     bool durable;
+    bool unsourced;
     RedlaneAnswer *answer; /* REDLANE_ANSWER_SERVER beforehand, or NULL */
 } RedlaneToolManner;
 

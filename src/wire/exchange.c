@@ -165,6 +165,8 @@ collect(RedlaneExchange *x, PyObject **replies, size_t count, size_t *got)
         .decode = x->decode,
         .elements = x->elements,
         .state = x->state,
+        .password = x->settings->password,
+        .password_size = x->settings->password_size,
     };
     int result = 0;
 

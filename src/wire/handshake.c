@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "core/error_line.h"
 #include "core/platform.h"
 #include "wire/encode.h"
 
@@ -28,10 +29,9 @@ fail_memory(RedlaneFault *fault)
 void
 redlane_fault_set_reply(RedlaneFault *fault, const RedlanePlainReply *reply)
 {
-    const char *arguments = strstr(reply->text, ", with args beginning with");
-    int size = (int)(arguments ? arguments - reply->text : (ptrdiff_t)reply->size);
+    size_t size = redlane_error_line_shown(reply->text, reply->size, NULL, 0);
 
-    redlane_fault_set(fault, REDLANE_FAULT_REPLY, "%.*s", size, reply->text);
+    redlane_fault_set(fault, REDLANE_FAULT_REPLY, "%.*s", (int)size, reply->text);
 }
 
 RedlanePlainReply *
@@ -281,6 +281,11 @@ redlane_handshake_nogil(RedlaneConnection *connection, const RedlaneSettings *se
     result = shake(connection, settings, wait, fault);
     if (result < 0 && settings->scheme == REDLANE_SCHEME_TCP && !settings->tls) {
         suspect_tls(connection, fault);
+    }
+    if (result < 0 && fault->kind == REDLANE_FAULT_REPLY) {
+        fault->text[redlane_error_line_shown(fault->text, strlen(fault->text),
+                                             settings->password,
+                                             settings->password_size)] = '\0';
     }
     if (result == 0 && redlane_reader_unread(&connection->reader) > 0) {
         redlane_fault_set(fault, REDLANE_FAULT_PROTOCOL,

@@ -47,14 +47,16 @@ typedef struct {
 
 /* What the callbacks share with the reader through hiredis' privdata. */
 typedef struct {
-    const char *refused; /* set when a callback refused a reply: why */
-    bool transaction;    /* reply_object.c: QUEUED is what is awaited */
-    bool decode;         /* reply_object.c: bulk strings become str */
-    size_t elements;     /* asked for in one array: accepted if above the limit */
-    void *state;         /* reply_object.c: RedlaneState */
-    void *bulk;          /* reply_object.c: the bytes that a sink fills, or NULL */
-    void *failure;       /* reply_object.c: the first exception inside an array that is
-                            not the server's own, or NULL; STEALS by whoever takes it */
+    const char *refused;  /* set when a callback refused a reply: why */
+    const char *password; /* reply_object.c: not to be shown, or NULL */
+    size_t password_size;
+    bool transaction; /* reply_object.c: QUEUED is what is awaited */
+    bool decode;      /* reply_object.c: bulk strings become str */
+    size_t elements;  /* asked for in one array: accepted if above the limit */
+    void *state;      /* reply_object.c: RedlaneState */
+    void *bulk;       /* reply_object.c: the bytes that a sink fills, or NULL */
+    void *failure;    /* reply_object.c: the first exception inside an array that is
+                         not the server's own, or NULL; STEALS by whoever takes it */
 } RedlaneReaderContext;
 
 /* A fresh parser; 0, or -1 when memory is exhausted. */

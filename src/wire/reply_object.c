@@ -6,6 +6,7 @@
 
 #include <string.h>
 
+#include "core/error_line.h"
 #include "hiredis/read.h"
 #include "py/errors.h"
 #include "py/state.h"
@@ -63,17 +64,6 @@ take_exception(const redisReadTask *task)
     return value;
 }
 
-/* The server repeats the arguments of a command that it does not know: a value or a
- * password has no place in an exception. */
-static size_t
-cut_arguments(const char *text, size_t size)
-{
-    static const char mark[] = ", with args beginning with";
-    const char *found = memmem(text, size, mark, sizeof(mark) - 1);
-
-    return found ? (size_t)(found - text) : size;
-}
-
 static PyObject *
 make_text(const redisReadTask *task, const char *text, size_t size)
 {
@@ -120,8 +110,9 @@ create_string(const redisReadTask *task, char *text, size_t size)
         }
         return place(task, make_text(task, text, size));
     case REDIS_REPLY_ERROR:
-        return place(task, redlane_errors_from_reply(context->state, text,
-                                                     cut_arguments(text, size)));
+        size = redlane_error_line_shown(text, size, context->password,
+                                        context->password_size);
+        return place(task, redlane_errors_from_reply(context->state, text, size));
     default:
         return refuse(task, resp3_refused);
     }

@@ -23,6 +23,9 @@
 
 #define RECEIVE (32 * 1024)     /* two records at least */
 #define WRITE_MOST (256 * 1024) /* then the answers get their turn */
+/* A server that sends what OpenSSL keeps for itself, tickets without end, would keep a
+ * call there: after so many receives it gets to look at the deadline. */
+#define FETCHES_MOST 4
 
 typedef struct {
     SSL *ssl;
@@ -30,6 +33,7 @@ typedef struct {
     bool over;   /* reading ended or failed, and will again */
     bool ended;  /* the socket is at its end, or the peer said that it is */
     int error;   /* errno of the socket in this call, or 0 */
+    int fetches; /* in this call */
     size_t first, last;
     char why[192];
     char data[RECEIVE];
@@ -49,6 +53,7 @@ fetch(RedlaneTransport *transport, bool within)
         (within ? redlane_transport_receive_within_nogil
                 : redlane_transport_receive_nogil)(transport, session->data, RECEIVE);
 
+    session->fetches++;
     session->first = session->last = 0;
     if (moved > 0) {
         session->last = (size_t)moved;
@@ -70,7 +75,8 @@ socket_read(BIO *bio, char *data, size_t size, size_t *moved)
 
     BIO_clear_retry_flags(bio);
     *moved = 0;
-    if (session->first == session->last && !session->ended) {
+    if (session->first == session->last && !session->ended &&
+        session->fetches < FETCHES_MOST) {
         fetch(transport, false);
     }
     held = session->last - session->first;
@@ -191,6 +197,7 @@ static ssize_t
 judge(RedlaneTransport *transport, int returned, short *wants)
 {
     Session *session = transport->session;
+    bool said = false; /* OpenSSL has a reason, which tells more than an errno */
 
     switch (SSL_get_error(session->ssl, returned)) {
     case SSL_ERROR_WANT_READ:
@@ -202,14 +209,17 @@ judge(RedlaneTransport *transport, int returned, short *wants)
     case SSL_ERROR_ZERO_RETURN:
         session->ended = true;
         return REDLANE_IO_CLOSED;
+    case SSL_ERROR_SSL:
+        said = ERR_GET_REASON(ERR_peek_error()) != SSL_R_UNEXPECTED_EOF_WHILE_READING;
+        break;
     default:
         break;
     }
     session->broken = true;
-    if (session->ended) {
+    if (!said && session->ended) {
         return REDLANE_IO_CLOSED; /* without a close_notify: as lost as any */
     }
-    if (session->error) {
+    if (!said && session->error) {
         transport->error = session->error;
         transport->reason = NULL;
     }
@@ -226,6 +236,7 @@ enter(RedlaneTransport *transport)
     Session *session = transport->session;
 
     session->error = 0;
+    session->fetches = 0;
     if (redlane_tls_enter()) {
         return true;
     }

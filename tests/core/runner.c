@@ -57,7 +57,12 @@ main(void)
     test_breaker();
     test_buffer();
     test_command();
+    test_command_keys();
+    test_error_line();
+    test_fault();
     test_glob();
+    test_journal();
+    test_journal_model();
     test_json();
     test_lock();
     test_number();

@@ -231,6 +231,10 @@ test_redaction(void)
     check_redacted("redis://", "redis://localhost");
     check_redacted("rediss://[::1%25e]:1?db=2&timeout=1&password=x&token=y&other=z",
                    "rediss://[::1%25e]:1/2?timeout=1&password=***&token=***&***");
+    check_redacted("rediss://h?tls_ca=%2Fca.pem&tls_key=k&tls_key_password=p"
+                   "&ssl_certfile=c&ssl_keyfile=k&ssl_keyfile_password=p",
+                   "rediss://h?tls_ca=%2Fca.pem&tls_key=***&tls_key_password=***"
+                   "&ssl_certfile=c&ssl_keyfile=***&ssl_keyfile_password=***");
     check_redacted("unix://u:p@/run/r.sock?db=1&name=a%26b",
                    "unix://u:***@/run/r.sock?db=1&name=a%26b");
     check_redacted("memory://", "memory://");
