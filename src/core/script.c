@@ -101,8 +101,9 @@ const RedlaneScript redlane_scripts[REDLANE_SCRIPT_COUNT] = {
                                     .sha1 = "3d578c5e9f9484166bec34281553ce99a57af56b"},
     /* COUNTER_TRANSFER old, new.
      * COUNTER_ADD(old, -1) and COUNTER_ADD(new, 1) in one step: an array of the two
-     * results; the error alone where the server takes no writes. Where both are one key, that changes nothing: its value twice (nil, and
-     * nothing deleted, where it holds no integer). */
+     * results; the error alone where the server takes no writes. Where both are one
+     * key, that changes nothing: its value twice (nil, and nothing deleted, where it
+     * holds no integer). */
     [REDLANE_SCRIPT_COUNTER_TRANSFER] =
         {.name = "counter_transfer",
          .text = COUNTER_ADD_LUA
