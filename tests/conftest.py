@@ -109,9 +109,7 @@ def authority() -> Iterator[Authority]:
 @pytest.fixture(scope="session")
 def session_tls_server(authority: Authority) -> Iterator[TlsServer]:
     """The one TLS server of the session; use `tls_server`, which empties it first."""
-    identity = authority.issue("server")
-    binary = server_binaries()[0]
-    with running(TlsServer(identity, ca=authority.ca, binary=binary)) as server:
+    with running(TlsServer(authority.issue("server"), ca=authority.ca)) as server:
         yield server
 
 
@@ -125,9 +123,7 @@ def tls_server(session_tls_server: TlsServer) -> TlsServer:
 @pytest.fixture
 def fresh_tls_server(authority: Authority) -> Iterator[TlsServer]:
     """A TLS server of the test's own: kill(), start(), pause(), resume(), cli(...)."""
-    identity = authority.issue("fresh")
-    binary = server_binaries()[0]
-    with running(TlsServer(identity, ca=authority.ca, binary=binary)) as server:
+    with running(TlsServer(authority.issue("fresh"), ca=authority.ca)) as server:
         yield server
 
 

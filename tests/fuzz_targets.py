@@ -31,6 +31,9 @@ TARGETS = {
     "glob": Target(["core/glob"]),
     "json": Target(["core/json", "core/buffer"]),
     "command": Target(["core/command", "core/command_rules", "core/number"]),
+    "journal": Target(
+        ["core/journal", "core/journal_replay", "core/table", "core/glob"]
+    ),
     "reply": Target(
         [
             *("core/buffer", "core/error_line", "core/fault", "core/reply"),

@@ -16,7 +16,7 @@ from urllib.parse import quote
 import pytest
 import redlane
 from redlane import Cache, Client, Counter, VideoCache
-from servers import Server, free_port, server_binaries
+from servers import Server, free_port
 from test_client_commands import *  # noqa: F403
 from test_docs import bash_blocks, read_blocks, run_bash
 from test_pipeline import *  # noqa: F403
@@ -40,7 +40,7 @@ class UserServer(TlsServer):
 
     def __init__(self, user: str, rules: list[str], authority: Authority) -> None:
         identity = authority.issue(f"user-{user}")
-        super().__init__(identity, ca=authority.ca, binary=server_binaries()[0])
+        super().__init__(identity, ca=authority.ca)
         self.user = user
         self.rules = rules
 

@@ -14,6 +14,7 @@ import textwrap
 import threading
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 import redlane
@@ -22,7 +23,7 @@ from scripted import HELLO_ANSWER, Script, ScriptedServer, scripted
 from scripted import Peer as ScriptPeer
 from tls import Authority, Identity, Peer, TlsServer, over_tls, server_context
 
-PATIENT = {"timeout": 30.0, "connect_timeout": 30.0}
+PATIENT: dict[str, Any] = {"timeout": 30.0, "connect_timeout": 30.0}
 BUSY_MACHINE = 5.0
 SOAK = os.environ.get("REDLANE_SOAK") == "1"
 
@@ -41,7 +42,7 @@ def client_of(authority: Authority) -> Iterator[Callable[..., redlane.Client]]:
             merged = {**PATIENT, **options}
             url = f"rediss://127.0.0.1:{port}"
             return stack.enter_context(
-                redlane.Client(url, tls_ca=authority.ca, **merged)  # type: ignore[call-overload]
+                redlane.Client(url, tls_ca=authority.ca, **merged)
             )
 
         yield make

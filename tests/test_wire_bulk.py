@@ -3,8 +3,10 @@ replies, limits and errors as by way of the buffer."""
 
 from __future__ import annotations
 
+import contextlib
 import random
 import signal
+import socket
 import threading
 import time
 import tracemalloc
@@ -35,7 +37,7 @@ def connect(url: str, **options: Any) -> redlane.Client:
 
 @pytest.mark.parametrize(
     "size",
-    [LARGE - 1, LARGE, LARGE + 1, 2 * LARGE, 16 * MB - 1, 16 * MB + LARGE, 50 * MB],
+    [LARGE - 1, LARGE, LARGE + 1, 2 * MB, 16 * MB + LARGE, 40 * MB],
 )
 def test_every_size(redis_server: Server, size: int) -> None:
     value = content(size)
@@ -166,7 +168,8 @@ def test_hostile(kind: str) -> None:
         peer.read()
         if peer.number == 0:
             peer.send(HOSTILE[kind])
-            peer.link.shutdown(1)  # no byte follows
+            with contextlib.suppress(OSError):  # the client may be gone already
+                peer.link.shutdown(socket.SHUT_WR)
         else:
             peer.send(b"+again\r\n")
         peer.wait_until_gone()
@@ -240,15 +243,14 @@ def test_failures_leak_nothing() -> None:
     with scripted(script) as server, connect(server.url) as client:
         tracemalloc.start()
         try:
-            for turn in range(12):
+            held = []
+            for _ in range(12):
                 with pytest.raises(redlane.ConnectionError):
                     client.execute("ANY")
-                if turn == 1:
-                    before = tracemalloc.get_traced_memory()[0]
-            after = tracemalloc.get_traced_memory()[0]
+                held.append(tracemalloc.get_traced_memory()[0])
         finally:
             tracemalloc.stop()
-    assert after - before < len(VALUE)
+    assert held[-1] - held[1] < len(VALUE)
 
 
 class Stop(Exception):

@@ -23,7 +23,7 @@ from urllib.parse import quote
 
 from scripted import Gone, Script
 from scripted import Peer as ScriptPeer
-from servers import Server, free_port
+from servers import Server, free_port, server_binaries
 
 CANARY = "canary-pa55phrase"
 LOOPBACK = "DNS:localhost,IP:127.0.0.1"
@@ -136,7 +136,7 @@ class TlsServer(Server):
         clients: str = "no",
         **rest: Any,
     ) -> None:
-        super().__init__(**rest)
+        super().__init__(**{"binary": server_binaries()[0], **rest})
         self.tls_port = 0
         self.ca = ca
         self.plain_options = options

@@ -131,7 +131,7 @@ make_set(const Making *making)
     bool get = false, nx = false, ends = false, stored;
     int64_t px = 0;
 
-    if (vector->argc < 3 || is_lease(vector->argv[2])) {
+    if (vector->argc < 3) {
         return 0;
     }
     for (size_t i = 3; i < vector->argc; i++) {
@@ -149,6 +149,9 @@ make_set(const Making *making)
     stored = get ? !nx || making->reply == Py_None : making->reply != Py_None;
     if (!stored) {
         return 0;
+    }
+    if (is_lease(vector->argv[2])) { /* a refresh's took the place of a value */
+        return nx ? 0 : push_plain(making->changes, REDLANE_CHANGE_DROP, vector->argv[1]);
     }
     return push_set(making, vector->argv[1], vector->argv[2], px,
                     !ends && (px == 0 || making->request->durable), false);

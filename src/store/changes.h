@@ -11,7 +11,8 @@
  *   COUNTER_ADD, COUNTER_TRANSFER          a delete, for the source knows the number;
  *                                          without a source the amounts
  *   INCR …, the script INCREMENT           the amount
- *   leases, RELEASE, all else              nothing
+ *   a lease placed without NX              a delete: it replaced what was there
+ *   other leases, RELEASE, all else        nothing
  *
  * With the GIL; the vectors' bytes are BORROWED. */
 #ifndef REDLANE_STORE_CHANGES_H

@@ -210,7 +210,13 @@ redlane_result_integer(RedlaneState *state, PyObject *reply)
     if (!reply || reply == Py_None) {
         return reply;
     }
-    result = make_int(state, reply);
+    if (PyExceptionInstance_Check(reply)) { /* an element of a script's reply */
+        PyErr_SetObject((PyObject *)Py_TYPE(reply), reply);
+        result = NULL;
+    }
+    else {
+        result = make_int(state, reply);
+    }
     Py_DECREF(reply);
     return result;
 }

@@ -657,6 +657,45 @@ test_amounts(void)
     end(&journal);
 }
 
+static int
+copy_order(void *context, const RedlaneOrder *order)
+{
+    *(RedlaneOrder *)context = *order;
+    return 1;
+}
+
+/* The first that makes the key decides; one that only adds to what is there does not.
+ */
+static void
+test_amounts_that_make_no_key(void)
+{
+    static const int64_t px[][3] = {
+        {REDLANE_AMOUNT_EXISTING, REDLANE_AMOUNT_EXISTING, REDLANE_AMOUNT_EXISTING},
+        {500, REDLANE_AMOUNT_EXISTING, 500},
+        {REDLANE_AMOUNT_EXISTING, 500, 500},
+        {500, 0, 500}};
+
+    for (size_t i = 0; i < sizeof(px) / sizeof(px[0]); i++) {
+        RedlaneJournal journal;
+        RedlaneOrder order;
+
+        redlane_journal_init(&journal, REDLANE_JOURNAL_MAX_BYTES);
+        for (int n = 0; n < 2; n++) {
+            RedlaneChange change = {.kind = REDLANE_CHANGE_AMOUNT,
+                                    .key = key,
+                                    .amount = 2,
+                                    .amount_px = px[i][n]};
+
+            CHECK(redlane_journal_keep(&journal, &change, no_space));
+        }
+        CHECK_INTEGER(redlane_journal_take(&journal, 0, copy_order, &order), 1);
+        CHECK_INTEGER(order.amount, 4);
+        CHECK_INTEGER(order.amount_px, px[i][2]);
+        redlane_journal_settle(&journal, true);
+        redlane_journal_free(&journal);
+    }
+}
+
 static void
 test_taking_in_parts(void)
 {
@@ -749,6 +788,7 @@ test_journal(void)
     test_patterns_overflow();
     test_pattern_in_flight_while_others_come();
     test_amounts();
+    test_amounts_that_make_no_key();
     test_taking_in_parts();
     test_freeing_all_states();
 }

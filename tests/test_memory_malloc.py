@@ -1,0 +1,55 @@
+"""Allocations of the extension's own C code that fail, one after the other: hiredis',
+the engine's, the buffers'. Python's allocators are test_stress_memory.py's."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from servers import Server
+
+MEMORY = Path(__file__).resolve().parent / "memory"
+
+pytestmark = pytest.mark.skipif(
+    "REDLANE_SANITIZED" in os.environ,
+    reason="the sanitizer's malloc stands where ours would",
+)
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    target = tmp_path_factory.mktemp("memory") / "failing_malloc.so"
+    command = ["gcc", "-std=gnu11", "-O1", "-Wall", "-Wextra", "-Werror", "-fPIC"]
+    command += ["-fno-builtin", "-shared", "-o", str(target)]
+    done = subprocess.run(
+        [*command, str(MEMORY / "failing_malloc.c")],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return target
+
+
+@pytest.mark.parametrize("together", [1, 3])
+@pytest.mark.parametrize("executor", ["engine", "redis"])
+def test_every_allocation_may_fail(
+    library: Path, executor: str, together: int, redis_server: Server
+) -> None:
+    """A MemoryError, a client that goes on, and not a block that stays."""
+    url = "memory://" if executor == "engine" else redis_server.url
+    done = subprocess.run(
+        [sys.executable, MEMORY / "failing_calls.py", library, url, str(together)],
+        env={**os.environ, "LD_PRELOAD": str(library)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    warm, cold = (int(line.split()[0]) for line in done.stdout.splitlines())
+    assert warm > 40
+    assert cold > (1000 if executor == "redis" else 40)
