@@ -48,7 +48,9 @@ def client(switch: Switch) -> Iterator[Client[Any]]:
 class Pollers:
     """Threads that read all the time, and check what they are given."""
 
-    def __init__(self, *readers: tuple[Callable[[], Any], Callable[[Any], bool]]) -> None:
+    def __init__(
+        self, *readers: tuple[Callable[[], Any], Callable[[Any], bool]]
+    ) -> None:
         self.wrong: list[object] = []
         self.reads = 0
         self._stop = threading.Event()
@@ -417,7 +419,9 @@ def replay_cut(switch: Switch, cut: Callable[[], None]) -> dict[str, Any]:
     before = switch.proxy.connections
     cut()
     switch.proxy.refuse = False
-    wait_until(lambda: switch.proxy.connections > before + 1 or is_well(client), "a cut")
+    wait_until(
+        lambda: switch.proxy.connections > before + 1 or is_well(client), "a cut"
+    )
     switch.proxy.heal()
     switch.on(client)
     found = {key: cache.get(key) for key in ("old:0", "match:3", "amount:0", "new:0")}
