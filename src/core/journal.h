@@ -100,6 +100,12 @@ bool redlane_journal_keep(RedlaneJournal *journal, const RedlaneChange *change,
 /* Keeps the deletion of everything that matches. False: lost and counted. */
 bool redlane_journal_keep_pattern(RedlaneJournal *journal, RedlaneArg pattern);
 
+/* The same; where there is no room for it, and it begins as `space` does (a prefix and
+ * "*", so that all it matches is under that), `space` takes its place, and that of all
+ * that begin so. */
+bool redlane_journal_keep_pattern_in(RedlaneJournal *journal, RedlaneArg pattern,
+                                     RedlaneArg space);
+
 /* The server itself has deleted what matches: what is kept of it is to be a delete. */
 void redlane_journal_drop_matching(RedlaneJournal *journal, RedlaneArg pattern);
 

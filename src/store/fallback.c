@@ -552,7 +552,8 @@ fallback_run(RedlaneStore *store, const RedlaneRequest *request,
 }
 
 static int
-fallback_forget(RedlaneStore *store, RedlaneArg pattern, RedlaneAnswer answer)
+fallback_forget(RedlaneStore *store, RedlaneArg pattern, RedlaneArg space,
+                RedlaneAnswer answer)
 {
     Fallback *self = (Fallback *)store;
     RedlaneMembers *members = self->members;
@@ -566,7 +567,7 @@ fallback_forget(RedlaneStore *store, RedlaneArg pattern, RedlaneAnswer answer)
         redlane_engine_store_forget(members->engine, pattern) < 0) {
         return -1;
     }
-    redlane_guard_keep_pattern(members->guard, pattern, away);
+    redlane_guard_keep_pattern(members->guard, pattern, space, away);
     (void)redlane_background_watch(store->state->background, members->guard,
                                    route.well);
     return 0;

@@ -401,11 +401,12 @@ redlane_guard_keep(RedlaneGuard *guard, RedlaneRoute *route,
 }
 
 void
-redlane_guard_keep_pattern(RedlaneGuard *guard, RedlaneArg pattern, bool away)
+redlane_guard_keep_pattern(RedlaneGuard *guard, RedlaneArg pattern, RedlaneArg space,
+                           bool away)
 {
     pthread_mutex_lock(&guard->lock);
     if (away) {
-        (void)redlane_journal_keep_pattern(&guard->journal, pattern);
+        (void)redlane_journal_keep_pattern_in(&guard->journal, pattern, space);
         doubt_locked(guard);
         note_well_locked(guard);
     }
