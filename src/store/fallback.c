@@ -266,6 +266,7 @@ run_away(Trip *trip, bool force)
                   !(trip->request->cache_read &&
                     (trip->route.well || trip->route.state == REDLANE_BREAKER_SUSPECT));
     RedlaneStore *store;
+    bool was_well;
     int result;
 
     store = engine ? find_engine(self, &trip->route) : find_scratch(self);
@@ -281,8 +282,11 @@ run_away(Trip *trip, bool force)
         return -1;
     }
     note_answer(trip, engine ? REDLANE_ANSWER_ENGINE : REDLANE_ANSWER_NOTHING);
+    was_well = trip->route.well;
     result = keep_changes(trip, force);
-    if (engine) {
+    if (engine && was_well) {
+        /* It was emptied above, so all that it holds is of the time that may have begun
+         * here. What it holds of an older one must not pass for that. */
         self->members->engine_period = trip->route.period;
     }
     if (result <= 0) {
@@ -308,7 +312,7 @@ written_key(const Trip *trip)
 
 /* Tells the guard what became of a request; true when it was met by an outage. */
 static bool
-report_outcome(const Trip *trip, const RedlaneRemoteReport *report, int result)
+report_outcome(const Trip *trip, const RedlaneRemoteReport *report)
 {
     Fallback *self = trip->self;
     RedlaneGuard *guard = self->members->guard;
@@ -316,10 +320,7 @@ report_outcome(const Trip *trip, const RedlaneRemoteReport *report, int result)
     bool outage = redlane_guard_is_outage(fault);
 
     if (!outage && fault->kind != REDLANE_FAULT_WRITES) {
-        if (result == 0) {
-            redlane_guard_success(guard, trip->route.era);
-        }
-        return false;
+        return false; /* a success tells nothing new: it was sent on a closed breaker */
     }
     if (outage && report->progress) {
         return true;
@@ -468,7 +469,7 @@ run_server(Trip *trip)
                                           trip->vectors, trip->count, trip->replies,
                                           &report);
     }
-    away = report_outcome(trip, &report, result);
+    away = report_outcome(trip, &report);
     if (result == 0 && !trip->route.well && forget_written(trip) < 0) {
         drop_replies(trip->replies, trip->count);
         return -1;
