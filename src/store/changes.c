@@ -153,7 +153,8 @@ make_set(const Making *making)
         return 0;
     }
     if (is_lease(vector->argv[2])) { /* a refresh's took the place of a value */
-        return nx ? 0 : push_plain(making->changes, REDLANE_CHANGE_DROP, vector->argv[1]);
+        return nx ? 0
+                  : push_plain(making->changes, REDLANE_CHANGE_DROP, vector->argv[1]);
     }
     return push_set(making, vector->argv[1], vector->argv[2], px,
                     !ends && (px == 0 || making->request->durable), false);
