@@ -185,7 +185,7 @@ def test_one_slow_call_opens_nothing_and_costs_nobody_else() -> None:
         client.close()
 
 
-@pytest.mark.parametrize("word", ["LOADING", "MASTERDOWN", "CLUSTERDOWN"])
+@pytest.mark.parametrize("word", ["LOADING", "MASTERDOWN", "CLUSTERDOWN", "BUSY"])
 def test_answers_that_are_an_outage(word: str) -> None:
     def script(peer: Peer) -> None:
         peer.read()
@@ -204,7 +204,10 @@ def test_answers_that_are_an_outage(word: str) -> None:
 
 @pytest.mark.parametrize(
     "word",
-    ["ERR", "WRONGTYPE", "BUSY", "NOSCRIPT", "EXECABORT", "XYZ", "OOM", "READONLY"],
+    [
+        *("ERR", "WRONGTYPE", "BUSYGROUP", "BUSYKEY", "NOSCRIPT", "EXECABORT", "XYZ"),
+        *("OOM", "READONLY"),
+    ],
 )
 def test_answers_that_are_none_for_reads(word: str) -> None:
     def script(peer: Peer) -> None:
