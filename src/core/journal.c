@@ -111,6 +111,9 @@ add_entry(RedlaneJournal *journal, RedlaneArg key)
 static void
 become_delete(RedlaneJournal *journal, RedlaneJournalEntry *entry, bool absorbs)
 {
+    if (entry->pending != REDLANE_PART_DELETE) {
+        journal->futile = 0; /* a pattern may now take its place */
+    }
     redlane_journal_entry_drop_value(journal, entry);
     entry->pending = REDLANE_PART_DELETE;
     entry->absorbs = absorbs;
@@ -356,14 +359,29 @@ freed_by(const RedlaneJournal *journal, RedlaneArg pattern, bool all)
 static bool
 cover(RedlaneJournal *journal, RedlaneArg space, size_t need, size_t freed)
 {
+    const RedlaneJournalPattern *known = find_pattern(journal, space);
+
     if (!space.size) {
         return false;
     }
-    freed += freed_by(journal, space, false);
-    if (!find_pattern(journal, space)) {
+    if (known && known->pending && need == 0) {
+        return true;
+    }
+    if (!known) {
         need += REDLANE_JOURNAL_PATTERN_COST + space.size;
     }
-    if (!has_room(journal, need, freed) || !add_pattern(journal, space, freed)) {
+    if (!has_room(journal, need, freed)) {
+        if (journal->futile) {
+            journal->futile--;
+            return false;
+        }
+        freed += freed_by(journal, space, false);
+        if (!has_room(journal, need, freed)) {
+            journal->futile = journal->table.count;
+            return false;
+        }
+    }
+    if (!add_pattern(journal, space, freed)) {
         return false;
     }
     redlane_journal_visit(journal, space, cover_entry);

@@ -76,6 +76,8 @@ typedef struct {
     RedlaneJournalPattern *patterns;
     size_t pattern_count, pattern_capacity;
     size_t bytes, max_bytes;
+    size_t futile; /* so many changes more may not look for room: one that looked found
+                      none, and looking is a walk over all entries */
     uint64_t lost; /* changes that found no room, and amounts of unknown outcome */
 } RedlaneJournal;
 

@@ -373,6 +373,8 @@ doubt_locked(RedlaneGuard *guard)
         redlane_breaker_state(&guard->writes) == REDLANE_BREAKER_CLOSED &&
         redlane_breaker_failure(&guard->breaker, redlane_breaker_era(&guard->breaker),
                                 REDLANE_BREAKER_DOUBT, redlane_clock_now())) {
+        redlane_fault_set(&guard->last, REDLANE_FAULT_TIMEOUT,
+                          "it must hear first of what it missed");
         note_link_locked(guard);
     }
 }

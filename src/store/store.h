@@ -87,6 +87,15 @@ redlane_store_run(RedlaneStore *store, const RedlaneRequest *request,
     return store->ops->run(store, request, vectors, count, replies);
 }
 
+/* Gives up replies that nobody is to see. */
+static inline void
+redlane_store_drop_replies(PyObject **replies, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        Py_CLEAR(replies[i]);
+    }
+}
+
 static inline int
 redlane_store_forget(RedlaneStore *store, RedlaneArg pattern, RedlaneArg space,
                      RedlaneAnswer answer)
