@@ -29,7 +29,7 @@ help:
 	@echo 'make hiredis    fetch the source of hiredis only'
 	@echo 'make sanitize   the tests under AddressSanitizer and UBSan'
 	@echo 'make packaging  build, install and try the sdist and wheel in empty environments'
-	@echo 'make soak       the tests at full size; hours'
+	@echo 'make soak       the tests at full size; hours (TESTS="…" chooses a part)'
 	@echo 'make lint       ruff, clang-format and the compiler, warnings as errors'
 	@echo 'make format     let ruff and clang-format rewrite the files'
 	@echo 'make types      mypy, stubtest and basedpyright'

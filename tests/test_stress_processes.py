@@ -5,6 +5,8 @@ The short sizes take seconds; `make soak` runs the full ones.
 
 from __future__ import annotations
 
+import json
+import statistics
 import subprocess
 
 import pytest
@@ -99,8 +101,8 @@ sys.exit(7)
 """
 
 FORK = """
-faulthandler.dump_traceback_later(100, exit=True)
 for count in range(int(sys.argv[3])):
+    faulthandler.dump_traceback_later(100, exit=True)
     time.sleep(chance.random() * 0.004)
     child = os.fork()
     if child == 0:
@@ -135,7 +137,7 @@ for thread in threads:
 
 # Every call is blocked when the signal comes; a watchdog ends a process that stays.
 INTERRUPT = """
-import faulthandler, os, random, signal, socket, sys, threading, time
+import _thread, faulthandler, json, os, random, signal, socket, sys, threading, time
 import redlane
 from redlane import Cache, Client
 
@@ -170,10 +172,24 @@ calls = [
     lambda: frozen_cache.set("a", 1),
     follow,
 ]
+
+def by_signal():
+    global sent
+    sent = time.monotonic()
+    os.kill(os.getpid(), signal.SIGINT)
+
+def by_flag():
+    # As a signal that comes just before a wait begins: noted, and it ends no wait.
+    global sent
+    sent = time.monotonic()
+    _thread.interrupt_main()
+
+took = [[] for _ in range(2 * len(calls))]
 for count in range(rounds):
     faulthandler.dump_traceback_later(20, exit=True)
     delay = 0.002 + chance.random() * 0.03
-    signals = threading.Timer(delay, os.kill, (os.getpid(), signal.SIGINT))
+    way = (by_signal, by_flag)[count // len(calls) % 2]
+    signals = threading.Timer(delay, way)
     call = calls[count % len(calls)]
     try:
         if call is not follow:
@@ -181,11 +197,13 @@ for count in range(rounds):
         call()
         raise SystemExit(f"call {count % len(calls)} returned")
     except KeyboardInterrupt:
+        took[count % len(took)].append(time.monotonic() - sent)
         signals.join()
     go.set()
     cache.clear()
     go = threading.Event()
 faulthandler.cancel_dump_traceback_later()
+print(json.dumps(took))
 """
 
 
@@ -212,7 +230,10 @@ def test_fork_at_any_moment(fresh_server: Server, forks: int) -> None:
         assert done.stderr == ""
 
 
-@pytest.mark.parametrize("rounds", [21, pytest.param(2_100, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("rounds", [28, pytest.param(2_100, marks=pytest.mark.soak)])
 def test_ctrl_c_at_any_moment(fresh_server: Server, rounds: int) -> None:
     done = run(INTERRUPT, fresh_server.url, rounds)
     assert done.returncode == 0, done.stderr
+    for times in json.loads(done.stdout):
+        # Of each call by each way; half of them, on a machine that has more to do.
+        assert statistics.median_low(times) <= 0.1

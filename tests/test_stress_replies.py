@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import random
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -74,7 +75,7 @@ def spoil(server: Server, proxy: Proxy, chance: random.Random, pause: Any) -> No
 
 
 @pytest.mark.parametrize(
-    "calls", [6_000, pytest.param(1_000_000, marks=pytest.mark.soak)]
+    "calls", [20_000, pytest.param(1_000_000, marks=pytest.mark.soak)]
 )
 def test_no_crossed_reply(fresh_server: Server, calls: int) -> None:
     fill(fresh_server)
@@ -84,7 +85,7 @@ def test_no_crossed_reply(fresh_server: Server, calls: int) -> None:
 
     def work(number: int, clients: list[Any]) -> None:
         chance = random.Random(number)
-        for _ in range(calls // THREADS):
+        while answered[number] < calls // THREADS and not wrong:
             try:
                 for key, got in ask(chance.choice(clients), chance):
                     text = got.decode() if isinstance(got, bytes) else got
@@ -93,7 +94,7 @@ def test_no_crossed_reply(fresh_server: Server, calls: int) -> None:
                         wrong.append((key, text[:40]))
                 answered[number] += 1
             except (redlane.ConnectionError, redlane.TimeoutError, redlane.ReplyError):
-                pass
+                time.sleep(0.001)  # an open breaker answers at once
             except BaseException as error:
                 wrong.append(error)
                 raise
@@ -124,7 +125,7 @@ def test_no_crossed_reply(fresh_server: Server, calls: int) -> None:
         for client in clients:
             client.close()
     assert not wrong
-    assert sum(answered) > 0
+    assert sum(answered) >= calls
 
 
 # --- hostile replies --------------------------------------------------------------

@@ -327,7 +327,7 @@ def test_full_and_killed(fresh_server: Server, client: Client[Any]) -> None:
 
 def test_full_from_time_to_time_under_an_uneasy_link(redis_server: Server) -> None:
     """Both kinds of trouble, in any order and overlapping: amounts at most once, and
-    exactly once where no connection broke; what each thread deleted stays deleted."""
+    what each thread deleted stays deleted."""
     with switched(redis_server) as switch:
         client = Client(switch.url, timeout=5)
         cache = Cache(client, prefix="c")

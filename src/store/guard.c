@@ -373,6 +373,8 @@ doubt_locked(RedlaneGuard *guard)
         redlane_breaker_state(&guard->writes) == REDLANE_BREAKER_CLOSED &&
         redlane_breaker_failure(&guard->breaker, redlane_breaker_era(&guard->breaker),
                                 REDLANE_BREAKER_DOUBT, redlane_clock_now())) {
+        redlane_fault_set(&guard->last, REDLANE_FAULT_TIMEOUT,
+                          "it must hear first of what it missed");
         note_link_locked(guard);
     }
 }
@@ -401,11 +403,12 @@ redlane_guard_keep(RedlaneGuard *guard, RedlaneRoute *route,
 }
 
 void
-redlane_guard_keep_pattern(RedlaneGuard *guard, RedlaneArg pattern, bool away)
+redlane_guard_keep_pattern(RedlaneGuard *guard, RedlaneArg pattern, RedlaneArg space,
+                           bool away)
 {
     pthread_mutex_lock(&guard->lock);
     if (away) {
-        (void)redlane_journal_keep_pattern(&guard->journal, pattern);
+        (void)redlane_journal_keep_pattern_in(&guard->journal, pattern, space);
         doubt_locked(guard);
         note_well_locked(guard);
     }

@@ -285,6 +285,9 @@ redlane_flight_is_over(RedlaneState *state, RedlaneLink *link, RedlaneArg key,
     return true;
 }
 
+/* A signal that comes just before a wait begins does not end it: a look this often. */
+#define WAIT_SLICE (50 * REDLANE_NS_PER_MS)
+
 int
 redlane_flight_wait(RedlaneFlight *flight)
 {
@@ -304,6 +307,9 @@ redlane_flight_wait(RedlaneFlight *flight)
 
         if (left <= 0) {
             return 0;
+        }
+        if (left > WAIT_SLICE) {
+            left = WAIT_SLICE;
         }
         Py_BEGIN_ALLOW_THREADS
         status = PyThread_acquire_lock_timed(flight->turnstile, left / 1000 + 1, 1);

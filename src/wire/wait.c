@@ -57,6 +57,11 @@ wait_entry(const RedlaneWait *wait, struct pollfd *entry, int64_t slice,
         redlane_fault_set(fault, REDLANE_FAULT_LOST, "%s", strerror(errno));
         return -1;
     }
+    /* The caller takes the GIL to say so: not twice, where busy threads make each time
+     * cost a switch interval. */
+    if (ready == 0 && redlane_clock_passed(wait->deadline)) {
+        return set_timed_out(fault);
+    }
     return redlane_wait_interrupted_nogil(wait, fault);
 }
 

@@ -1,5 +1,6 @@
-"""Counters are at most once: what four processes were told, and what they could not
-know, bound what the server holds at the end and what anybody saw on the way.
+"""Counters are at most once, and a register is read as it was written last: what four
+processes were told, and what they could not know, bounds what the server holds at the
+end and what anybody saw on the way.
 
 The short size takes seconds; `make soak` runs the full one.
 """
@@ -13,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from children import started
-from history import check_counter, check_unique_sums, load
+from history import check_counter, check_register, check_unique_sums, load
 from proxy import Proxy
 from servers import Server
 from trouble import Trouble
@@ -21,8 +22,9 @@ from trouble import Trouble
 PROCESSES = 4
 KEYS = ("raw", "counter", "cache", "pipeline", "hash")
 
-# Threads that count, note what they know, and end when a line comes; how many calls
-# each key's errors left open is in the history.
+REGISTERS = ("r0", "r1", "r2")
+
+# Threads that count, write and read, note what they know, and end when a line comes.
 PROGRAM = """
 import random, sys, threading, time
 sys.path.insert(0, sys.argv[1])
@@ -52,17 +54,33 @@ reads = {
     "hash": lambda: client.hget("hash", "field"),
 }
 
+def count(chance):
+    key = chance.choice(list(ways))
+    if chance.random() < 0.2 and key in reads:
+        return history.begin("read", key), lambda: int(reads[key]() or 0)
+    amount = chance.randrange(1, 4)
+    return history.begin("add", key, amount), lambda: ways[key](amount)
+
+def register(chance, value):
+    key, way = f"r{chance.randrange(3)}", chance.random()
+    if way < 0.5:
+        return history.begin("read", key), lambda: text(client.get(key))
+    if way < 0.6:
+        return history.begin("write", key, None), lambda: client.delete(key)
+    return history.begin("write", key, value), lambda: client.set(key, value)
+
+def text(value):
+    return value and value.decode()
+
 def work(seed):
     chance = random.Random(f"{name} {seed}")
+    number = 0
     while running:
-        key = chance.choice(list(ways))
-        if chance.random() < 0.2 and key in reads:
-            call = history.begin("read", key)
-            run = lambda: int(reads[key]() or 0)
+        number += 1
+        if chance.random() < 0.6:
+            call, run = count(chance)
         else:
-            amount = chance.randrange(1, 4)
-            call = history.begin("add", key, amount)
-            run = lambda: ways[key](amount)
+            call, run = register(chance, f"{name}:{seed}:{number}")
         try:
             call.ok(run())
         except (redlane.ConnectionError, redlane.TimeoutError):
@@ -85,7 +103,7 @@ history.close()
 @pytest.mark.parametrize(
     ("seconds", "pause"), [(4, 0.001), pytest.param(600, 0.01, marks=pytest.mark.soak)]
 )
-def test_counters_are_at_most_once(
+def test_counters_and_registers(
     fresh_server: Server, tmp_path: Path, seconds: float, pause: float
 ) -> None:
     """The last process is killed on the way, with calls under way."""
@@ -122,9 +140,12 @@ def test_counters_are_at_most_once(
         "hash": fresh_server.cli("HGET", "hash", "field"),
     }
     events = load(logs)
-    assert {event.key for event in events} == set(KEYS)
+    assert {event.key for event in events} == {*KEYS, *REGISTERS}
     assert {event.outcome for event in events} == {"ok", "open"}
     for key in KEYS:
         wrong = check_counter(events, key, int(final[key]))
         wrong += check_unique_sums(events, key)
+        assert not wrong, "\n".join([*wrong[:5], *trouble.events])
+    for key in REGISTERS:
+        wrong = check_register(events, key)
         assert not wrong, "\n".join([*wrong[:5], *trouble.events])
