@@ -15,6 +15,7 @@ from the next chunk on:
     proxy.swallow = True            # reads on, and forwards nothing in either direction
     proxy.refuse = True             # accepts a connection and resets it at once
     proxy.cut_in(k)                 # ends those open now after k more bytes; reset=True
+    proxy.cut_requests_in(k)        # the same for the client's bytes
     proxy.inject(b"+unasked\r\n")   # into the reply stream of every open connection
     proxy.reset_all()               # a TCP reset on every open connection
 """
@@ -56,6 +57,7 @@ class Pair:
         self.threads: list[threading.Thread] = []
         self.closing = False
         self.cut_at: int | None = None  # of `replied`
+        self.cut_requests_at: int | None = None  # of `requested`
         self.reset = False  # when that is reached
 
     def hang_up(self) -> None:
@@ -168,7 +170,7 @@ class Proxy:
             while data := pair.client.recv(CHUNK):
                 if self.swallow:
                     continue
-                limit = self.cut_requests_after
+                limit = smallest(self.cut_requests_after, pair.cut_requests_at)
                 part = within(data, pair.requested, limit)
                 pair.requested += len(part)
                 pair.server.sendall(part)
@@ -199,8 +201,7 @@ class Proxy:
         pair.hang_up()
 
     def _limit(self, pair: Pair) -> int | None:
-        limits = (self.cut_after, self.reset_after, pair.cut_at)
-        return min((n for n in limits if n is not None), default=None)
+        return smallest(self.cut_after, self.reset_after, pair.cut_at)
 
     def _reset_after_what_was_sent(self, pair: Pair) -> None:
         """A reset discards what its receiver has not read yet, so that waits a little:
@@ -247,6 +248,12 @@ class Proxy:
                 pair.reset = reset
                 pair.cut_at = pair.replied + size
 
+    def cut_requests_in(self, size: int) -> None:
+        """The same for the client's bytes."""
+        with self._lock:
+            for pair in self._pairs:
+                pair.cut_requests_at = pair.requested + size
+
     def reset_all(self) -> None:
         """A TCP reset on every connection."""
         self._end_pairs(reset=True)
@@ -272,6 +279,11 @@ class Proxy:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def smallest(*limits: int | None) -> int | None:
+    """Of those that are set."""
+    return min((limit for limit in limits if limit is not None), default=None)
 
 
 def within(data: bytes, passed: int, limit: int | None) -> bytes:

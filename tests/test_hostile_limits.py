@@ -3,6 +3,9 @@ a connection that is closed, and a next call that is right."""
 
 from __future__ import annotations
 
+import contextlib
+import time
+
 import pytest
 import redlane
 from redlane import Cache, Client, Counter
@@ -100,6 +103,7 @@ def test_more_elements_than_were_asked_for(redis_server: Server) -> None:
     client.close()
 
 
+@pytest.mark.soak
 def test_a_transaction_of_many_commands(redis_server: Server) -> None:
     client = connect(redis_server.url)
     pipeline = client.pipeline(transaction=True)
@@ -294,3 +298,38 @@ def test_a_value_that_cannot_be_read(redis_server: Server) -> None:
         assert redis_server.cli("EXISTS", "cache:k") == 0
     client.close()
     text.close()
+
+
+def test_a_probe_that_is_answered_twice() -> None:
+    """Its second answer would be taken for that of whatever is sent next: the link
+    stays away until a probe has one answer alone."""
+    doubled = 0
+
+    def script(peer: Peer) -> None:
+        nonlocal doubled
+        peer.read()
+        peer.send(HELLO_ANSWER)
+        while True:
+            command = peer.read()
+            if command == [b"PING"] and doubled < 3:
+                doubled += 1
+                peer.send(b"+PONG\r\n+PONG\r\n")
+            elif command == [b"PING"]:
+                peer.send(b"+PONG\r\n")
+            elif doubled == 0:
+                peer.send(b"junk\r\n")
+            else:
+                peer.send(b"$5\r\nvalue\r\n")
+
+    with scripted(script) as server:
+        client = connect(server.url)
+        with pytest.raises(redlane.ConnectionError):
+            client.get("k")
+        deadline = time.monotonic() + PATIENCE
+        value = None
+        while value is None and time.monotonic() < deadline:
+            with contextlib.suppress(redlane.ConnectionError):
+                value = client.get("k")
+        assert value == b"value"
+        assert doubled == 3
+        client.close()

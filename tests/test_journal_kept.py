@@ -282,9 +282,11 @@ def test_videos(switch: Switch, client: Client[Any]) -> None:
     assert videos.get(*three) == "older, temporary"
     assert videos.get(*four) == "older, permanent"
     assert videos.get(*five) == "permanent"
-    ttls = sorted(switch.server.cli("TTL", key) for key in switch.server.cli("KEYS", "*"))
+    ttls = sorted(
+        switch.server.cli("TTL", key) for key in switch.server.cli("KEYS", "*")
+    )
     assert [ttl == -1 for ttl in ttls] == [True] * 3 + [False] * 2
-    assert all(0 < ttl <= 86400 * 30 for ttl in ttls[3:])
+    assert all(0 < ttl <= 86400 for ttl in ttls[3:])
 
 
 def test_results_computed_meanwhile_win(
@@ -368,7 +370,9 @@ def test_raw_commands_on_the_engine(switch: Switch) -> None:
         pipe.set("p", "v")
         assert pipe.execute() == [3, True]
     switch.on(client)
-    found = {key: switch.server.cli("GET", key) for key in switch.server.cli("KEYS", "*")}
+    found = {
+        key: switch.server.cli("GET", key) for key in switch.server.cli("KEYS", "*")
+    }
     assert found == {
         b"k5": b"13",
         b"k6": b"11",

@@ -23,6 +23,7 @@ from redlane import Cache, Client, Counter
 from servers import Server
 
 ROUNDS = 5
+KEYS = ("deleted", "matched:1", "dropped", "durable")
 
 
 @pytest.fixture
@@ -48,7 +49,9 @@ def client(switch: Switch) -> Iterator[Client[Any]]:
 class Pollers:
     """Threads that read all the time, and check what they are given."""
 
-    def __init__(self, *readers: tuple[Callable[[], Any], Callable[[Any], bool]]) -> None:
+    def __init__(
+        self, *readers: tuple[Callable[[], Any], Callable[[Any], bool]]
+    ) -> None:
         self.wrong: list[object] = []
         self.reads = 0
         self._stop = threading.Event()
@@ -108,14 +111,13 @@ def test_the_first_answers_are_right(switch: Switch, client: Client[Any]) -> Non
         cache.delete("durable")
         cache.set("durable", "new")
         cache.increment("amount", 7)
-        keys = ["deleted", "matched:1", "dropped", "durable"]
         with Pollers(
             (lambda: cache.get("deleted"), lambda v: v is None),
             (lambda: cache.get("matched:1"), lambda v: v is None),
             (lambda: cache.get("dropped"), lambda v: v in (None, "new")),
             # A cache may miss; in the doubt before the verdict it does.
             (lambda: cache.get("durable"), lambda v: v in (None, "new")),
-            (lambda: cache.get_many(keys), lambda v: "old" not in v.values()),
+            (lambda: cache.get_many(KEYS), lambda v: "old" not in v.values()),
             (lambda: cache.get("amount"), lambda v: v in (None, 7, 107)),
             (lambda: counter.get("1"), lambda v, n=truth: v == n),
             (f, lambda v, n=version: v == n),
@@ -417,7 +419,9 @@ def replay_cut(switch: Switch, cut: Callable[[], None]) -> dict[str, Any]:
     before = switch.proxy.connections
     cut()
     switch.proxy.refuse = False
-    wait_until(lambda: switch.proxy.connections > before + 1 or is_well(client), "a cut")
+    wait_until(
+        lambda: switch.proxy.connections > before + 1 or is_well(client), "a cut"
+    )
     switch.proxy.heal()
     switch.on(client)
     found = {key: cache.get(key) for key in ("old:0", "match:3", "amount:0", "new:0")}
@@ -436,9 +440,9 @@ def test_the_server_dies_again_in_the_middle_of_the_replay(
     kept = sorted(
         f"c:{kind}:{n}".encode() for kind in ("amount", "new") for n in range(4)
     )
+    setting = "cut_after" if side == "replies" else "cut_requests_after"
     counted, step = 0, 7 if "REDLANE_SOAK" in os.environ else 97
     for k in range(0, 1200 if side == "replies" else 2600, step):
-        setting = "cut_after" if side == "replies" else "cut_requests_after"
         found = replay_cut(switch, lambda k=k: setattr(switch.proxy, setting, k))
         assert found["keys"] == kept, k
         assert set(found["amounts"]) <= {100, 107}, k

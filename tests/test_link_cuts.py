@@ -8,6 +8,7 @@ has come, and the byte after it would have been next.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections.abc import Callable, Iterator
 
@@ -95,6 +96,25 @@ def test_a_write_cut_after_every_byte_goes_once(
                 raised += 1
             assert int(redis_server.cli("GET", "n")) == sent
     assert sent - raised == 2  # cut behind the reply, and not at all
+
+
+def test_a_request_cut_after_every_byte_is_none(
+    redis_server: Server, proxy: Proxy
+) -> None:
+    """The server never runs a part of it; of a whole one the fate is unknown."""
+    request = b"*2\r\n$4\r\nINCR\r\n$1\r\nn\r\n"
+    with toolset(proxy.url, timeout=10) as tools:
+        for k in range(len(request)):
+            wait_until(lambda: open_connection(tools), "a connection")
+            proxy.cut_requests_in(k)
+            with pytest.raises(redlane.ConnectionError):
+                tools.client.execute("INCR", "n")
+            assert redis_server.cli("EXISTS", "n") == 0
+        wait_until(lambda: open_connection(tools), "a connection")
+        proxy.cut_requests_in(len(request))
+        with contextlib.suppress(redlane.ConnectionError):
+            assert tools.client.execute("INCR", "n") == 1
+        wait_until(lambda: redis_server.cli("GET", "n") == b"1", "the whole request")
 
 
 # What is done, and what may come out of it.

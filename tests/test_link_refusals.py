@@ -17,8 +17,10 @@ from urllib.parse import quote
 
 import pytest
 import redlane
+from scripted import Peer, scripted
 from servers import PASSWORD, Server
 from toolset import (
+    BOUND,
     LINK_ERRORS,
     Toolset,
     count_connections,
@@ -253,6 +255,49 @@ def test_a_full_server_that_has_one_for_us(fresh_server: Server) -> None:
         assert failures == []
         assert tools.mode == "redis"
         assert tools.client.health()["pool"]["size"] <= 2
+
+
+def test_a_probe_that_finds_the_server_full(caplog: pytest.LogCaptureFixture) -> None:
+    """One call timed out, and the place of its connection is taken by somebody else's:
+    the probe is told that there is no room. The server answers, then; the connections
+    that are left go on."""
+    caplog.set_level(logging.INFO, logger="redlane")
+    together = threading.Barrier(2)
+    greeted: list[Peer] = []
+
+    def script(peer: Peer) -> None:
+        if len(greeted) >= 2:
+            peer.read()
+            peer.send(b"-ERR max number of clients reached\r\n")
+            return
+        greeted.append(peer)
+        peer.greet()
+        peer.read()
+        together.wait(BOUND)  # both connections are taken at the same moment
+        while True:
+            peer.send(b"+OK\r\n")
+            if peer.read() == [b"SLOW"]:
+                peer.wait_until_gone()
+                return
+
+    def log_of(level: str) -> list[str]:
+        return [r.getMessage() for r in caplog.records if r.levelname == level]
+
+    with scripted(script) as server:
+        with redlane.Client(server.url, timeout=1, connect_timeout=BOUND) as client:
+            calls = [
+                threading.Thread(target=client.execute, args=("ANY",)) for _ in range(2)
+            ]
+            for call in calls:
+                call.start()
+            for call in calls:
+                call.join()
+            with pytest.raises(redlane.TimeoutError):
+                client.execute("SLOW")
+            assert client.execute("ANY") == b"OK"
+            assert client.health()["breaker"] == "closed"
+        assert len(log_of("INFO")) == 2  # checked, and back
+        assert log_of("ERROR") == log_of("WARNING") == []
 
 
 def connected(server: Server) -> redlane.Client:

@@ -34,7 +34,7 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return target
 
 
-@pytest.mark.parametrize("together", [1, 3])
+@pytest.mark.parametrize("together", [1, pytest.param(3, marks=pytest.mark.soak)])
 @pytest.mark.parametrize("executor", ["engine", "redis"])
 def test_every_allocation_may_fail(
     library: Path, executor: str, together: int, redis_server: Server

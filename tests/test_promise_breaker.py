@@ -204,7 +204,10 @@ def test_answers_that_are_an_outage(word: str) -> None:
 
 @pytest.mark.parametrize(
     "word",
-    ["ERR", "WRONGTYPE", "NOSCRIPT", "EXECABORT", "XYZ", "OOM", "READONLY"],
+    [
+        *("ERR", "WRONGTYPE", "BUSYGROUP", "BUSYKEY", "NOSCRIPT", "EXECABORT", "XYZ"),
+        *("OOM", "READONLY"),
+    ],
 )
 def test_answers_that_are_none_for_reads(word: str) -> None:
     def script(peer: Peer) -> None:

@@ -98,6 +98,24 @@ def test_unknown_authority(tls_server: TlsServer, stranger: Authority) -> None:
         assert "not trusted: self-signed certificate in certificate chain" in str(error)
 
 
+def test_the_systems_certificates(
+    tls_server: TlsServer, authority: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Read once, when they are needed, though threads need them at once."""
+    answers: list[object] = []
+    with connected(tls_server.tls_url()) as client:
+        monkeypatch.setenv("SSL_CERT_FILE", str(authority.ca))
+        threads = [
+            threading.Thread(target=lambda: answers.append(client.ping()))
+            for _ in range(8)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert answers == [True] * 8
+
+
 def test_folder_of_authorities(
     tls_server: TlsServer, authority: Authority, stranger: Authority, tmp_path: Path
 ) -> None:

@@ -67,7 +67,9 @@ def cannot_save(server: Server) -> Iterator[None]:
 def save(server: Server, status: bytes) -> None:
     server.cli("BGSAVE")
     wait_until(
-        lambda: b"rdb_last_bgsave_status:" + status in server.cli("INFO", "persistence"),
+        lambda: (
+            b"rdb_last_bgsave_status:" + status in server.cli("INFO", "persistence")
+        ),
         "the end of a save",
     )
 
@@ -240,9 +242,7 @@ def test_full_without_flapping(
             while time.monotonic() < end and not failures:
                 time.sleep(0.05)
             probes = rejected_probes(fresh_server)
-        wait_until(
-            lambda: client.health()["write_breaker"] == "closed", "writes again"
-        )
+        wait_until(lambda: client.health()["write_breaker"] == "closed", "writes again")
         time.sleep(0.1)  # the threads read on
     finally:
         stop.set()
@@ -327,7 +327,7 @@ def test_full_and_killed(fresh_server: Server, client: Client[Any]) -> None:
 
 def test_full_from_time_to_time_under_an_uneasy_link(redis_server: Server) -> None:
     """Both kinds of trouble, in any order and overlapping: amounts at most once, and
-    exactly once where no connection broke; what each thread deleted stays deleted."""
+    what each thread deleted stays deleted."""
     with switched(redis_server) as switch:
         client = Client(switch.url, timeout=5)
         cache = Cache(client, prefix="c")

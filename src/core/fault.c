@@ -68,6 +68,13 @@ redlane_fault_of_reply(const char *line, size_t size)
 }
 
 bool
+redlane_fault_is_crowded(const RedlaneFault *fault)
+{
+    return fault->kind == REDLANE_FAULT_REPLY &&
+           begins_with(fault->text, strlen(fault->text), "ERR max number of clients");
+}
+
+bool
 redlane_fault_allows_deletes(const char *line, size_t size)
 {
     line = find_inner(line, &size);

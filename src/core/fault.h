@@ -36,6 +36,10 @@ redlane_fault_set(RedlaneFault *fault, RedlaneFaultKind kind, const char *format
  * inside: servers before 7 tell it so. */
 RedlaneFaultKind redlane_fault_of_reply(const char *line, size_t size);
 
+/* True where the server has no room for one more connection. It answers, then, and
+ * those that we have are well. */
+bool redlane_fault_is_crowded(const RedlaneFault *fault);
+
 /* True where a server that says so still takes deletes: OOM. */
 bool redlane_fault_allows_deletes(const char *line, size_t size);
 

@@ -111,6 +111,9 @@ add_entry(RedlaneJournal *journal, RedlaneArg key)
 static void
 become_delete(RedlaneJournal *journal, RedlaneJournalEntry *entry, bool absorbs)
 {
+    if (entry->pending != REDLANE_PART_DELETE) {
+        journal->futile = 0; /* a pattern may now take its place */
+    }
     redlane_journal_entry_drop_value(journal, entry);
     entry->pending = REDLANE_PART_DELETE;
     entry->absorbs = absorbs;
@@ -356,14 +359,29 @@ freed_by(const RedlaneJournal *journal, RedlaneArg pattern, bool all)
 static bool
 cover(RedlaneJournal *journal, RedlaneArg space, size_t need, size_t freed)
 {
+    const RedlaneJournalPattern *known = find_pattern(journal, space);
+
     if (!space.size) {
         return false;
     }
-    freed += freed_by(journal, space, false);
-    if (!find_pattern(journal, space)) {
+    if (known && known->pending && need == 0) {
+        return true;
+    }
+    if (!known) {
         need += REDLANE_JOURNAL_PATTERN_COST + space.size;
     }
-    if (!has_room(journal, need, freed) || !add_pattern(journal, space, freed)) {
+    if (!has_room(journal, need, freed)) {
+        if (journal->futile) {
+            journal->futile--;
+            return false;
+        }
+        freed += freed_by(journal, space, false);
+        if (!has_room(journal, need, freed)) {
+            journal->futile = journal->table.count;
+            return false;
+        }
+    }
+    if (!add_pattern(journal, space, freed)) {
         return false;
     }
     redlane_journal_visit(journal, space, cover_entry);
@@ -450,6 +468,93 @@ redlane_journal_keep_pattern(RedlaneJournal *journal, RedlaneArg pattern)
         redlane_journal_drop_matching(journal, pattern);
         journal->lost++;
         return false;
+    }
+    redlane_journal_visit(journal, pattern, delete_entry);
+    return true;
+}
+
+/* The next byte of what a glob's matches begin with; -1 where that is not one byte. */
+static int
+next_literal(RedlaneArg glob, size_t *at)
+{
+    if (*at + 1 < glob.size && glob.data[*at] == '\\') {
+        *at += 2;
+        return (unsigned char)glob.data[*at - 1];
+    }
+    if (*at == glob.size || memchr("*?[\\", glob.data[*at], 4)) {
+        return -1;
+    }
+    return (unsigned char)glob.data[(*at)++];
+}
+
+/* True when all that `pattern` matches begins as what `space`, a prefix and "*",
+ * matches. */
+static bool
+begins_as(RedlaneArg pattern, RedlaneArg space)
+{
+    size_t here = 0, there = 0;
+
+    while (there + 1 < space.size) {
+        int literal = next_literal(space, &there);
+
+        if (literal < 0 || next_literal(pattern, &here) != literal) {
+            return false;
+        }
+    }
+    return space.size > 0;
+}
+
+static bool
+may_join(const RedlaneJournalPattern *pattern, RedlaneArg space)
+{
+    return !pattern->inflight &&
+           begins_as((RedlaneArg){pattern->text, pattern->size}, space);
+}
+
+/* Puts `space` in the place of the patterns that begin as it does, but for those in
+ * flight. False where there is none, no room, or no memory. */
+static bool
+join_patterns(RedlaneJournal *journal, RedlaneArg space)
+{
+    RedlaneJournalPattern joined = {.size = space.size, .pending = true};
+    size_t kept = 0, freed = 0;
+
+    for (size_t i = 0; i < journal->pattern_count; i++) {
+        if (may_join(&journal->patterns[i], space)) {
+            freed += REDLANE_JOURNAL_PATTERN_COST + journal->patterns[i].size;
+        }
+    }
+    if (!freed ||
+        !has_room(journal, REDLANE_JOURNAL_PATTERN_COST + space.size, freed)) {
+        return false;
+    }
+    joined.text = malloc(space.size);
+    if (!joined.text) {
+        return false;
+    }
+    memcpy(joined.text, space.data, space.size);
+    for (size_t i = 0; i < journal->pattern_count; i++) {
+        if (may_join(&journal->patterns[i], space)) {
+            free(journal->patterns[i].text);
+        }
+        else {
+            journal->patterns[kept++] = journal->patterns[i];
+        }
+    }
+    journal->patterns[kept++] = joined;
+    journal->pattern_count = kept;
+    journal->bytes += REDLANE_JOURNAL_PATTERN_COST + space.size - freed;
+    return true;
+}
+
+bool
+redlane_journal_keep_pattern_in(RedlaneJournal *journal, RedlaneArg pattern,
+                                RedlaneArg space)
+{
+    if (!begins_as(pattern, space) ||
+        add_pattern(journal, pattern, freed_by(journal, pattern, true)) ||
+        !(cover(journal, space, 0, 0) || join_patterns(journal, space))) {
+        return redlane_journal_keep_pattern(journal, pattern);
     }
     redlane_journal_visit(journal, pattern, delete_entry);
     return true;

@@ -76,6 +76,8 @@ typedef struct {
     RedlaneJournalPattern *patterns;
     size_t pattern_count, pattern_capacity;
     size_t bytes, max_bytes;
+    size_t futile; /* so many changes more may not look for room: one that looked found
+                      none, and looking is a walk over all entries */
     uint64_t lost; /* changes that found no room, and amounts of unknown outcome */
 } RedlaneJournal;
 
@@ -99,6 +101,12 @@ bool redlane_journal_keep(RedlaneJournal *journal, const RedlaneChange *change,
 
 /* Keeps the deletion of everything that matches. False: lost and counted. */
 bool redlane_journal_keep_pattern(RedlaneJournal *journal, RedlaneArg pattern);
+
+/* The same; where there is no room for it, and it begins as `space` does (a prefix and
+ * "*", so that all it matches is under that), `space` takes its place, and that of all
+ * that begin so. */
+bool redlane_journal_keep_pattern_in(RedlaneJournal *journal, RedlaneArg pattern,
+                                     RedlaneArg space);
 
 /* The server itself has deleted what matches: what is kept of it is to be a delete. */
 void redlane_journal_drop_matching(RedlaneJournal *journal, RedlaneArg pattern);

@@ -192,6 +192,7 @@ redlane_journal_settle(RedlaneJournal *journal, bool sent)
 
     journal->inflight = NULL;
     journal->inflight_end = &journal->inflight;
+    journal->futile = 0;
     for (; entry; entry = next) {
         next = entry->next;
         entry->stands |= entry->inflight & REDLANE_PART_VALUE && !entry->refused;

@@ -171,6 +171,16 @@ redlane_table_insert(RedlaneTable *table, uint64_t hash, RedlaneItem *item)
     return true;
 }
 
+/* Tried where the count comes to a power of two, not at each removal: what a walk that
+ * removes in the order of hashes leaves is too dense for half the slots, and to find
+ * that out costs a pass over all of them. */
+static bool
+is_time_to_shrink(const RedlaneTable *table)
+{
+    return table->bits > BITS_MIN && table->count < table->limit / 8 &&
+           (table->count & (table->count - 1)) == 0;
+}
+
 void
 redlane_table_remove(RedlaneTable *table, RedlaneSlot *slot)
 {
@@ -182,8 +192,9 @@ redlane_table_remove(RedlaneTable *table, RedlaneSlot *slot)
     memmove(slot, slot + 1, (size_t)(end - slot - 1) * sizeof(*slot));
     end[-1] = free_slot;
     table->count--;
-    if (table->bits > BITS_MIN && table->count < table->limit / 8) {
-        (void)resize(table, table->bits - 1u); /* no memory: it stays as it is */
+    if (is_time_to_shrink(table)) {
+        /* without memory it stays as it is */
+        (void)resize(table, table->count ? table->bits - 1u : BITS_MIN);
     }
 }
 

@@ -199,21 +199,32 @@ redlane_errors_from_reply(RedlaneState *state, const char *text, size_t size)
 }
 
 int
-redlane_errors_is_refusal(RedlaneState *state, PyObject *reply)
+redlane_errors_fault_of(RedlaneState *state, PyObject *reply, RedlaneFaultKind *kind)
 {
     PyObject *text;
     const char *line;
     Py_ssize_t size;
-    int refusal = -1;
 
+    *kind = REDLANE_FAULT_NONE;
     if (!PyObject_TypeCheck(reply, (PyTypeObject *)state->ReplyError)) {
         return 0;
     }
     text = PyObject_Str(reply);
     line = text ? PyUnicode_AsUTF8AndSize(text, &size) : NULL;
     if (line) {
-        refusal = redlane_fault_of_reply(line, (size_t)size) == REDLANE_FAULT_WRITES;
+        *kind = redlane_fault_of_reply(line, (size_t)size);
     }
     Py_XDECREF(text);
-    return refusal;
+    return line ? 0 : -1;
+}
+
+int
+redlane_errors_is_refusal(RedlaneState *state, PyObject *reply)
+{
+    RedlaneFaultKind kind;
+
+    if (redlane_errors_fault_of(state, reply, &kind) < 0) {
+        return -1;
+    }
+    return kind == REDLANE_FAULT_WRITES;
 }

@@ -18,6 +18,11 @@ PyObject *redlane_errors_raise_fault(RedlaneState *state, const RedlaneFault *fa
  * chosen by the first word; NULL with MemoryError. */
 PyObject *redlane_errors_from_reply(RedlaneState *state, const char *text, size_t size);
 
+/* What a reply says of its server: as redlane_fault_of_reply, NONE for what is no error
+ * reply. RAISES_NEG */
+int redlane_errors_fault_of(RedlaneState *state, PyObject *reply,
+                            RedlaneFaultKind *kind);
+
 /* 1 for the exception instance of an error reply that says that the server takes no
  * writes now (OOM, READONLY, MISCONF, NOREPLICAS); 0 for any other object. RAISES_NEG
  */

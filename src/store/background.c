@@ -16,33 +16,36 @@ typedef struct Watched {
 struct RedlaneBackground {
     size_t references; /* under the GIL */
     pthread_mutex_t lock;
-    pthread_cond_t ended; /* the thread has left its loop */
+    pthread_cond_t ended; /* a thread has left its loop */
     Watched *watched;     /* under lock */
     int wake[2];          /* read end, write end (one descriptor where it is eventfd) */
-    bool running;         /* under lock: the thread exists in this process */
+    unsigned threads;     /* under lock: that exist in this process */
+    unsigned busy;        /* under lock: of them, with a guard each */
     bool stopping;        /* under lock */
     RedlaneForkHook fork;
 };
 
-/* The guard whose probe is due, held for the caller; NULL when none is due now, with
- * *due set to when the next one will be. */
+/* A replay may take long. Where all threads hang on servers and another's probe is due,
+ * one more is started for it, up to so many; it ends when it finds nothing to do. */
+#define THREADS_MAX 4
+
+/* The guard whose probe has been due longest, held for the caller; NULL when none is
+ * due now, with *due set to when the next one will be. */
 static RedlaneGuard *
 find_due_locked(RedlaneBackground *background, int64_t *due)
 {
-    int64_t now = redlane_clock_now();
+    RedlaneGuard *first = NULL;
 
     *due = REDLANE_NEVER;
     for (Watched *watched = background->watched; watched; watched = watched->next) {
         int64_t when = redlane_guard_probe_due(watched->guard);
 
-        if (when <= now) {
-            return redlane_guard_hold(watched->guard);
-        }
         if (when < *due) {
             *due = when;
+            first = watched->guard;
         }
     }
-    return NULL;
+    return first && *due <= redlane_clock_now() ? redlane_guard_hold(first) : NULL;
 }
 
 /* Sleeps until `due` or a wake-up. */
@@ -71,6 +74,12 @@ run_thread(void *argument)
         int64_t due;
         RedlaneGuard *guard = find_due_locked(background, &due);
 
+        if (!guard && background->threads > background->busy + 1) {
+            /* Another one waits already; but for what it knew when it began to. */
+            redlane_platform_wake_signal(background->wake);
+            break;
+        }
+        background->busy += guard != NULL;
         pthread_mutex_unlock(&background->lock);
         if (guard) {
             redlane_guard_probe_nogil(guard);
@@ -80,8 +89,9 @@ run_thread(void *argument)
             sleep_until(background, due);
         }
         pthread_mutex_lock(&background->lock);
+        background->busy -= guard != NULL;
     }
-    background->running = false;
+    background->threads--;
     pthread_cond_broadcast(&background->ended);
     pthread_mutex_unlock(&background->lock);
     return NULL;
@@ -107,7 +117,7 @@ background_fork_child(void *context)
 
     (void)pthread_mutex_init(&background->lock, NULL);
     (void)redlane_platform_cond_init(&background->ended);
-    background->running = false;
+    background->threads = background->busy = 0;
     redlane_platform_wake_close(background->wake);
 }
 
@@ -136,20 +146,29 @@ redlane_background_new(void)
     return background;
 }
 
-/* 1: started, 0: it was running, -1. */
-static int
-start_locked(RedlaneBackground *background)
+/* True when a guard is due that no thread is free for. */
+static bool
+is_overdue_locked(const RedlaneBackground *background, RedlaneGuard *guard)
 {
-    if (background->running) {
+    return background->threads == background->busy &&
+           background->threads < THREADS_MAX &&
+           redlane_guard_probe_due(guard) <= redlane_clock_now();
+}
+
+/* 1: a thread was started, 0: there were enough, -1: there is none. */
+static int
+start_locked(RedlaneBackground *background, RedlaneGuard *guard)
+{
+    if (background->threads && !is_overdue_locked(background, guard)) {
         return 0;
     }
     if (background->wake[0] < 0 && redlane_platform_wake_open(background->wake) < 0) {
         return -1;
     }
     if (redlane_platform_thread(run_thread, background) != 0) {
-        return -1;
+        return background->threads ? 0 : -1;
     }
-    background->running = true;
+    background->threads++;
     return 1;
 }
 
@@ -182,7 +201,7 @@ redlane_background_watch(RedlaneBackground *background, RedlaneGuard *guard, boo
     pthread_mutex_lock(&background->lock);
     if (!background->stopping) {
         added = add_locked(background, guard);
-        started = added < 0 ? -1 : start_locked(background);
+        started = added < 0 ? -1 : start_locked(background, guard);
     }
     if (started >= 0 && (look || added || started)) {
         redlane_platform_wake_signal(background->wake);
@@ -219,13 +238,13 @@ redlane_background_stop(RedlaneBackground *background, int64_t limit)
 
     pthread_mutex_lock(&background->lock);
     background->stopping = true;
-    if (background->running) {
+    if (background->threads) {
         redlane_platform_wake_signal(background->wake);
     }
-    while (background->running && redlane_clock_now() < until) {
+    while (background->threads && redlane_clock_now() < until) {
         redlane_platform_cond_wait(&background->ended, &background->lock, until);
     }
-    ended = !background->running;
+    ended = !background->threads;
     pthread_mutex_unlock(&background->lock);
     return ended;
 }

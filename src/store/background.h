@@ -1,5 +1,6 @@
 /* The background thread: one to a process, plain C. It probes servers that a guard
- * holds for away or suspect.
+ * holds for away or suspect. While it hangs on one server, another that is due gets a
+ * thread for itself, within a bound, so that no server waits for another's replay.
  *
  * It blocks all signals, never takes the GIL, touches no Python object, is woken by a
  * descriptor, starts on first need and is joined at exit within a limit. A forked child

@@ -128,7 +128,7 @@ static int
 make_set(const Making *making)
 {
     const RedlaneVector *vector = making->vector;
-    bool get = false, nx = false, ends = false, stored;
+    bool get = false, nx = false, xx = false, ends = false, was_there, stored;
     int64_t px = 0;
 
     if (vector->argc < 3) {
@@ -139,6 +139,7 @@ make_set(const Making *making)
 
         get |= is_option(option, "GET");
         nx |= is_option(option, "NX");
+        xx |= is_option(option, "XX");
         if (is_option(option, "PX") && i + 1 < vector->argc) {
             (void)redlane_number_parse_int64(vector->argv[i + 1].data,
                                              vector->argv[i + 1].size, &px);
@@ -146,12 +147,14 @@ make_set(const Making *making)
         ends |= is_option(option, "EX") || is_option(option, "EXAT") ||
                 is_option(option, "PXAT") || is_option(option, "KEEPTTL");
     }
-    stored = get ? !nx || making->reply == Py_None : making->reply != Py_None;
+    was_there = making->reply != Py_None; /* with GET; else: it was stored */
+    stored = get ? !(nx && was_there) && !(xx && !was_there) : was_there;
     if (!stored) {
         return 0;
     }
     if (is_lease(vector->argv[2])) { /* a refresh's took the place of a value */
-        return nx ? 0 : push_plain(making->changes, REDLANE_CHANGE_DROP, vector->argv[1]);
+        return nx ? 0
+                  : push_plain(making->changes, REDLANE_CHANGE_DROP, vector->argv[1]);
     }
     return push_set(making, vector->argv[1], vector->argv[2], px,
                     !ends && (px == 0 || making->request->durable), false);

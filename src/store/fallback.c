@@ -95,16 +95,14 @@ raise_closed(Fallback *self)
 
 /* Sees to it that somebody probes a link that is not well: the thread, which a forked
  * child does not have yet; or, where none can run (at exit, or without the means to
- * start it), this call, if the probe is due. So too when this call has `waited` and the
- * thread still hangs on another server. */
+ * start it), this call, if the probe is due. */
 static void
-see_to_probe(Fallback *self, bool waited)
+see_to_probe(Fallback *self)
 {
     RedlaneBackground *background = self->base.state->background;
     RedlaneGuard *guard = self->members->guard;
 
-    if (redlane_background_watch(background, guard, false) < 0 ||
-        (waited && redlane_guard_probe_due(guard) <= redlane_clock_now())) {
+    if (redlane_background_watch(background, guard, false) < 0) {
         Py_BEGIN_ALLOW_THREADS
         redlane_guard_probe_nogil(guard);
         Py_END_ALLOW_THREADS
@@ -124,7 +122,7 @@ find_route(Fallback *self, const RedlaneRequest *request, RedlaneRoute *route)
 
     *route = redlane_guard_route(guard);
     if (unlikely(route->state != REDLANE_BREAKER_CLOSED) && !self->members->closed) {
-        see_to_probe(self, false);
+        see_to_probe(self);
         *route = redlane_guard_route(guard);
     }
     while (route->state == REDLANE_BREAKER_SUSPECT && !request->cache_read &&
@@ -145,7 +143,7 @@ find_route(Fallback *self, const RedlaneRequest *request, RedlaneRoute *route)
             return -1;
         }
         if (route->state == REDLANE_BREAKER_SUSPECT) {
-            see_to_probe(self, true);
+            see_to_probe(self);
         }
     }
     return self->members->closed ? raise_closed(self) : 0;
@@ -211,14 +209,6 @@ typedef struct {
 } Trip;
 
 static void
-drop_replies(PyObject **replies, size_t count)
-{
-    for (size_t i = 0; i < count; i++) {
-        Py_CLEAR(replies[i]);
-    }
-}
-
-static void
 note_answer(const Trip *trip, RedlaneAnswer answer)
 {
     RedlaneAnswer *place = trip->request->answer;
@@ -266,6 +256,7 @@ run_away(Trip *trip, bool force)
                   !(trip->request->cache_read &&
                     (trip->route.well || trip->route.state == REDLANE_BREAKER_SUSPECT));
     RedlaneStore *store;
+    bool was_well;
     int result;
 
     store = engine ? find_engine(self, &trip->route) : find_scratch(self);
@@ -281,12 +272,15 @@ run_away(Trip *trip, bool force)
         return -1;
     }
     note_answer(trip, engine ? REDLANE_ANSWER_ENGINE : REDLANE_ANSWER_NOTHING);
+    was_well = trip->route.well;
     result = keep_changes(trip, force);
-    if (engine) {
+    if (engine && was_well) {
+        /* It was emptied above, so all that it holds is of the time that may have begun
+         * here. What it holds of an older one must not pass for that. */
         self->members->engine_period = trip->route.period;
     }
     if (result <= 0) {
-        drop_replies(trip->replies, trip->count);
+        redlane_store_drop_replies(trip->replies, trip->count);
     }
     return result;
 }
@@ -308,7 +302,7 @@ written_key(const Trip *trip)
 
 /* Tells the guard what became of a request; true when it was met by an outage. */
 static bool
-report_outcome(const Trip *trip, const RedlaneRemoteReport *report, int result)
+report_outcome(const Trip *trip, const RedlaneRemoteReport *report)
 {
     Fallback *self = trip->self;
     RedlaneGuard *guard = self->members->guard;
@@ -316,10 +310,7 @@ report_outcome(const Trip *trip, const RedlaneRemoteReport *report, int result)
     bool outage = redlane_guard_is_outage(fault);
 
     if (!outage && fault->kind != REDLANE_FAULT_WRITES) {
-        if (result == 0) {
-            redlane_guard_success(guard, trip->route.era);
-        }
-        return false;
+        return false; /* a success tells nothing new: it was sent on a closed breaker */
     }
     if (outage && report->progress) {
         return true;
@@ -381,27 +372,47 @@ must_stay(const Trip *trip)
     return redlane_guard_holds(trip->self->members->guard, trip->vectors, trip->count);
 }
 
-/* The replies of a request of which some writes were refused: those are answered by
- * policy, one by one. 1, or -1 with an exception set and the replies dropped. */
+/* Whether the server answered some of a request, as against none. RAISES_NEG */
+static int
+is_partly_answered(const Trip *trip)
+{
+    for (size_t i = 0; i < trip->count; i++) {
+        RedlaneFaultKind kind;
+
+        if (redlane_errors_fault_of(trip->self->base.state, trip->replies[i], &kind) <
+            0) {
+            return -1;
+        }
+        if (kind == REDLANE_FAULT_NONE) {
+            return 1;
+        }
+    }
+    return 0;
+}
+
+/* The replies of a request that the server answered in part: the rest, which it
+ * refused, is answered by policy, one by one. 1, or -1 with an exception set and the
+ * replies dropped. */
 static int
 replace_refused(Trip *trip)
 {
-    RedlaneState *state = trip->self->base.state;
-
     for (size_t i = 0; i < trip->count; i++) {
         Trip one = *trip;
-        PyObject *refusal = trip->replies[i], *reply = NULL;
-        int refused = redlane_errors_is_refusal(state, refusal), result;
+        PyObject *reply = NULL;
+        RedlaneFaultKind kind;
+        int result =
+            redlane_errors_fault_of(trip->self->base.state, trip->replies[i], &kind);
 
         one.vectors = &trip->vectors[i];
         one.count = 1;
         one.replies = &reply;
         one.unsure = false;
         one.route = redlane_guard_route(trip->self->members->guard);
-        if (refused == 0) {
+        if (result == 0 && kind == REDLANE_FAULT_NONE) {
             continue;
         }
-        if (refused > 0 && places_lease(trip->request, one.vectors)) {
+        if (result == 0 && kind == REDLANE_FAULT_WRITES &&
+            places_lease(trip->request, one.vectors)) {
             RedlaneRemoteReport report;
 
             result = run_leaseless(&one, &report) < 0 ? -1 : 1;
@@ -410,11 +421,11 @@ replace_refused(Trip *trip)
                 result = run_away(&one, true);
             }
         }
-        else {
-            result = refused < 0 ? -1 : run_away(&one, true);
+        else if (result == 0) {
+            result = run_away(&one, true);
         }
         if (result < 0) {
-            drop_replies(trip->replies, trip->count);
+            redlane_store_drop_replies(trip->replies, trip->count);
             return -1;
         }
         Py_SETREF(trip->replies[i], reply);
@@ -468,17 +479,25 @@ run_server(Trip *trip)
                                           trip->vectors, trip->count, trip->replies,
                                           &report);
     }
-    away = report_outcome(trip, &report, result);
+    away = report_outcome(trip, &report);
     if (result == 0 && !trip->route.well && forget_written(trip) < 0) {
-        drop_replies(trip->replies, trip->count);
+        redlane_store_drop_replies(trip->replies, trip->count);
         return -1;
     }
     if (self->policy == REDLANE_POLICY_RAISE) {
         return result < 0 ? -1 : 1;
     }
     if (away || report.fault.kind == REDLANE_FAULT_POOL) {
+        int answered = result == 0 ? is_partly_answered(trip) : 0;
+
+        if (answered > 0) { /* what was executed must not be so once more */
+            return replace_refused(trip);
+        }
         if (result == 0) {
-            drop_replies(trip->replies, trip->count);
+            redlane_store_drop_replies(trip->replies, trip->count);
+        }
+        if (answered < 0) {
+            return -1;
         }
         PyErr_Clear();
         trip->unsure = trip->unsure || report.unsure;
@@ -552,7 +571,8 @@ fallback_run(RedlaneStore *store, const RedlaneRequest *request,
 }
 
 static int
-fallback_forget(RedlaneStore *store, RedlaneArg pattern, RedlaneAnswer answer)
+fallback_forget(RedlaneStore *store, RedlaneArg pattern, RedlaneArg space,
+                RedlaneAnswer answer)
 {
     Fallback *self = (Fallback *)store;
     RedlaneMembers *members = self->members;
@@ -566,7 +586,7 @@ fallback_forget(RedlaneStore *store, RedlaneArg pattern, RedlaneAnswer answer)
         redlane_engine_store_forget(members->engine, pattern) < 0) {
         return -1;
     }
-    redlane_guard_keep_pattern(members->guard, pattern, away);
+    redlane_guard_keep_pattern(members->guard, pattern, space, away);
     (void)redlane_background_watch(store->state->background, members->guard,
                                    route.well);
     return 0;

@@ -373,6 +373,8 @@ doubt_locked(RedlaneGuard *guard)
         redlane_breaker_state(&guard->writes) == REDLANE_BREAKER_CLOSED &&
         redlane_breaker_failure(&guard->breaker, redlane_breaker_era(&guard->breaker),
                                 REDLANE_BREAKER_DOUBT, redlane_clock_now())) {
+        redlane_fault_set(&guard->last, REDLANE_FAULT_TIMEOUT,
+                          "it must hear first of what it missed");
         note_link_locked(guard);
     }
 }
@@ -401,11 +403,12 @@ redlane_guard_keep(RedlaneGuard *guard, RedlaneRoute *route,
 }
 
 void
-redlane_guard_keep_pattern(RedlaneGuard *guard, RedlaneArg pattern, bool away)
+redlane_guard_keep_pattern(RedlaneGuard *guard, RedlaneArg pattern, RedlaneArg space,
+                           bool away)
 {
     pthread_mutex_lock(&guard->lock);
     if (away) {
-        (void)redlane_journal_keep_pattern(&guard->journal, pattern);
+        (void)redlane_journal_keep_pattern_in(&guard->journal, pattern, space);
         doubt_locked(guard);
         note_well_locked(guard);
     }
@@ -475,11 +478,17 @@ ask_nogil(RedlaneGuard *guard, RedlaneConnection *connection, bool writes,
 }
 
 /* Ends the probe of the link: it closes with an empty journal, or when only writes
- * are refused. */
+ * are refused. A suspect server that has no room for the probe answers: calls go on
+ * with the connections that there are, and open the breaker if there are none. */
 static void
 end_link_probe_locked(RedlaneGuard *guard, RedlaneReplayResult result,
                       const RedlaneFault *fault)
 {
+    if (result == REDLANE_REPLAY_FAILED && redlane_fault_is_crowded(fault) &&
+        redlane_breaker_state(&guard->breaker) == REDLANE_BREAKER_SUSPECT &&
+        redlane_journal_is_empty(&guard->journal)) {
+        result = REDLANE_REPLAY_DONE;
+    }
     if (result == REDLANE_REPLAY_FAILED) {
         guard->last = *fault;
     }
@@ -507,7 +516,8 @@ end_write_probe_locked(RedlaneGuard *guard, RedlaneReplayResult result,
                                   redlane_clock_now())) {
         note_writes_locked(guard);
     }
-    if (result == REDLANE_REPLAY_FAILED && redlane_guard_is_outage(fault)) {
+    if (result == REDLANE_REPLAY_FAILED && redlane_guard_is_outage(fault) &&
+        !redlane_fault_is_crowded(fault)) {
         guard->last = *fault;
         if (redlane_breaker_failure(&guard->breaker,
                                     redlane_breaker_era(&guard->breaker),

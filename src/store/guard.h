@@ -86,7 +86,8 @@ bool redlane_guard_keep(RedlaneGuard *guard, RedlaneRoute *route,
 
 /* Everything that matches is to be deleted: kept, whatever the state, when the server
  * has not heard of it (`away`); else only what waits in the journal is changed. */
-void redlane_guard_keep_pattern(RedlaneGuard *guard, RedlaneArg pattern, bool away);
+void redlane_guard_keep_pattern(RedlaneGuard *guard, RedlaneArg pattern,
+                                RedlaneArg space, bool away);
 
 typedef struct {
     size_t entries, patterns, bytes;

@@ -183,14 +183,6 @@ run_with_text(RemoteStore *store, const RedlaneRequest *request,
     return result;
 }
 
-static void
-drop_replies(PyObject **replies, size_t count)
-{
-    for (size_t i = 0; i < count; i++) {
-        Py_CLEAR(replies[i]);
-    }
-}
-
 /* Looks through the replies for what is more than an answer. RAISES_NEG, with the
  * replies dropped. */
 static int
@@ -209,6 +201,7 @@ judge_replies(RemoteStore *store, const RedlaneRequest *request,
         if ((PyObject *)Py_TYPE(reply) == state->NoScriptError &&
             vectors[i].command->id == REDLANE_CMD_EVALSHA && !request->transaction &&
             run_with_text(store, request, &vectors[i], &replies[i], report) < 0) {
+            report->unsure |= count > 1; /* the others were answered */
             goto failed;
         }
         if (PyObject_TypeCheck(replies[i], (PyTypeObject *)state->ReplyError) &&
@@ -219,7 +212,7 @@ judge_replies(RemoteStore *store, const RedlaneRequest *request,
     return 0;
 
 failed:
-    drop_replies(replies, count);
+    redlane_store_drop_replies(replies, count);
     return -1;
 }
 
@@ -299,7 +292,7 @@ run_transaction(RemoteStore *store, const RedlaneRequest *request,
     result = run_once(store, request, vectors, count, all, total, report);
     if (result == 0) {
         result = unpack_transaction(store, all, count, replies, report);
-        drop_replies(all, total);
+        redlane_store_drop_replies(all, total);
     }
     if (all != inline_all) {
         PyMem_Free(all);

@@ -11,7 +11,11 @@
 
 #define BATCH_ENTRIES 256
 #define BATCH_BYTES ((size_t)64 << 10)
-#define SCAN_COUNT "1000"
+
+/* So many keys at a time that others are not held up, ten times as many where there are
+ * more than 16 million; a server that has no end after a billion has none. */
+#define FEW_STEPS ((size_t)16 << 10)
+#define MOST_STEPS ((size_t)128 << 10)
 
 typedef struct {
     RedlaneConnection *connection;
@@ -185,18 +189,71 @@ send_batch(Replay *replay)
     return 0;
 }
 
-/* One SCAN, then one UNLINK of what it found; *cursor is the next one. */
+/* Deletes what a SCAN found. */
 static int
-sweep_step(Replay *replay, RedlaneArg pattern, char cursor[REDLANE_INT64_TEXT + 1])
+unlink_found(Replay *replay, const RedlanePlainReply *keys)
+{
+    RedlaneArg *argv = malloc((keys->count + 1) * sizeof(*argv));
+    RedlanePlainReply *gone = NULL;
+    RedlaneFaultKind kind;
+    RedlaneWait wait;
+
+    if (argv) {
+        argv[0] = REDLANE_ARG_LITERAL("UNLINK");
+        for (size_t i = 0; i < keys->count; i++) {
+            argv[i + 1] =
+                (RedlaneArg){keys->elements[i]->text, keys->elements[i]->size};
+        }
+        begin_request(replay);
+    }
+    if (!argv ||
+        redlane_encode_command(&replay->connection->out, argv, keys->count + 1) < 0) {
+        redlane_fault_set(replay->fault, REDLANE_FAULT_MEMORY, "out of memory");
+        free(argv);
+        return -1;
+    }
+    free(argv);
+    wait = new_wait(replay);
+    gone = read_reply(replay, &wait, &kind);
+    redlane_reply_plain_free(gone);
+    return gone ? 0 : -1;
+}
+
+/* Takes the next cursor out of the reply to a SCAN. False: it is none. */
+static bool
+next_cursor(const RedlanePlainReply *found, char cursor[REDLANE_INT64_TEXT + 1])
+{
+    const RedlanePlainReply *next;
+
+    if (found->kind != REDLANE_REPLY_ARRAY || found->count != 2 ||
+        found->elements[1]->kind != REDLANE_REPLY_ARRAY) {
+        return false;
+    }
+    next = found->elements[0];
+    if (next->kind != REDLANE_REPLY_BULK || next->size == 0 ||
+        next->size > REDLANE_INT64_TEXT ||
+        strspn(next->text, "0123456789") != next->size ||
+        (strcmp(next->text, "0") != 0 && strcmp(next->text, cursor) == 0)) {
+        return false;
+    }
+    memcpy(cursor, next->text, next->size + 1);
+    return true;
+}
+
+/* One SCAN, then one UNLINK of what it found; *cursor is the next one. A server that
+ * forbids it, or answers what is none, is asked no further: that is lost, and counted.
+ */
+static int
+sweep_step(Replay *replay, RedlaneArg pattern, const char *count,
+           char cursor[REDLANE_INT64_TEXT + 1])
 {
     RedlaneArg scan[] = {REDLANE_ARG_LITERAL("SCAN"),  {cursor, strlen(cursor)},
                          REDLANE_ARG_LITERAL("MATCH"), pattern,
-                         REDLANE_ARG_LITERAL("COUNT"), REDLANE_ARG_LITERAL(SCAN_COUNT)};
-    RedlanePlainReply *found, *keys, *gone = NULL;
+                         REDLANE_ARG_LITERAL("COUNT"), {count, strlen(count)}};
+    RedlanePlainReply *found;
     RedlaneFaultKind kind;
     RedlaneWait wait;
-    RedlaneArg *argv = NULL;
-    int result = -1;
+    int result = 0;
 
     begin_request(replay);
     if (redlane_encode_command(&replay->connection->out, scan, 6) < 0) {
@@ -208,40 +265,13 @@ sweep_step(Replay *replay, RedlaneArg pattern, char cursor[REDLANE_INT64_TEXT + 
     if (!found) {
         return -1;
     }
-    if (found->kind != REDLANE_REPLY_ARRAY || found->count != 2 ||
-        found->elements[0]->kind != REDLANE_REPLY_BULK ||
-        found->elements[0]->size > REDLANE_INT64_TEXT ||
-        found->elements[1]->kind != REDLANE_REPLY_ARRAY) {
-        memcpy(cursor, "0", 2); /* SCAN is forbidden, say: counted, and given up */
-        redlane_reply_plain_free(found);
-        return 0;
+    if (!next_cursor(found, cursor)) {
+        replay->rejected += found->kind != REDLANE_REPLY_ERROR;
+        memcpy(cursor, "0", 2);
     }
-    memcpy(cursor, found->elements[0]->text, found->elements[0]->size + 1);
-    keys = found->elements[1];
-    if (keys->count == 0) {
-        redlane_reply_plain_free(found);
-        return 0;
+    else if (found->elements[1]->count) {
+        result = unlink_found(replay, found->elements[1]);
     }
-    argv = malloc((keys->count + 1) * sizeof(*argv));
-    if (!argv) {
-        redlane_fault_set(replay->fault, REDLANE_FAULT_MEMORY, "out of memory");
-        goto exit;
-    }
-    argv[0] = REDLANE_ARG_LITERAL("UNLINK");
-    for (size_t i = 0; i < keys->count; i++) {
-        argv[i + 1] = (RedlaneArg){keys->elements[i]->text, keys->elements[i]->size};
-    }
-    begin_request(replay);
-    if (redlane_encode_command(&replay->connection->out, argv, keys->count + 1) < 0) {
-        redlane_fault_set(replay->fault, REDLANE_FAULT_MEMORY, "out of memory");
-        goto exit;
-    }
-    wait = new_wait(replay);
-    gone = read_reply(replay, &wait, &kind);
-    result = gone ? 0 : -1;
-exit:
-    free(argv);
-    redlane_reply_plain_free(gone);
     redlane_reply_plain_free(found);
     return result;
 }
@@ -251,10 +281,16 @@ static int
 sweep(Replay *replay, RedlaneArg pattern)
 {
     char cursor[REDLANE_INT64_TEXT + 1] = "0";
+    size_t steps = 0;
 
     do {
-        if (sweep_step(replay, pattern, cursor) < 0) {
+        if (sweep_step(replay, pattern, steps < FEW_STEPS ? "1000" : "10000", cursor) <
+            0) {
             return -1;
+        }
+        if (++steps == MOST_STEPS && strcmp(cursor, "0") != 0) {
+            replay->rejected++;
+            break;
         }
     } while (strcmp(cursor, "0") != 0 && !replay->any_refused);
     return 0;

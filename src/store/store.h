@@ -48,8 +48,10 @@ typedef struct {
     PyObject *(*execute)(RedlaneStore *store, const RedlaneRequest *request,
                          const RedlaneVector *vector);
     /* All that matches was deleted, step by step, with `answer` the worst of them: what
-     * did not reach the server is kept for it. May be NULL: nothing is. RAISES_NEG */
-    int (*forget)(RedlaneStore *store, RedlaneArg pattern, RedlaneAnswer answer);
+     * did not reach the server is kept for it; `space` as in RedlaneRequest. May be
+     * NULL: nothing is. RAISES_NEG */
+    int (*forget)(RedlaneStore *store, RedlaneArg pattern, RedlaneArg space,
+                  RedlaneAnswer answer);
     void (*free)(RedlaneStore *store); /* the last reference went */
 } RedlaneStoreOps;
 
@@ -85,10 +87,20 @@ redlane_store_run(RedlaneStore *store, const RedlaneRequest *request,
     return store->ops->run(store, request, vectors, count, replies);
 }
 
-static inline int
-redlane_store_forget(RedlaneStore *store, RedlaneArg pattern, RedlaneAnswer answer)
+/* Gives up replies that nobody is to see. */
+static inline void
+redlane_store_drop_replies(PyObject **replies, size_t count)
 {
-    return store->ops->forget ? store->ops->forget(store, pattern, answer) : 0;
+    for (size_t i = 0; i < count; i++) {
+        Py_CLEAR(replies[i]);
+    }
+}
+
+static inline int
+redlane_store_forget(RedlaneStore *store, RedlaneArg pattern, RedlaneArg space,
+                     RedlaneAnswer answer)
+{
+    return store->ops->forget ? store->ops->forget(store, pattern, space, answer) : 0;
 }
 
 #endif

@@ -340,7 +340,8 @@ client_scan_iter(PyObject *self, PyObject *args, PyObject *kwargs)
 PyDoc_STRVAR(client_from_env_doc,
              "from_env($type, default=None, **options)\n--\n\n"
              "A client for the server that the environment names.\n\n"
-             "REDIS_URL (with REDIS_DB), else REDIS_ADDR, REDIS_PASSWORD, REDIS_DB, "
+             "REDIS_URL (with REDIS_DB and REDIS_TLS_CA, _CERT, _KEY, _KEY_PASSWORD,\n"
+             "_SERVER_NAME), else REDIS_ADDR, REDIS_PASSWORD, REDIS_DB, "
              "else\nUPSTASH_REDIS_REST_URL, else default, else redis://localhost:6379. "
              "An empty\nvariable is unset. options are those of Client. "
              "ConfigurationError, which names\nthe variable, for a bad value.");

@@ -152,6 +152,14 @@ redlane_tool_resolve(RedlaneTool *tool)
 const RedlaneToolManner redlane_tool_reads = {.read = true},
                         redlane_tool_writes = {.read = false};
 
+static RedlaneArg
+space_of(const RedlaneTool *tool)
+{
+    return tool->space ? (RedlaneArg){PyBytes_AS_STRING(tool->space),
+                                      (size_t)PyBytes_GET_SIZE(tool->space)}
+                       : (RedlaneArg){0};
+}
+
 static RedlaneRequest
 make_request(const RedlaneTool *tool, const RedlaneToolManner *manner)
 {
@@ -161,12 +169,9 @@ make_request(const RedlaneTool *tool, const RedlaneToolManner *manner)
         .durable = manner->durable,
         .unsourced = manner->unsourced,
         .answer = manner->answer,
+        .space = space_of(tool),
     };
 
-    if (tool->space) {
-        request.space = (RedlaneArg){PyBytes_AS_STRING(tool->space),
-                                     (size_t)PyBytes_GET_SIZE(tool->space)};
-    }
     return request;
 }
 
@@ -213,7 +218,7 @@ redlane_tool_forget(RedlaneTool *tool, RedlaneArg pattern, RedlaneAnswer answer)
         return -1;
     }
     store = redlane_store_hold(tool->store);
-    result = redlane_store_forget(store, pattern, answer);
+    result = redlane_store_forget(store, pattern, space_of(tool), answer);
     redlane_store_release(store);
     return result;
 }

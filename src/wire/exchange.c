@@ -1,13 +1,9 @@
 #include "wire/exchange.h"
 
-#include <string.h>
-
 #include "wire/reply_object.h"
 
 /* A request buffer larger than this is not kept for the next request. */
 #define KEEP_REQUEST (64 * 1024)
-
-static const char crowded_line[] = "ERR max number of clients";
 
 static void
 leave_python(RedlaneExchange *x)
@@ -84,8 +80,7 @@ obtain_nogil(RedlaneExchange *x)
                                           &x->fault) == 0) {
             return 0;
         }
-        if (!x->pool || x->fault.kind != REDLANE_FAULT_REPLY ||
-            strncmp(x->fault.text, crowded_line, sizeof(crowded_line) - 1) != 0) {
+        if (!x->pool || !redlane_fault_is_crowded(&x->fault)) {
             return -1;
         }
         /* The server is full: wait for one of those that we have, if there are. */

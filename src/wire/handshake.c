@@ -166,6 +166,17 @@ expect_ok(RedlaneConnection *connection, const RedlaneWait *wait, RedlaneFault *
     return result;
 }
 
+static int
+expect_nothing_more(const RedlaneConnection *connection, RedlaneFault *fault)
+{
+    if (redlane_reader_unread(&connection->reader) > 0) {
+        redlane_fault_set(fault, REDLANE_FAULT_PROTOCOL,
+                          "the server sent what nobody asked for");
+        return -1;
+    }
+    return 0;
+}
+
 /* What was sent is answered: the password in it is not kept. */
 static void
 drop_sent(RedlaneConnection *connection)
@@ -287,10 +298,8 @@ redlane_handshake_nogil(RedlaneConnection *connection, const RedlaneSettings *se
                                              settings->password,
                                              settings->password_size)] = '\0';
     }
-    if (result == 0 && redlane_reader_unread(&connection->reader) > 0) {
-        redlane_fault_set(fault, REDLANE_FAULT_PROTOCOL,
-                          "the server sent what nobody asked for");
-        result = -1;
+    if (result == 0) {
+        result = expect_nothing_more(connection, fault);
     }
     drop_sent(connection);
     return result;
@@ -310,6 +319,9 @@ redlane_connection_ping_nogil(RedlaneConnection *connection, const RedlaneWait *
                  : expect_ok(connection, wait, fault);
     connection->out.size = 0;
     connection->sent = 0;
+    if (result == 0) {
+        result = expect_nothing_more(connection, fault);
+    }
     if (result < 0) {
         redlane_connection_close(connection, true);
     }

@@ -1,10 +1,13 @@
-/* No lock: what the files say is read before anybody else has the object; a context
- * that two threads make at once is kept from the first and freed by the other. */
+/* Lock: `making`, while a context is made of the system's certificates, which takes
+ * some 30 ms: threads that connect at once wait for the first. It is taken inside the
+ * gate alone, so no fork finds it taken. What files say is read before anybody else has
+ * the object. */
 #include "wire/tls_context.h"
 
 #include <errno.h>
 #include <openssl/err.h>
 #include <openssl/x509.h>
+#include <pthread.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,6 +15,8 @@
 #include <unistd.h>
 
 #include "wire/tls_gate.h"
+
+static pthread_mutex_t making = PTHREAD_MUTEX_INITIALIZER;
 
 typedef struct {
     const RedlaneTlsOptions *options;
@@ -177,16 +182,18 @@ SSL_CTX *
 redlane_tls_context(RedlaneTls *tls, RedlaneFault *fault)
 {
     const RedlaneTlsOptions none = {0};
-    SSL_CTX *context = atomic_load(&tls->context), *first = NULL;
+    SSL_CTX *context = atomic_load(&tls->context);
 
     if (context) {
         return context;
     }
-    context = make_context(&none, fault);
-    if (context && !atomic_compare_exchange_strong(&tls->context, &first, context)) {
-        SSL_CTX_free(context);
-        context = first;
+    (void)pthread_mutex_lock(&making);
+    context = atomic_load(&tls->context);
+    if (!context) {
+        context = make_context(&none, fault);
+        atomic_store(&tls->context, context);
     }
+    (void)pthread_mutex_unlock(&making);
     return context;
 }
 

@@ -1,5 +1,6 @@
 /* Lock: `gate`, for reading around each call into OpenSSL, for writing by fork (from
- * prepare to parent) and by the exit, for good. Nothing is waited for inside it. */
+ * prepare to parent) and by the exit, for good. Inside it nothing is waited for, but
+ * that another thread has made a context. */
 #include "wire/tls_gate.h"
 
 #include <openssl/err.h>

@@ -2,8 +2,8 @@
  *
  * OpenSSL has locks that live through fork as they are, and frees what its threads
  * share when the process ends. So every call into it stands between enter and leave,
- * which forks and the exit keep out: a fork waits for those inside, who never wait
- * themselves; after the exit has begun nobody enters. */
+ * which forks and the exit keep out: a fork waits for those inside, who never wait for
+ * a peer themselves; after the exit has begun nobody enters. */
 #ifndef REDLANE_WIRE_TLS_GATE_H
 #define REDLANE_WIRE_TLS_GATE_H
 

@@ -591,6 +591,53 @@ test_patterns_overflow(void)
     end(&journal);
 }
 
+/* What does not fit under a prefix is replaced by the prefix. */
+static void
+test_patterns_overflow_into_their_space(void)
+{
+    RedlaneJournal journal;
+    const RedlaneArg users = arg("[u]:*"), written = arg("\\[u\\]:*");
+    char text[32];
+
+    redlane_journal_init(&journal, (size_t)1 << 20);
+    CHECK(redlane_journal_keep_pattern_in(&journal, arg("other"), written));
+    CHECK(redlane_journal_keep_pattern_in(&journal, arg("[[]u]:7"), written));
+    CHECK(redlane_journal_keep_pattern_in(&journal, arg("\\[u]:0"), written));
+    CHECK(redlane_journal_take_pattern(&journal) != NULL);
+    CHECK(redlane_journal_take_pattern(&journal) != NULL);
+    CHECK(redlane_journal_take_pattern(&journal) != NULL); /* it stays in flight */
+    CHECK(keep_value(&journal, "[u]:value", 10, no_space));
+    for (int i = 0; i < 3 * REDLANE_JOURNAL_MAX_PATTERNS; i++) {
+        (void)snprintf(text, sizeof(text), "\\[u]:\\%d*", i);
+        CHECK(redlane_journal_keep_pattern_in(&journal, arg(text), written));
+        CHECK(journal.pattern_count <= REDLANE_JOURNAL_MAX_PATTERNS);
+    }
+    CHECK(redlane_journal_holds(&journal, arg("[u]:0")));
+    CHECK(redlane_journal_holds(&journal, arg("[u]:no pattern of its own")));
+    CHECK(!redlane_journal_holds(&journal, arg("u:0")));
+    CHECK_INTEGER(journal.table.count, 1);
+    CHECK_INTEGER(journal.lost, 0);
+    /* what does not begin so, or only may, is lost as ever */
+    for (int i = 0; journal.pattern_count < REDLANE_JOURNAL_MAX_PATTERNS; i++) {
+        (void)snprintf(text, sizeof(text), "%d:*", i);
+        CHECK(redlane_journal_keep_pattern_in(&journal, arg(text), written));
+    }
+    CHECK(!redlane_journal_keep_pattern_in(&journal, arg("\\[u*"), written));
+    CHECK(!redlane_journal_keep_pattern_in(&journal, arg("?u]:1"), written));
+    CHECK(!redlane_journal_keep_pattern_in(&journal, arg("[u]:1"), users));
+    CHECK(!redlane_journal_keep_pattern_in(&journal, arg("\\"), written));
+    CHECK(!redlane_journal_keep_pattern_in(&journal, no_space, no_space) ||
+          journal.lost == 4);
+    end(&journal);
+
+    /* what fits in neither way: as before */
+    redlane_journal_init(&journal, 32);
+    CHECK(!redlane_journal_keep_pattern_in(
+        &journal, (RedlaneArg){"k12345678901234567890123456789", 30}, space));
+    CHECK_INTEGER(journal.pattern_count, 0);
+    end(&journal);
+}
+
 /* Pointers to patterns end with the next change, their text lasts till it is settled.
  */
 static void
@@ -786,6 +833,7 @@ test_journal(void)
     test_overflow_without_a_space();
     test_values_overflow();
     test_patterns_overflow();
+    test_patterns_overflow_into_their_space();
     test_pattern_in_flight_while_others_come();
     test_amounts();
     test_amounts_that_make_no_key();

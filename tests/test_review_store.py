@@ -1,0 +1,132 @@
+"""Outages at their edges: servers that answer in part, journals that are large, links
+that wait for one another."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from redlane import Cache, Client
+from scripted import HELLO_ANSWER, Peer, scripted
+from servers import Server
+
+BOUND = 30.0  # seconds that a test waits for what must come; far above what it takes
+
+
+def wait_until(condition: Callable[[], Any], what: str) -> None:
+    end = time.monotonic() + BOUND
+    while not condition():
+        assert time.monotonic() < end, f"never came: {what}"
+        time.sleep(0.01)
+
+
+def back_on_redis(client: Client) -> bool:
+    return bool(client.health()["mode"] == "redis")
+
+
+def test_what_was_executed_beside_a_refusal_is_not_counted_twice() -> None:
+    def script(peer: Peer) -> None:
+        peer.greet()
+        assert peer.read()[0] == b"INCRBY"
+        assert peer.read()[0] == b"INCRBY"
+        peer.send(b":7\r\n-CLUSTERDOWN The cluster is down\r\n")
+        peer.wait_until_gone()
+
+    with scripted(script) as server:
+        client = Client(server.url, fallback="memory", timeout=1)
+        pipeline = client.pipeline(transaction=False)
+        pipeline.incr("executed")
+        pipeline.incr("refused")
+        assert pipeline.execute() == [7, 1]
+        # The engine counted the refused one alone.
+        assert client.health()["journal"]["keys"] == 1
+        client.close()
+
+
+def test_a_set_that_takes_place_only_on_something_is_no_change_on_nothing(
+    fresh_server: Server,
+) -> None:
+    client = Client(fresh_server.url, fallback="memory")
+    fresh_server.kill()
+    assert client.execute("SET", "absent", "v", "XX", "GET") is None
+    client.set("present", "v")
+    assert client.execute("SET", "present", "w", "XX", "GET") == b"v"
+    fresh_server.start()
+    wait_until(lambda: back_on_redis(client), "the return")
+    assert fresh_server.cli("GET", "absent") is None
+    assert fresh_server.cli("GET", "present") == b"w"
+    client.close()
+
+
+def test_busy_writers_do_not_keep_the_server_away(fresh_server: Server) -> None:
+    client = Client(fresh_server.url)
+    cache = Cache(client, ttl=60)
+    fresh_server.kill()
+    for i in range(60_000):
+        cache.set(f"before:{i}", 1)
+    stop = threading.Event()
+
+    def write() -> None:
+        number = 0
+        while not stop.is_set():
+            cache.set(f"during:{number}", 1)
+            number += 1
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    try:
+        fresh_server.start()
+        wait_until(lambda: back_on_redis(client), "the return")
+    finally:
+        stop.set()
+        thread.join()
+    client.close()
+
+
+def test_a_full_journal_stays_cheap(fresh_server: Server) -> None:
+    client = Client(fresh_server.url, max_memory=8 << 20)
+    cache = Cache(client, serializer="raw")
+    fresh_server.kill()
+    for i in range(300):
+        cache.set(f"large:{i}", b"x" * 60_000)
+    assert client.health()["journal"]["lost"] > 0
+    for i in range(30_000):
+        cache.set(f"small:{i}", b"y")
+    assert client.health()["journal"]["bytes"] <= 16 << 20
+    client.close()
+
+
+def test_one_link_is_not_kept_waiting_by_the_replay_of_another(
+    fresh_server: Server,
+) -> None:
+    """The first server scans for ever, each reply in time."""
+    up, scanning = threading.Event(), threading.Event()
+
+    def script(peer: Peer) -> None:
+        while up.is_set():
+            command = peer.read()
+            if command[0] == b"SCAN":
+                scanning.set()
+                time.sleep(0.02)
+                step = str(int(command[1]) + 1).encode()
+                peer.send(b"*2\r\n$%d\r\n%s\r\n*0\r\n" % (len(step), step))
+            elif command[0] == b"HELLO":
+                peer.send(HELLO_ANSWER)
+            else:
+                peer.send(b"+PONG\r\n" if command[0] == b"PING" else b"+OK\r\n")
+
+    with scripted(script) as server:
+        slow = Client(server.url, timeout=5)
+        assert Cache(slow).invalidate("cache:*") == 0  # kept for its return
+        up.set()
+        assert scanning.wait(BOUND)
+        other = Client(fresh_server.url, fallback="memory")
+        fresh_server.kill()
+        assert other.get("k") is None
+        fresh_server.start()
+        fresh_server.cli("SET", "k", "there")
+        wait_until(lambda: other.get("k") == b"there", "the other's return")
+        other.close()
+        slow.close()
