@@ -420,3 +420,20 @@ def test_a_client_that_raises_keeps_nothing(
     switch.on(client)
     assert is_well(client)
     assert switch.server.cli("GET", "k") == b"10"
+
+
+def test_a_server_that_holds_writes_back_for_a_while(switch: Switch) -> None:
+    """As one does that hands over to another: it answers PING, and no write."""
+    client = Client(switch.url, timeout=0.2)
+    cache = Cache(client, prefix="c")
+    videos = VideoCache(client)
+    client.ping()
+    switch.off(client)
+    cache.set("durable", "v")
+    videos.set("black", ["white"], "url", permanent=True)
+    switch.server.cli("CLIENT", "PAUSE", "4000", "WRITE")
+    switch.on(client)
+    assert cache.get("durable") == "v"
+    assert videos.get("black", ["white"]) == "url"
+    assert client.health()["journal"]["lost"] == 0
+    client.close()

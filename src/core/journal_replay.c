@@ -8,6 +8,10 @@
 
 #define FAILURES_ALONE 3
 
+/* What is smaller fits through any link: it is not the value's fault that it fails. The
+ * server may hold writes back for a while, and answer PING all the same. */
+#define LARGE_VALUE ((size_t)64 << 10)
+
 /* A value that has expired is due no longer, nor is an amount that was added to it. */
 static void
 expire(RedlaneJournal *journal, RedlaneJournalEntry *entry, int64_t now)
@@ -196,7 +200,7 @@ note_batch(RedlaneJournal *journal, bool sent)
     if (first->next) {
         journal->alone = 0;
     }
-    else if (++journal->alone == FAILURES_ALONE) {
+    else if (first->value_size >= LARGE_VALUE && ++journal->alone == FAILURES_ALONE) {
         give_up(journal, first);
     }
 }
