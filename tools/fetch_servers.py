@@ -78,10 +78,12 @@ class ServersError(SystemExit):
     """A server cannot be had; the text says why and what to do."""
 
 
-def run(*command: str | Path) -> str:
-    """The output of a command; a failure shows what it printed."""
+def run(*command: str | Path, folder: Path | None = None) -> str:
+    """The output of a command in a working folder; a failure shows the line that says
+    why."""
     done = subprocess.run(
         [str(part) for part in command],
+        cwd=folder,
         capture_output=True,
         text=True,
         stdin=subprocess.DEVNULL,
@@ -89,8 +91,9 @@ def run(*command: str | Path) -> str:
         check=False,
     )
     if done.returncode != 0:
-        said = done.stderr.strip() or done.stdout.strip()
-        raise RuntimeError(f"{Path(command[0]).name}: {said or done.returncode}")
+        lines = done.stderr.splitlines() or [f"exit code {done.returncode}"]
+        why = next((line for line in lines if line.startswith("E:")), lines[-1])
+        raise RuntimeError(f"{Path(command[0]).name}: {why.removeprefix('E:').strip()}")
     return done.stdout
 
 
@@ -148,16 +151,10 @@ class Apt:
         """Downloads packages and unpacks all of them into one folder."""
         folder = self.folder / "packages"
         # `download` writes into the working folder.
-        done = subprocess.run(
-            ["apt-get", *self.options, "--quiet", "download", *sorted(packages)],
-            cwd=folder,
-            capture_output=True,
-            text=True,
-            stdin=subprocess.DEVNULL,
-            check=False,
+        run(
+            *("apt-get", *self.options, "--quiet", "download", *sorted(packages)),
+            folder=folder,
         )
-        if done.returncode != 0:
-            raise RuntimeError(f"apt-get: {done.stderr.strip()}")
         for archive in sorted(folder.glob("*.deb")):
             run("dpkg-deb", "--extract", archive, target)
 
