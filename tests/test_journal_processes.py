@@ -240,3 +240,33 @@ def test_a_slow_call_loses_nothing(fresh_server: Server) -> None:
         found = cache.get_many([f"k{number}:{n}" for n in range(5)])
         assert found == {f"k{number}:{n}": n for n in range(5)}
     client.close()
+
+
+def test_a_frozen_server_wakes_up_to_old_requests(fresh_server: Server) -> None:
+    """What it had received before it was frozen it may do when it wakes up; what came
+    after that, here, is what counts."""
+    client = Client(fresh_server.url, timeout=0.15)
+    cache = Cache(client, prefix="c")
+    counted = 0
+    for _ in range(4):
+        wait_until(lambda: is_well(client), "the return")
+        cache.set("k", "old")
+        cache.get("k")
+        fresh_server.pause()
+        try:
+            counted += 1
+            cache.increment("amount")  # sent, of unknown outcome
+            cache.set("k", "late")
+            counted += 1
+            cache.increment("amount")
+            cache.delete("k")
+            assert cache.get("k") is None
+        finally:
+            fresh_server.resume()
+        while not is_well(client):
+            assert cache.get("k") is None
+        for _ in range(20):
+            assert cache.get("k") is None
+            time.sleep(0.005)
+    assert int(fresh_server.cli("GET", "c:amount") or 0) <= counted
+    client.close()

@@ -422,3 +422,23 @@ def test_raise_raises(fresh_server: Server, client: Client[Any]) -> None:
     wait_until(lambda: is_well(client), "writes again")
     cache.set("k", "v")
     assert cache.get("k") == "v"
+
+
+def test_several_at_once_of_which_some_wait(
+    fresh_server: Server, client: Client[Any]
+) -> None:
+    """A request for several keys is not asked of a server that has not heard of one of
+    them: no old value among the new ones; and none of it raises."""
+    cache = Cache(client, prefix="c")
+    cache.set_many({"there": "old", "replaced": "old", "deleted": "old"})
+    with full(fresh_server):
+        cache.set("replaced", "new")
+        cache.delete("deleted")
+        cache.set_many({"a": 1, "b": 2}, ttl=60)
+        found = cache.get_many(["there", "replaced", "deleted", "a", "b"])
+        assert found.pop("there", "old") == "old"
+        assert found == {"replaced": "new", "a": 1, "b": 2}
+        assert cache.delete_many(["there", "a"]) in (1, 2)
+        assert cache.get_many(["there", "a", "b"]) == {"b": 2}
+    wait_until(lambda: is_well(client), "writes again")
+    assert cache.get_many(["there", "deleted", "a", "b"]) == {}
