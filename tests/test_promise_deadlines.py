@@ -28,9 +28,9 @@ from servers import Server
 SLACK = 0.05
 DEADLINE = 0.2
 
-# Times calls; each way says how one is prepared and made. A call may take one deadline
-# for each of its `trips`: those that run a function of the user's ask before and store
-# after it, and some tools keep two keys.
+# Times calls; each way says how one is prepared and made, and how many deadlines it may
+# take: a lazy video cache looks for the server first, a refresh deletes and stores,
+# statistics ask two questions.
 PROGRAM = """
 import contextlib, json, logging, os, signal, sys, threading, time
 import redlane
@@ -61,9 +61,14 @@ def frozen():
     finally:
         os.kill(server, signal.SIGCONT)
 
+def connect(client):
+    while True:  # until the machine is not too busy for it
+        with contextlib.suppress(redlane.RedlaneError):
+            return client.ping()
+
 def warm(call):
     def run(client):
-        client.ping()
+        connect(client)
         with frozen():
             return timed(lambda: call(client))
     return run
@@ -81,7 +86,7 @@ def queued(client):
 
 def behind_a_verdict(client):
     '''The second call meets a suspect link.'''
-    client.ping()
+    connect(client)
     with frozen():
         timed(lambda: client.get("key"))
         return timed(lambda: client.set("key", 1))
@@ -108,21 +113,24 @@ ways = {
     "cache delete": (warm(lambda client: Cache(client).delete("a")), 1),
     "cache many": (warm(lambda client: Cache(client).set_many({"a": 1, "b": 2})), 1),
     "cache pattern": (warm(lambda client: Cache(client).invalidate("cache:*")), 1),
-    "computed": (warm(lambda client: Cache(client).get_or_set("a", lambda: 1)), 2),
-    "decorated": (warm(lambda client: Cache(client)(name="f")(lambda: 1)()), 2),
+    "computed": (warm(lambda client: Cache(client).get_or_set("a", lambda: 1)), 1),
+    "decorated": (warm(lambda client: Cache(client)(name="f")(lambda: 1)()), 1),
     "counter": (warm(lambda client: Counter(client, "n:{id}").increment(1)), 1),
     "source": (
-        warm(lambda client: Counter(client, "n:{id}", source=lambda id: 5).get(1)), 2),
+        warm(lambda client: Counter(client, "n:{id}", source=lambda id: 5).get(1)), 1),
     "video get": (
         warm(lambda client: VideoCache(client, lazy=True).get("a", ["b"])), 1),
     "video set": (
         warm(lambda client: VideoCache(client, lazy=True).set("a", ["b"], "u")), 2),
+    "refresh": (warm(lambda client: Cache(client)(name="f")(lambda: 1).refresh()), 2),
+    "video stats": (
+        warm(lambda client: VideoCache(client, lazy=True).get_stats()), 2),
 }
 
 def late_by(way):
-    run, trips = ways[way]
+    run, deadlines = ways[way]
     with made() as client:
-        return run(client) - trips * deadline
+        return run(client) - deadlines * deadline
 
 found = {}
 for way in sys.argv[5:]:
@@ -221,7 +229,8 @@ def test_a_server_that_takes_for_ever(
     [
         ("get", "pipeline", "transaction", "eval", "health", "verdict"),
         ("cache get", "cache set", "cache delete", "cache many", "cache pattern"),
-        ("computed", "decorated", "counter", "source", "video get", "video set"),
+        ("computed", "decorated", "counter", "source"),
+        ("refresh", "video get", "video set", "video stats"),
     ],
 )
 def test_a_frozen_server(

@@ -8,6 +8,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+import redlane
 from redlane import Cache, Client
 from scripted import HELLO_ANSWER, Peer, scripted
 from servers import Server
@@ -130,3 +132,19 @@ def test_one_link_is_not_kept_waiting_by_the_replay_of_another(
         wait_until(lambda: other.get("k") == b"there", "the other's return")
         other.close()
         slow.close()
+
+
+def test_a_scan_in_circles_ends() -> None:
+    def script(peer: Peer) -> None:
+        peer.greet()
+        while True:
+            command = peer.read()
+            assert command[0] == b"SCAN"
+            step = b"%d" % (int(command[1]) % 5 + 1)
+            peer.send(b"*2\r\n$1\r\n%s\r\n*0\r\n" % step)
+
+    with scripted(script) as server:
+        client = Client(server.url, timeout=5)
+        with pytest.raises(redlane.ReplyError, match="circles"):
+            Cache(client).invalidate("cache:*")
+        client.close()

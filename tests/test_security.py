@@ -12,6 +12,7 @@ import math
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -168,6 +169,25 @@ def use_all(client: Client) -> None:
     assert health["server_version"] is not None
 
 
+def use_while_full(client: Client, server: Server) -> None:
+    """The journal and the probes: what the server must hear when it takes writes."""
+    cache = Cache(client)
+    server.cli("CONFIG", "SET", "maxmemory", "1")
+    assert cache.set("for ever", 1) and cache.set("a while", 1, ttl=60)
+    assert cache.increment("a number") == 1
+    server.cli("CONFIG", "SET", "maxmemory", "0")
+    end = time.monotonic() + 30
+    while client.health()["write_breaker"] == "open":
+        assert time.monotonic() < end
+        time.sleep(0.02)
+    assert [cache.get(key) for key in ("for ever", "a while", "a number")] == [
+        1,
+        None,
+        1,
+    ]
+    assert client.health()["journal"]["lost"] == 0
+
+
 def commands_run(server: Server) -> set[str]:
     statistics = server.cli("INFO", "commandstats").decode()
     return {
@@ -190,10 +210,12 @@ def test_the_tools_need_just_these_rights(authority: Authority) -> None:
             server.cli("FLUSHALL")
             server.cli("SCRIPT", "FLUSH")  # wherever there is a NOSCRIPT, EVAL
             use_all(client)
+            use_while_full(client, server)
             assert server.cli("ACL", "LOG") == []
             # What every user may: the first words. The rest is the test's own.
             ran = commands_run(server) - {
-                *("hello", "config resetstat", "script flush", "flushall", "acl log")
+                *("hello", "config resetstat", "script flush", "flushall", "acl log"),
+                "config set",
             }
             granted = {rule[1:] for rule in rules if rule.startswith("+")}
             assert granted == ran

@@ -10,7 +10,7 @@
 void
 redlane_journal_init(RedlaneJournal *journal, size_t max_bytes)
 {
-    *journal = (RedlaneJournal){.max_bytes = max_bytes};
+    *journal = (RedlaneJournal){.max_bytes = max_bytes, .batch = REDLANE_JOURNAL_BATCH};
     journal->inflight_end = &journal->inflight;
     redlane_table_init(&journal->table, offsetof(RedlaneJournalEntry, key));
     redlane_hash_seed(&journal->seed);

@@ -41,6 +41,7 @@
 /* In the place of a TTL: an amount that makes no key. */
 #define REDLANE_AMOUNT_EXISTING (-1)
 
+#define REDLANE_JOURNAL_BATCH ((size_t)256)
 #define REDLANE_JOURNAL_MAX_PATTERNS 256
 
 typedef enum {
@@ -76,9 +77,11 @@ typedef struct {
     RedlaneJournalPattern *patterns;
     size_t pattern_count, pattern_capacity;
     size_t bytes, max_bytes;
-    size_t futile; /* so many changes more may not look for room: one that looked found
-                      none, and looking is a walk over all entries */
-    uint64_t lost; /* changes that found no room, and amounts of unknown outcome */
+    size_t batch;   /* entries that are to be sent at once, at most */
+    unsigned alone; /* how often in turn an entry that was sent alone has failed */
+    size_t futile;  /* so many changes more may not look for room: one that looked found
+                       none, and looking is a walk over all entries */
+    uint64_t lost;  /* changes that found no room, and amounts of unknown outcome */
 } RedlaneJournal;
 
 /* Takes no memory before the first change. */
@@ -145,7 +148,9 @@ const RedlaneJournalPattern *redlane_journal_take_pattern(RedlaneJournal *journa
  * again, and with `amount`, when the addition was refused too, that. */
 void redlane_journal_refuse(RedlaneJournal *journal, size_t index, bool amount);
 
-/* The outcome of everything in flight. */
+/* The outcome of everything in flight. What fails is sent in ever smaller batches, so
+ * that a value which no server takes (it is too large for the link, say) is found: one
+ * that has failed alone three times is lost, and its key is deleted. */
 void redlane_journal_settle(RedlaneJournal *journal, bool sent);
 
 /* In a forked child: amounts and values are the parent's to send; deletes and patterns

@@ -6,6 +6,8 @@
 #include "core/clock.h"
 #include "core/journal_entry.h"
 
+#define FAILURES_ALONE 3
+
 /* A value that has expired is due no longer, nor is an amount that was added to it. */
 static void
 expire(RedlaneJournal *journal, RedlaneJournalEntry *entry, int64_t now)
@@ -162,6 +164,43 @@ settle_undone(RedlaneJournal *journal, RedlaneJournalEntry *entry)
     }
 }
 
+/* What failed alone again and again would keep the server away for ever. */
+static void
+give_up(RedlaneJournal *journal, RedlaneJournalEntry *entry)
+{
+    if (entry->inflight & REDLANE_PART_VALUE) {
+        entry->inflight = REDLANE_PART_DELETE;
+        entry->absorbs = true;
+        journal->lost++;
+    }
+    journal->alone = 0;
+}
+
+/* Fits the next batch to the outcome of this one. */
+static void
+note_batch(RedlaneJournal *journal, bool sent)
+{
+    RedlaneJournalEntry *first = journal->inflight;
+
+    if (!first) {
+        return;
+    }
+    if (sent) {
+        journal->batch = journal->batch < REDLANE_JOURNAL_BATCH / 2
+                             ? journal->batch * 2
+                             : REDLANE_JOURNAL_BATCH;
+        journal->alone = 0;
+        return;
+    }
+    journal->batch = journal->batch > 4 ? journal->batch / 4 : 1;
+    if (first->next) {
+        journal->alone = 0;
+    }
+    else if (++journal->alone == FAILURES_ALONE) {
+        give_up(journal, first);
+    }
+}
+
 static void
 settle_patterns(RedlaneJournal *journal, bool sent)
 {
@@ -190,6 +229,7 @@ redlane_journal_settle(RedlaneJournal *journal, bool sent)
 {
     RedlaneJournalEntry *entry = journal->inflight, *next;
 
+    note_batch(journal, sent);
     journal->inflight = NULL;
     journal->inflight_end = &journal->inflight;
     journal->futile = 0;

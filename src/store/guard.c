@@ -1,50 +1,14 @@
-#include "store/guard.h"
-
-#include <pthread.h>
-#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "core/clock.h"
 #include "core/command_keys.h"
-#include "core/fork.h"
 #include "core/platform.h"
-#include "store/replay.h"
-
-/* Changes of state come in at most one a probe; what is not fetched is overwritten, so
- * a process that is idle through many outages logs the last few. */
-#define NEWS_KEPT 6
+#include "store/guard_internal.h"
 
 /* A write breaker that opens again sooner than this goes on with its long waits: a
  * server at the edge of its memory does not flap. */
 #define WRITES_STEADY (10 * REDLANE_NS_PER_S)
-
-/* A longer key is not kept for the probe of writes: the old one stays. */
-#define PROBE_KEY_MAX 1024
-
-struct RedlaneGuard {
-    atomic_size_t references;
-    RedlaneSettings *settings;
-    pthread_mutex_t lock;
-    pthread_cond_t settled; /* the state is no longer SUSPECT */
-    /* all under lock */
-    RedlaneBreaker breaker; /* of the link */
-    RedlaneBreaker writes;
-    RedlaneJournal journal;
-    uint64_t period; /* grows when the link ceases to be well */
-    bool well;
-    bool deletes;             /* while writes are refused: deletes are not */
-    uint64_t lost_told;       /* of journal.lost, in the news */
-    RedlaneFault last;        /* the link's last failure */
-    RedlaneFault last_writes; /* the last refusal */
-    char probe_key[PROBE_KEY_MAX];
-    size_t probe_key_size;
-    RedlaneNews news[NEWS_KEPT]; /* a ring, oldest first */
-    size_t news_first, news_count;
-    /* not under it */
-    atomic_bool has_news; /* read on every request */
-    RedlaneForkHook fork;
-};
 
 static int
 make_sync(RedlaneGuard *guard)
@@ -68,8 +32,8 @@ guard_fork_parent(void *context)
 }
 
 /* After any change of a breaker or the journal. */
-static void
-note_well_locked(RedlaneGuard *guard)
+void
+redlane_guard_note_well_locked(RedlaneGuard *guard)
 {
     bool well = redlane_breaker_state(&guard->breaker) == REDLANE_BREAKER_CLOSED &&
                 redlane_breaker_state(&guard->writes) == REDLANE_BREAKER_CLOSED &&
@@ -91,7 +55,7 @@ guard_fork_child(void *context)
     guard->breaker.probing = guard->writes.probing = false;
     redlane_journal_after_fork(&guard->journal);
     guard->lost_told = 0;
-    note_well_locked(guard);
+    redlane_guard_note_well_locked(guard);
 }
 
 RedlaneGuard *
@@ -193,11 +157,11 @@ tell_locked(RedlaneGuard *guard, RedlaneNewsKind kind, const char *reason)
 {
     RedlaneNews *news;
 
-    if (guard->news_count == NEWS_KEPT) {
-        guard->news_first = (guard->news_first + 1) % NEWS_KEPT;
+    if (guard->news_count == REDLANE_NEWS_KEPT) {
+        guard->news_first = (guard->news_first + 1) % REDLANE_NEWS_KEPT;
         guard->news_count--;
     }
-    news = &guard->news[(guard->news_first + guard->news_count) % NEWS_KEPT];
+    news = &guard->news[(guard->news_first + guard->news_count) % REDLANE_NEWS_KEPT];
     guard->news_count++;
     news->kind = kind;
     news->lost = guard->journal.lost - guard->lost_told;
@@ -217,8 +181,8 @@ tell_lost_locked(RedlaneGuard *guard)
 }
 
 /* After a change of the link's state: wakes waiters, keeps the news. */
-static void
-note_link_locked(RedlaneGuard *guard)
+void
+redlane_guard_note_link_locked(RedlaneGuard *guard)
 {
     switch (redlane_breaker_state(&guard->breaker)) {
     case REDLANE_BREAKER_CLOSED:
@@ -238,12 +202,12 @@ note_link_locked(RedlaneGuard *guard)
     if (redlane_breaker_state(&guard->breaker) != REDLANE_BREAKER_SUSPECT) {
         pthread_cond_broadcast(&guard->settled);
     }
-    note_well_locked(guard);
+    redlane_guard_note_well_locked(guard);
 }
 
 /* The same for the writes alone. */
-static void
-note_writes_locked(RedlaneGuard *guard)
+void
+redlane_guard_note_writes_locked(RedlaneGuard *guard)
 {
     if (redlane_breaker_state(&guard->writes) == REDLANE_BREAKER_CLOSED) {
         tell_locked(guard, REDLANE_NEWS_WRITES, guard->last_writes.text);
@@ -252,7 +216,7 @@ note_writes_locked(RedlaneGuard *guard)
     else {
         tell_locked(guard, REDLANE_NEWS_READONLY, guard->last_writes.text);
     }
-    note_well_locked(guard);
+    redlane_guard_note_well_locked(guard);
 }
 
 /* A call's success clears doubt, unless the server must hear the journal first: then
@@ -263,7 +227,7 @@ redlane_guard_success(RedlaneGuard *guard, uint64_t era)
     pthread_mutex_lock(&guard->lock);
     if (redlane_journal_is_empty(&guard->journal) &&
         redlane_breaker_success(&guard->breaker, era, redlane_clock_coarse())) {
-        note_link_locked(guard);
+        redlane_guard_note_link_locked(guard);
     }
     pthread_mutex_unlock(&guard->lock);
 }
@@ -289,8 +253,8 @@ redlane_guard_is_outage(const RedlaneFault *fault)
     return false;
 }
 
-static RedlaneBreakerFailure
-breaker_failure_of(const RedlaneFault *fault)
+RedlaneBreakerFailure
+redlane_guard_failure_of(const RedlaneFault *fault)
 {
     return fault->kind == REDLANE_FAULT_CONNECT || fault->kind == REDLANE_FAULT_REPLY
                ? REDLANE_BREAKER_AWAY
@@ -302,16 +266,16 @@ redlane_guard_failure(RedlaneGuard *guard, uint64_t era, const RedlaneFault *fau
 {
     pthread_mutex_lock(&guard->lock);
     guard->last = *fault;
-    if (redlane_breaker_failure(&guard->breaker, era, breaker_failure_of(fault),
+    if (redlane_breaker_failure(&guard->breaker, era, redlane_guard_failure_of(fault),
                                 redlane_clock_now())) {
-        note_link_locked(guard);
+        redlane_guard_note_link_locked(guard);
     }
     pthread_mutex_unlock(&guard->lock);
 }
 
 /* Opens the write breaker, or notes the latest reason. */
-static void
-refuse_locked(RedlaneGuard *guard, const RedlaneFault *fault)
+void
+redlane_guard_note_refusal_locked(RedlaneGuard *guard, const RedlaneFault *fault)
 {
     guard->last_writes = *fault;
     guard->deletes = redlane_fault_allows_deletes(fault->text, strlen(fault->text));
@@ -324,12 +288,12 @@ redlane_guard_refused(RedlaneGuard *guard, uint64_t write_era,
     pthread_mutex_lock(&guard->lock);
     if (redlane_breaker_failure(&guard->writes, write_era, REDLANE_BREAKER_AWAY,
                                 redlane_clock_now())) {
-        refuse_locked(guard, fault);
-        if (key.size <= PROBE_KEY_MAX) {
+        redlane_guard_note_refusal_locked(guard, fault);
+        if (key.size <= REDLANE_PROBE_KEY_MAX) {
             memcpy(guard->probe_key, key.data, key.size);
             guard->probe_key_size = key.size;
         }
-        note_writes_locked(guard);
+        redlane_guard_note_writes_locked(guard);
     }
     pthread_mutex_unlock(&guard->lock);
 }
@@ -375,7 +339,7 @@ doubt_locked(RedlaneGuard *guard)
                                 REDLANE_BREAKER_DOUBT, redlane_clock_now())) {
         redlane_fault_set(&guard->last, REDLANE_FAULT_TIMEOUT,
                           "it must hear first of what it missed");
-        note_link_locked(guard);
+        redlane_guard_note_link_locked(guard);
     }
 }
 
@@ -395,7 +359,7 @@ redlane_guard_keep(RedlaneGuard *guard, RedlaneRoute *route,
         if (!redlane_journal_is_empty(&guard->journal)) {
             doubt_locked(guard);
         }
-        note_well_locked(guard);
+        redlane_guard_note_well_locked(guard);
     }
     route->period = guard->period;
     pthread_mutex_unlock(&guard->lock);
@@ -410,7 +374,7 @@ redlane_guard_keep_pattern(RedlaneGuard *guard, RedlaneArg pattern, RedlaneArg s
     if (away) {
         (void)redlane_journal_keep_pattern_in(&guard->journal, pattern, space);
         doubt_locked(guard);
-        note_well_locked(guard);
+        redlane_guard_note_well_locked(guard);
     }
     else {
         redlane_journal_drop_matching(&guard->journal, pattern);
@@ -431,148 +395,6 @@ redlane_guard_journal(RedlaneGuard *guard, RedlaneJournalStats *stats)
     pthread_mutex_unlock(&guard->lock);
 }
 
-/* The breaker whose probe comes next; writes wait for the link. */
-static RedlaneBreaker *
-breaker_to_probe_locked(RedlaneGuard *guard)
-{
-    return redlane_breaker_state(&guard->breaker) == REDLANE_BREAKER_CLOSED
-               ? &guard->writes
-               : &guard->breaker;
-}
-
-int64_t
-redlane_guard_probe_due(RedlaneGuard *guard)
-{
-    int64_t due;
-
-    pthread_mutex_lock(&guard->lock);
-    due = guard->breaker.probing || guard->writes.probing
-              ? REDLANE_NEVER
-              : redlane_breaker_probe_due(breaker_to_probe_locked(guard));
-    pthread_mutex_unlock(&guard->lock);
-    return due;
-}
-
-/* Asks the question of the breaker that is probed. 0: well, 1: writes are refused, -1.
- */
-static int
-ask_nogil(RedlaneGuard *guard, RedlaneConnection *connection, bool writes,
-          RedlaneFault *fault)
-{
-    const RedlaneWait wait = {.deadline =
-                                  redlane_clock_now() + guard->settings->timeout};
-    char text[PROBE_KEY_MAX];
-    RedlaneArg key = {text, 0};
-
-    if (redlane_connection_open_nogil(connection, guard->settings, &wait, fault) < 0) {
-        return -1;
-    }
-    if (!writes) {
-        return redlane_connection_ping_nogil(connection, &wait, fault);
-    }
-    pthread_mutex_lock(&guard->lock);
-    key.size = guard->probe_key_size;
-    memcpy(text, guard->probe_key, key.size);
-    pthread_mutex_unlock(&guard->lock);
-    return redlane_replay_probe_nogil(connection, key, &wait, fault);
-}
-
-/* Ends the probe of the link: it closes with an empty journal, or when only writes
- * are refused. A suspect server that has no room for the probe answers: calls go on
- * with the connections that there are, and open the breaker if there are none. */
-static void
-end_link_probe_locked(RedlaneGuard *guard, RedlaneReplayResult result,
-                      const RedlaneFault *fault)
-{
-    if (result == REDLANE_REPLAY_FAILED && redlane_fault_is_crowded(fault) &&
-        redlane_breaker_state(&guard->breaker) == REDLANE_BREAKER_SUSPECT &&
-        redlane_journal_is_empty(&guard->journal)) {
-        result = REDLANE_REPLAY_DONE;
-    }
-    if (result == REDLANE_REPLAY_FAILED) {
-        guard->last = *fault;
-    }
-    else if (result == REDLANE_REPLAY_REFUSED) {
-        refuse_locked(guard, fault);
-        if (redlane_breaker_failure(&guard->writes, redlane_breaker_era(&guard->writes),
-                                    REDLANE_BREAKER_AWAY, redlane_clock_now())) {
-            note_writes_locked(guard);
-        }
-    }
-    if (redlane_breaker_probe_end(&guard->breaker, result != REDLANE_REPLAY_FAILED,
-                                  redlane_clock_now())) {
-        note_link_locked(guard);
-    }
-}
-
-static void
-end_write_probe_locked(RedlaneGuard *guard, RedlaneReplayResult result,
-                       const RedlaneFault *fault)
-{
-    if (result == REDLANE_REPLAY_REFUSED) {
-        refuse_locked(guard, fault);
-    }
-    if (redlane_breaker_probe_end(&guard->writes, result == REDLANE_REPLAY_DONE,
-                                  redlane_clock_now())) {
-        note_writes_locked(guard);
-    }
-    if (result == REDLANE_REPLAY_FAILED && redlane_guard_is_outage(fault) &&
-        !redlane_fault_is_crowded(fault)) {
-        guard->last = *fault;
-        if (redlane_breaker_failure(&guard->breaker,
-                                    redlane_breaker_era(&guard->breaker),
-                                    breaker_failure_of(fault), redlane_clock_now())) {
-            note_link_locked(guard);
-        }
-    }
-}
-
-void
-redlane_guard_probe_nogil(RedlaneGuard *guard)
-{
-    RedlaneConnection *connection;
-    RedlaneReplayResult result = REDLANE_REPLAY_FAILED;
-    RedlaneFault fault = {0};
-    bool taken = false, writes = false;
-    int asked = -1;
-
-    pthread_mutex_lock(&guard->lock);
-    if (!guard->breaker.probing && !guard->writes.probing) {
-        RedlaneBreaker *breaker = breaker_to_probe_locked(guard);
-
-        writes = breaker == &guard->writes;
-        taken = redlane_breaker_probe_begin(breaker, redlane_clock_now());
-    }
-    pthread_mutex_unlock(&guard->lock);
-    if (!taken) {
-        return;
-    }
-    connection = redlane_connection_new();
-    if (connection) {
-        asked = ask_nogil(guard, connection, writes, &fault);
-    }
-    else {
-        redlane_fault_set(&fault, REDLANE_FAULT_MEMORY, "out of memory");
-    }
-    pthread_mutex_lock(&guard->lock);
-    if (asked == 0) {
-        result = redlane_replay_nogil(connection, &guard->journal, &guard->lock,
-                                      guard->settings->timeout, &fault);
-    }
-    else if (asked > 0) {
-        result = REDLANE_REPLAY_REFUSED;
-    }
-    if (writes) {
-        end_write_probe_locked(guard, result, &fault);
-    }
-    else {
-        end_link_probe_locked(guard, result, &fault);
-    }
-    note_well_locked(guard);
-    pthread_mutex_unlock(&guard->lock);
-    redlane_connection_free(connection);
-}
-
 bool
 redlane_guard_take_news(RedlaneGuard *guard, RedlaneNews *news)
 {
@@ -584,7 +406,7 @@ redlane_guard_take_news(RedlaneGuard *guard, RedlaneNews *news)
     pthread_mutex_lock(&guard->lock);
     if (guard->news_count) {
         *news = guard->news[guard->news_first];
-        guard->news_first = (guard->news_first + 1) % NEWS_KEPT;
+        guard->news_first = (guard->news_first + 1) % REDLANE_NEWS_KEPT;
         guard->news_count--;
         found = true;
     }

@@ -9,7 +9,7 @@
 #include "wire/encode.h"
 #include "wire/handshake.h"
 
-#define BATCH_ENTRIES 256
+#define BATCH_ENTRIES REDLANE_JOURNAL_BATCH
 #define BATCH_BYTES ((size_t)64 << 10)
 
 /* So many keys at a time that others are not held up, ten times as many where there are
@@ -121,14 +121,17 @@ put_order(void *context, const RedlaneOrder *order)
     replay->adds[replay->entries] = order->add;
     replay->refused[replay->entries] = replay->refused_amount[replay->entries] = false;
     replay->entries++;
-    return replay->entries < BATCH_ENTRIES &&
+    return replay->entries < replay->journal->batch &&
            replay->connection->out.size < BATCH_BYTES;
 }
 
+/* The time-out, and more where a large value goes over a slow link: 1 MB/s is asked. */
 static RedlaneWait
 new_wait(const Replay *replay)
 {
-    return (RedlaneWait){.deadline = redlane_clock_now() + replay->timeout};
+    int64_t more = (int64_t)replay->connection->out.size * REDLANE_NS_PER_S / 1000000;
+
+    return (RedlaneWait){.deadline = redlane_clock_now() + replay->timeout + more};
 }
 
 static void
@@ -185,6 +188,11 @@ send_batch(Replay *replay)
             }
             redlane_reply_plain_free(reply);
         }
+    }
+    if (redlane_reader_unread(&replay->connection->reader) > 0) {
+        redlane_fault_set(replay->fault, REDLANE_FAULT_PROTOCOL,
+                          "the server sent what nobody asked for");
+        return -1;
     }
     return 0;
 }

@@ -435,12 +435,40 @@ all_bytes(PyObject *keys)
     return true;
 }
 
+/* Whether a SCAN came to where it was before, and so would never end: each cursor is
+ * compared with one that is kept, which is replaced after 1, 2, 4, … steps, so that a
+ * circle of any length is found in a few turns. */
+typedef struct {
+    PyObject *kept;
+    size_t steps, next;
+} Circle;
+
+/* RAISES_NEG */
+static int
+check_circle(Circle *circle, RedlaneCache *cache, PyObject *cursor)
+{
+    int same = circle->kept ? PyObject_RichCompareBool(circle->kept, cursor, Py_EQ) : 0;
+
+    if (same > 0) {
+        PyErr_SetString(cache->state->ReplyError, "SCAN: the cursor goes in circles");
+    }
+    if (same) {
+        return -1;
+    }
+    if (++circle->steps > circle->next) {
+        circle->next = 2 * circle->steps;
+        Py_XSETREF(circle->kept, Py_NewRef(cursor));
+    }
+    return 0;
+}
+
 PyObject *
 redlane_cache_invalidate_pattern(RedlaneCache *cache, RedlaneArg pattern)
 {
     RedlaneAnswer answer = REDLANE_ANSWER_SERVER;
     const RedlaneToolManner manner = {.answer = &answer};
     PyObject *cursor = NULL;
+    Circle circle = {NULL, 0, 0};
     long long gone = 0;
 
     if (redlane_tool_resolve(&cache->tool) < 0) {
@@ -455,8 +483,14 @@ redlane_cache_invalidate_pattern(RedlaneCache *cache, RedlaneArg pattern)
             now = unlink_keys(cache, keys, &manner);
         }
         Py_XDECREF(keys);
+        /* the engine's cursors may be like the server's */
+        if (now >= 0 && cursor && answer == REDLANE_ANSWER_SERVER &&
+            check_circle(&circle, cache, cursor) < 0) {
+            now = -1;
+        }
         if (now < 0) {
             Py_CLEAR(cursor);
+            Py_CLEAR(circle.kept);
             if (!PyErr_Occurred()) {
                 PyErr_SetString(cache->state->ReplyError, "SCAN: a key is no string");
             }
@@ -464,6 +498,7 @@ redlane_cache_invalidate_pattern(RedlaneCache *cache, RedlaneArg pattern)
         }
         gone += now;
     } while (cursor);
+    Py_CLEAR(circle.kept);
     if (redlane_tool_forget(&cache->tool, pattern, answer) < 0) {
         return NULL;
     }
