@@ -80,7 +80,9 @@ def test_a_raw_reply_cut_after_every_byte(
                 assert len(answered) <= 1
     # Where no byte had come, a read went once more. Then only whole replies count.
     first = [] if name == "status" else [0]
-    assert answered == [*first, k - 1, k]
+    whole = [*first, k - 1, k]
+    # A reset that overtakes what was not read yet takes it away.
+    assert answered in ((whole, [*first, k]) if reset else (whole,))
 
 
 def test_a_write_cut_after_every_byte_goes_once(

@@ -26,7 +26,7 @@ from scripted import Peer, scripted
 from servers import Server
 
 SLACK = 0.05
-DEADLINE = 0.2
+DEADLINE = 0.1
 
 # Times calls; each way says how one is prepared and made, and how many deadlines it may
 # take: a lazy video cache looks for the server first, a refresh deletes and stores,

@@ -101,7 +101,7 @@ history.close()
 
 
 @pytest.mark.parametrize(
-    ("seconds", "pause"), [(4, 0.001), pytest.param(600, 0.01, marks=pytest.mark.soak)]
+    ("seconds", "pause"), [(3, 0.001), pytest.param(600, 0.01, marks=pytest.mark.soak)]
 )
 def test_counters_and_registers(
     fresh_server: Server, tmp_path: Path, seconds: float, pause: float
