@@ -150,7 +150,7 @@ void redlane_journal_refuse(RedlaneJournal *journal, size_t index, bool amount);
 
 /* The outcome of everything in flight. What fails is sent in ever smaller batches, so
  * that a value which no server takes (it is too large for the link, say) is found: a
- * large one that has failed alone three times is lost, and its key is deleted. */
+ * large one that has failed alone ten times is lost, and its key is deleted. */
 void redlane_journal_settle(RedlaneJournal *journal, bool sent);
 
 /* In a forked child: amounts and values are the parent's to send; deletes and patterns

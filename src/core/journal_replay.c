@@ -6,7 +6,7 @@
 #include "core/clock.h"
 #include "core/journal_entry.h"
 
-#define FAILURES_ALONE 3
+#define FAILURES_ALONE 10
 
 /* What is smaller fits through any link: it is not the value's fault that it fails. The
  * server may hold writes back for a while, and answer PING all the same. */

@@ -743,6 +743,47 @@ test_amounts_that_make_no_key(void)
     }
 }
 
+/* How often `change` fails alone before it is given up; 0: never, in 100 times. */
+static int
+count_failures(RedlaneChange change)
+{
+    RedlaneJournal journal;
+    RedlaneOrder order;
+    int failures = 0;
+
+    redlane_journal_init(&journal, REDLANE_JOURNAL_MAX_BYTES);
+    CHECK(redlane_journal_keep(&journal, &change, no_space));
+    for (int i = 1; !failures && i <= 100; i++) {
+        CHECK_INTEGER(redlane_journal_take(&journal, 0, copy_order, &order), 1);
+        CHECK(order.store);
+        redlane_journal_settle(&journal, false);
+        if (journal.lost) {
+            failures = i;
+        }
+    }
+    if (failures) { /* the key is deleted all the same, and others are not held up */
+        CHECK_INTEGER(redlane_journal_take(&journal, 0, copy_order, &order), 1);
+        CHECK(order.remove && !order.store);
+        redlane_journal_settle(&journal, true);
+        CHECK(redlane_journal_is_empty(&journal));
+        CHECK_INTEGER(journal.lost, 1);
+    }
+    redlane_journal_free(&journal);
+    return failures;
+}
+
+static void
+test_giving_up(void)
+{
+    static const char bytes[70000];
+    RedlaneChange change = {
+        .kind = REDLANE_CHANGE_VALUE, .key = key, .value = {bytes, sizeof(bytes)}};
+
+    CHECK_INTEGER(count_failures(change), 10);
+    change.value.size = 100;
+    CHECK_INTEGER(count_failures(change), 0);
+}
+
 static void
 test_taking_in_parts(void)
 {
@@ -837,6 +878,7 @@ test_journal(void)
     test_pattern_in_flight_while_others_come();
     test_amounts();
     test_amounts_that_make_no_key();
+    test_giving_up();
     test_taking_in_parts();
     test_freeing_all_states();
 }
