@@ -3,6 +3,10 @@
 # Everything is installed into the tree: .venv, .venv-3.x (test-all) and .venv-sanitize.
 
 PYTHON ?= python3
+# As many tests at a time as there are cores, and one more, since most of them wait; what
+# TESTS chooses runs by itself.
+JOBS ?= $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
+PARALLEL = $(if $(TESTS),,--numprocesses $(JOBS))
 # What pytest is run with besides; `make test TESTS="tests/test_glob.py -x"`.
 TESTS ?=
 
@@ -74,7 +78,7 @@ demo: build
 	@$(BIN)/python -m redlane demo
 
 test: system build
-	@$(BIN)/python -m pytest $(TESTS)
+	@$(BIN)/python -m pytest $(PARALLEL) $(TESTS)
 
 test-all: system
 	@tools/pythons.sh | sed 's/^/Found Python /'
@@ -87,7 +91,7 @@ test-all: system
 test-one: .venv-$(VERSION)/ready
 	@echo 'Testing on Python $(VERSION)'
 	@.venv-$(VERSION)/bin/python setup.py -q build_ext --inplace
-	@.venv-$(VERSION)/bin/python -m pytest $(TESTS)
+	@.venv-$(VERSION)/bin/python -m pytest $(PARALLEL) $(TESTS)
 
 .venv-$(VERSION)/ready: requirements-test.txt pyproject.toml
 	@$(PYTHON) -m venv .venv-$(VERSION)
@@ -109,7 +113,8 @@ test-servers: servers build
 	@failed=; for program in $$($(PYTHON) tools/fetch_servers.py); do \
 		echo "Testing on $$program"; \
 		REDLANE_TEST_SERVERS=$$program $(BIN)/python -m pytest \
-			$(foreach name,$(SERVERLESS),--ignore-glob='*/test_$(name).py') $(TESTS) \
+			$(foreach name,$(SERVERLESS),--ignore-glob='*/test_$(name).py') \
+			$(PARALLEL) $(TESTS) \
 			|| failed="$$failed $$program"; \
 	done; [ -z "$$failed" ] || { echo "Failed on:$$failed"; exit 1; }
 
@@ -155,7 +160,8 @@ sanitize: system .venv-sanitize/ready
 	@REDLANE_BUILD=sanitize .venv-sanitize/bin/pip install $(VENV) \
 		--no-build-isolation --no-deps --force-reinstall .
 	@$(SANITIZE) .venv-sanitize/bin/python -m pytest -p no:cacheprovider \
-		$(foreach name,$(UNSANITIZED),--ignore=tests/test_$(name).py) $(TESTS)
+		$(foreach name,$(UNSANITIZED),--ignore=tests/test_$(name).py) \
+		$(PARALLEL) $(TESTS)
 
 packaging: system build
 	@$(BIN)/python -m pytest -m packaging tests/test_packaging.py

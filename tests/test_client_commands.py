@@ -36,7 +36,7 @@ def test_get_of_a_missing_key_is_none(client: Client) -> None:
         (memoryview(b"abcdef")[::2], b"ace"),
         (b"x" * 100_000, b"x" * 100_000),
     ],
-    ids=lambda value: repr(value)[:20],
+    ids=lambda value: repr(bytes(value) if type(value) is memoryview else value)[:20],
 )
 def test_set_and_get_any_value(client: Client, value: Any, stored: bytes) -> None:
     assert client.set("k", value) is True
