@@ -14,6 +14,7 @@ from hypothesis import settings
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+from outage_tools import Switch, switched
 from servers import (
     ACL_PASSWORD,
     ACL_USER,
@@ -160,3 +161,10 @@ def client(
     made = make_client(executor, request)
     yield made
     made.close()
+
+
+@pytest.fixture
+def switch(redis_server: Server) -> Iterator[Switch]:
+    """The way to a server that keeps its data, for one process: on, or off."""
+    with switched(redis_server) as made:
+        yield made

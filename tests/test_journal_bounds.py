@@ -10,18 +10,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from outage_tools import Switch, is_well, messages, switched
+from outage_tools import Switch, is_well, messages
 from redlane import Cache, Client
-from servers import Server
 
 LIMIT = 16 << 20
 PATTERNS = 256
-
-
-@pytest.fixture
-def switch(redis_server: Server) -> Iterator[Switch]:
-    with switched(redis_server) as made:
-        yield made
 
 
 @pytest.fixture

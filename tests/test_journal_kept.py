@@ -8,15 +8,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from outage_tools import Switch, is_well, switched, wait_until
+from outage_tools import Switch, is_well, wait_until
 from redlane import Cache, Client, Counter, VideoCache
 from servers import Server
-
-
-@pytest.fixture
-def switch(redis_server: Server) -> Iterator[Switch]:
-    with switched(redis_server) as made:
-        yield made
 
 
 @pytest.fixture

@@ -9,22 +9,15 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from children import forks_among_busy_threads, started
-from outage_tools import Switch, is_well, messages, switched, wait_until
+from outage_tools import Switch, is_well, messages, wait_until
 from redlane import Cache, Client
 from servers import Server
 
 SOAK = "REDLANE_SOAK" in os.environ
-
-
-@pytest.fixture
-def switch(redis_server: Server) -> Iterator[Switch]:
-    with switched(redis_server) as made:
-        yield made
 
 
 FORKS = """

@@ -7,21 +7,14 @@ import os
 import random
 import threading
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from outage_tools import Switch, switched, wait_until
+from outage_tools import Switch, wait_until
 from redlane import Cache, Client
 from servers import Server
 
 SECONDS = 15.0 if "REDLANE_SOAK" in os.environ else 0.8
-
-
-@pytest.fixture
-def switch(redis_server: Server) -> Iterator[Switch]:
-    with switched(redis_server) as made:
-        yield made
 
 
 class Truth:
