@@ -189,12 +189,13 @@ class Proxy:
                     continue
                 limit = self._limit(pair)
                 part = within(data, pair.replied, limit)
-                # Counted first: once the client has it, cut_in counts from its end.
+                # Counted first: once the client has it, cut_in counts from its end, and
+                # who asks whether that was a cut is told so.
                 pair.replied += len(part)
+                cut = limit is not None and pair.replied >= limit
+                self.cuts += cut
                 self._send_slowly(pair, part)
-                if limit is not None and pair.replied >= limit:
-                    self.cuts += 1
-                    cut = True
+                if cut:
                     break
         if cut and (pair.reset or self.reset_after is not None):
             self._reset_after_what_was_sent(pair)
