@@ -270,11 +270,13 @@ def check_register(
     *,
     initial: Any = None,
     lossy: bool = False,
+    lag: float = 0,
     outages: Sequence[Interval] = (),
     losses: Sequence[Interval] = (),
 ) -> list[str]:
     """What is wrong with one register, whose values are each written once (None, a
     delete, as often as one likes). `lossy`: a cache, where nothing is always an answer.
+    `lag`: seconds for which a read may still miss what another process wrote.
     `outages`: when some process may have been on its own; what was written then binds
     the reads of its own process only, and reads made then are bound by those alone.
     `losses`: when the server lost what it held."""
@@ -303,11 +305,11 @@ def check_register(
         if source is None:
             wrong.append(f"{key}: a value before it was written: {read}")
             continue
-        bounds = [of_process.get(read.process)]
+        bounds = [(of_process.get(read.process), read.begin)]
         if not read.overlaps(outages):
-            bounds.append(of_all)
-        for bound in bounds:
-            newer = bound.known_at(read.begin) if bound else None
+            bounds.append((of_all, read.begin - lag))
+        for bound, moment in bounds:
+            newer = bound.known_at(moment) if bound else None
             if newer is not None and source.happened_by < newer.begin:
                 wrong.append(f"{key}: replaced by {newer} and still read: {read}")
                 break

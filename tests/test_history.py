@@ -199,6 +199,18 @@ def test_a_read_in_an_outage_knows_its_own_writes_only() -> None:
 # --- recording --------------------------------------------------------------------
 
 
+def test_a_lag_excuses_what_others_wrote_for_so_long() -> None:
+    writes = [write("a", 1, 2), write("b", 3, 4, process="q")]
+    assert not check_register([*writes, read("a", 4.9, 5)], "k", lag=1)
+    assert len(check_register([*writes, read("a", 5.1, 5.2)], "k", lag=1)) == 1
+
+
+def test_a_lag_excuses_nothing_that_the_reader_wrote_itself() -> None:
+    writes = [write("a", 1, 2, process="q"), write("b", 3, 4)]
+    assert len(check_register([*writes, read("a", 4.1, 5)], "k", lag=1)) == 1
+    assert not check_register([*writes, read("a", 4.1, 5, process="q")], "k", lag=1)
+
+
 def test_what_is_recorded_is_read_again(tmp_path: Path) -> None:
     path = tmp_path / "p.log"
     history = History("p", path)
