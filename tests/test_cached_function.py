@@ -216,41 +216,13 @@ def test_what_cannot_be_serialised_comes_back_uncached(
 # --- leases -----------------------------------------------------------------------
 
 
-def test_another_process_computes(cache: Cache, client: Any) -> None:
-    counted = Counted(cache)
-    f = counted.function
+def test_without_a_lock_nobody_waits_for_another_process(
+    cache: Cache, client: Any
+) -> None:
+    f = Counted(cache, lock=False).function
     client.set(f.cache_key(1), LEASE, px=60_000)
     assert [f(1), f(1)] == [1, 2]
     assert client.get(f.cache_key(1)) == LEASE
-
-
-def test_a_caller_after_another_process_invalidated_gets_its_own(
-    cache: Cache, client: Any
-) -> None:
-    """Who computes beside another process's lease is joined by who met that lease, not
-    by who came after its end and met the next."""
-    started, go = threading.Event(), threading.Event()
-    source = ["old"]
-
-    @cache
-    def f() -> str:
-        value = source[0]
-        if value == "old":
-            started.set()
-            assert go.wait(30)
-        return value
-
-    client.set(f.cache_key(), LEASE, px=60_000)
-    results: list[str] = []
-    thread = threading.Thread(target=lambda: results.append(f()), daemon=True)
-    thread.start()
-    assert started.wait(30)
-    source[0] = "new"  # another process writes and invalidates; the next one computes
-    client.set(f.cache_key(), LEASE[:-1] + b"y", px=60_000)
-    assert f() == "new"
-    go.set()
-    thread.join()
-    assert results == ["old"]
 
 
 def test_what_was_computed_before_an_invalidation_is_not_stored(
@@ -499,7 +471,9 @@ def test_ctrl_c_ends_a_wait(cache: Cache) -> None:
     assert f() == 1
 
 
-def test_fork_while_another_thread_computes(cache: Cache) -> None:
+def test_fork_while_another_thread_computes(cache: Cache, executor: str) -> None:
+    """The child waits for the parent where it can hear of its value, and not for a
+    thread that it does not have."""
     started, go = threading.Event(), threading.Event()
     parent = os.getpid()
 
@@ -515,7 +489,9 @@ def test_fork_while_another_thread_computes(cache: Cache) -> None:
     assert started.wait(30)
     child = os.fork()
     if child == 0:
-        os._exit(0 if f() == os.getpid() else 1)
+        os._exit(0 if f() == (parent if executor == "redis" else os.getpid()) else 1)
+    if executor == "redis":
+        go.set()
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     go.set()
     thread.join()

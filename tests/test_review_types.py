@@ -23,63 +23,6 @@ def cache(client: Any) -> Cache:
     return Cache(client)
 
 
-def test_who_comes_after_another_process_invalidated_does_not_join(
-    cache: Cache, client: Any
-) -> None:
-    source = ["old"]
-    begun, go_on = threading.Event(), threading.Event()
-
-    @cache
-    def load(x: int) -> str:
-        value = source[0]
-        if value == "old":
-            begun.set()
-            assert go_on.wait(30)
-        return value
-
-    key = load.cache_key(1)
-    client.set(key, LEASE + b"a" * 16)  # another process computes it
-    results: list[str] = []
-    first = threading.Thread(target=lambda: results.append(load(1)))
-    first.start()
-    assert begun.wait(30)
-    source[0] = "new"
-    client.delete(key)  # another process invalidates it, and a third one computes
-    client.set(key, LEASE + b"b" * 16)
-    late = threading.Thread(target=lambda: results.append(load(1)))
-    late.start()
-    late.join(10)
-    assert results == ["new"]
-    go_on.set()
-    first.join(30)
-    assert results == ["new", "old"]
-
-
-def test_who_meets_one_foreign_lease_joins(cache: Cache, client: Any) -> None:
-    calls: list[int] = []
-    begun, go_on = threading.Event(), threading.Event()
-
-    @cache
-    def load(x: int) -> int:
-        calls.append(x)
-        begun.set()
-        assert go_on.wait(30)
-        return x
-
-    client.set(load.cache_key(1), LEASE + b"a" * 16)
-    threads = [threading.Thread(target=load, args=(1,)) for _ in range(4)]
-    threads[0].start()
-    assert begun.wait(30)
-    for thread in threads[1:]:
-        thread.start()
-    threads[1].join(0.3)  # time enough for some of them to wait
-    go_on.set()
-    for thread in threads:
-        thread.join(30)
-    assert load.cache_info().waits + len(calls) == 4
-    assert load.cache_info().waits >= 1
-
-
 class Loader:
     def __init__(self, n: int) -> None:
         self.n = n

@@ -483,7 +483,7 @@ PyDoc_STRVAR(
     get_or_set_doc,
     "get_or_set($self, /, key, factory, ttl=None)\n--\n\n"
     "The value of a key, computed and stored where nothing is.\n\n"
-    "Concurrent callers in this process wait for one computation. What was\n"
+    "Concurrent callers, of all processes, wait for one computation. What was\n"
     "computed before an invalidation of the key is not stored after it.\n\n"
     "Args:\n"
     "    key: str or bytes, without the prefix.\n"

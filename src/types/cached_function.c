@@ -211,7 +211,7 @@ PyDoc_STRVAR(
     "        stored.\n"
     "    unless: called with the call's own arguments; a true answer: the function is\n"
     "        called, nothing is read or stored.\n"
-    "    lock: concurrent callers in this process wait for one computation.\n\n"
+    "    lock: concurrent callers, of all processes, wait for one computation.\n\n"
     "A first call returns what later ones will: the decoded form of the result. A "
     "result\n"
     "that cannot be serialised is returned uncached, logged once and counted. "

@@ -5,6 +5,7 @@
 #include "py/log.h"
 #include "py/state.h"
 #include "types/flight.h"
+#include "types/lease_wait.h"
 
 /* A value that is dropped, or a leader that was interrupted, is asked for again so
  * often; then the value is computed here. */
@@ -12,11 +13,12 @@
 
 typedef enum {
     FOUND_ERROR = -1,
-    FOUND_NOTHING, /* our lease is in its place */
-    FOUND_VALUE,   /* *value is set */
-    FOUND_LEASE,   /* someone else's: *reply holds it */
-    FOUND_DROPPED, /* something unreadable, which is gone now: ask again */
-    FOUND_REFUSED, /* the server takes no lease, and nothing usable is there */
+    FOUND_NOTHING,     /* our lease is in its place */
+    FOUND_VALUE,       /* *value is set */
+    FOUND_LEASE,       /* someone else's: *reply holds it */
+    FOUND_LOCAL_LEASE, /* the same, where only this process places any */
+    FOUND_DROPPED,     /* something unreadable, which is gone now: ask again */
+    FOUND_REFUSED,     /* the server takes no lease, and nothing usable is there */
 } Found;
 
 /* The lease command itself, by the server's age. NULL with an exception set. */
@@ -89,6 +91,15 @@ found_refusal(const RedlaneFill *fill, RedlaneArg key, PyObject **value)
     return result == 1 ? FOUND_VALUE : FOUND_REFUSED;
 }
 
+/* Whether other processes place leases where this answer came from. What a forked child
+ * finds in its copy of an engine is nobody's. */
+static bool
+is_shared(const RedlaneFill *fill, RedlaneAnswer answer)
+{
+    return answer == REDLANE_ANSWER_SERVER &&
+           redlane_link_settings(fill->tool->link)->scheme != REDLANE_SCHEME_MEMORY;
+}
+
 /* Asks for the value, leaving the flight's lease where nothing is. */
 static Found
 ask(const RedlaneFill *fill, RedlaneArg key, const RedlaneFlight *flight,
@@ -109,7 +120,7 @@ ask(const RedlaneFill *fill, RedlaneArg key, const RedlaneFlight *flight,
     if (PyBytes_Check(*reply) &&
         redlane_serializer_is_lease(PyBytes_AS_STRING(*reply),
                                     (size_t)PyBytes_GET_SIZE(*reply))) {
-        return FOUND_LEASE;
+        return is_shared(fill, answer) ? FOUND_LEASE : FOUND_LOCAL_LEASE;
     }
     result = redlane_fill_decode(fill, key, *reply, value);
     if (result < 0) {
@@ -305,10 +316,51 @@ join(const RedlaneFill *fill, RedlaneFlight *flight, PyObject **value)
     return result;
 }
 
-/* No lease is to be had: joins who computes this key in this process, or computes.
- * 1: *value is set, 2: ask again, -1: an exception is set. */
+/* Waits for what another process computes, for all of this one that meet its lease. As
+ * join_or_lead. */
 static int
-join_or_lead(const RedlaneFill *fill, RedlaneArg key, const char *lease,
+wait_for_other(const RedlaneFill *fill, RedlaneArg key, const char *lease,
+               PyObject **value)
+{
+    RedlaneFlight *flight =
+        redlane_flight_begin_alone(fill->tool->state, fill->tool->link, key, lease);
+    PyObject *stored = NULL;
+    int result;
+
+    if (!flight) {
+        return -1;
+    }
+    switch (redlane_lease_wait(fill, flight, &stored)) {
+    case REDLANE_LEASE_VALUE:
+        result = redlane_fill_decode(fill, key, stored, value);
+        if (result < 0) {
+            break;
+        }
+        REDLANE_FILL_COUNT(fill, waits, result);
+        flight->abandoned = result == 0;
+        redlane_flight_finish(flight, result == 1 ? stored : NULL, NULL);
+        Py_DECREF(stored);
+        return result == 1 ? 1 : 2;
+    case REDLANE_LEASE_LAPSED:
+        flight->abandoned = true;
+        redlane_flight_finish(flight, NULL, NULL);
+        return 2;
+    case REDLANE_LEASE_HELD:
+        *value = lead(fill, flight);
+        return *value ? 1 : -1;
+    case REDLANE_LEASE_ERROR:
+        break;
+    }
+    Py_XDECREF(stored);
+    fail_flight(flight);
+    return -1;
+}
+
+/* No lease is to be had: joins who computes this key in this process, or waits for who
+ * computes it in another (where the lease is `shared`), or computes. 1: *value is set,
+ * 2: ask again, -1: an exception is set. */
+static int
+join_or_lead(const RedlaneFill *fill, RedlaneArg key, const char *lease, bool shared,
              PyObject **value)
 {
     RedlaneState *state = fill->tool->state;
@@ -328,6 +380,9 @@ join_or_lead(const RedlaneFill *fill, RedlaneArg key, const char *lease,
             return result;
         }
     }
+    else if (fill->single_flight && shared && !redlane_flight_is_ours(state, lease)) {
+        return wait_for_other(fill, key, lease, value);
+    }
     *value = compute_alone(fill, key, lease);
     return *value ? 1 : -1;
 }
@@ -338,6 +393,7 @@ try_once(const RedlaneFill *fill, RedlaneArg key, PyObject **value)
 {
     PyObject *reply = NULL;
     RedlaneFlight *flight;
+    const char *lease;
     Found found;
     int result = -1;
 
@@ -358,14 +414,13 @@ try_once(const RedlaneFill *fill, RedlaneArg key, PyObject **value)
         result = 1;
         break;
     case FOUND_LEASE:
-        result = join_or_lead(fill, key,
-                              PyBytes_GET_SIZE(reply) == REDLANE_LEASE_SIZE
-                                  ? PyBytes_AS_STRING(reply)
-                                  : NULL,
-                              value);
+    case FOUND_LOCAL_LEASE:
+        lease = PyBytes_GET_SIZE(reply) == REDLANE_LEASE_SIZE ? PyBytes_AS_STRING(reply)
+                                                              : NULL;
+        result = join_or_lead(fill, key, lease, lease && found == FOUND_LEASE, value);
         break;
     case FOUND_REFUSED:
-        result = join_or_lead(fill, key, NULL, value);
+        result = join_or_lead(fill, key, NULL, false, value);
         break;
     case FOUND_DROPPED:
         result = 2;

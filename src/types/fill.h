@@ -5,7 +5,8 @@
  *            │                  our lease ───▶ compute; FILL stores it if the lease is
  *            │                                 still there
  *            │                  a lease of this process ──▶ wait for that flight
- *            │                  another's lease ──▶ compute, store nothing
+ *            │                  another's lease ──▶ wait for its value, ask again when
+ *            │                                     it lapsed; else compute
  *            └─ refused (OOM, READONLY, …) ──▶ GET; compute, store nothing
  *
  * Whatever deletes or overwrites the key removes the lease too, so what was computed

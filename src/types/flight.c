@@ -265,6 +265,15 @@ redlane_flight_find(RedlaneState *state, RedlaneLink *link, RedlaneArg key,
 }
 
 bool
+redlane_flight_is_ours(RedlaneState *state, const char *lease)
+{
+    const Table *table = get_table(state);
+
+    return memcmp(lease + REDLANE_MARK_SIZE + 1, &table->lease.words[0],
+                  sizeof(table->lease.words[0])) == 0;
+}
+
+bool
 redlane_flight_is_over(RedlaneState *state, RedlaneLink *link, RedlaneArg key,
                        const char *lease)
 {
@@ -272,8 +281,7 @@ redlane_flight_is_over(RedlaneState *state, RedlaneLink *link, RedlaneArg key,
     uint64_t hash = redlane_hash_bytes(&table->seed, key.data, key.size);
     RedlaneFlight *flight = table->buckets[hash % BUCKETS];
 
-    if (memcmp(lease + REDLANE_MARK_SIZE + 1, &table->lease.words[0],
-               sizeof(table->lease.words[0])) != 0) {
+    if (!redlane_flight_is_ours(state, lease)) {
         return false;
     }
     for (; flight; flight = flight->next) {

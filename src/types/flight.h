@@ -72,6 +72,9 @@ RedlaneFlight *redlane_flight_find(RedlaneState *state, RedlaneLink *link,
                                    RedlaneArg key, const char *lease);
 void redlane_flight_release(RedlaneFlight *flight);
 
+/* Whether this process placed `lease`. */
+bool redlane_flight_is_ours(RedlaneState *state, const char *lease);
+
 /* Whether this process placed `lease` and its flight has ended since it was met. */
 bool redlane_flight_is_over(RedlaneState *state, RedlaneLink *link, RedlaneArg key,
                             const char *lease);

@@ -1,0 +1,103 @@
+/* Waiting for the lease of another process, by asking. Lock: the GIL. */
+#include "types/lease_wait.h"
+
+#include "core/backoff.h"
+#include "core/clock.h"
+#include "py/state.h"
+#include "wire/wait.h"
+
+/* Most values are there within milliseconds of their lease. Who has waited for long can
+ * wait a little longer still, which spares the server; up to a slice, so that Ctrl-C is
+ * heard in time. */
+#define FIRST_PAUSE (2 * REDLANE_NS_PER_MS)
+
+/* -1 with an exception set: a signal handler raised. */
+static int
+pause_for(int64_t length)
+{
+    RedlaneWait wait = {.deadline = REDLANE_NEVER};
+    RedlaneFault fault;
+
+    Py_BEGIN_ALLOW_THREADS(void)
+    redlane_wait_pause_nogil(&wait, length, &fault);
+    Py_END_ALLOW_THREADS
+    return PyErr_CheckSignals();
+}
+
+/* A GET that failed: another type is in the lease's place, or nobody can say. */
+static RedlaneLeaseEnd
+judge_failure(const RedlaneFill *fill, bool *unknown)
+{
+    RedlaneState *state = fill->tool->state;
+
+    if (PyErr_ExceptionMatches(state->WrongTypeError)) {
+        PyErr_Clear();
+        return REDLANE_LEASE_LAPSED;
+    }
+    if ((fill->tool->policy == REDLANE_POLICY_RAISE &&
+         !PyErr_ExceptionMatches(state->ReplyError)) ||
+        redlane_fill_forgive(fill) < 0) {
+        return REDLANE_LEASE_ERROR;
+    }
+    *unknown = true;
+    return REDLANE_LEASE_HELD;
+}
+
+/* What is in the place of the lease now; HELD where that is still the lease. */
+static RedlaneLeaseEnd
+look(const RedlaneFill *fill, const RedlaneFlight *flight, PyObject **stored,
+     bool *unknown)
+{
+    RedlaneAnswer answer = REDLANE_ANSWER_SERVER;
+    const RedlaneToolManner manner = {.read = true, .answer = &answer};
+    RedlaneArg key = {flight->key, flight->key_size};
+    PyObject *reply =
+        redlane_tool_execute_as(fill->tool, REDLANE_CMD_GET, &key, 1, &manner);
+    RedlaneLeaseEnd end = REDLANE_LEASE_LAPSED;
+
+    if (!reply) {
+        return judge_failure(fill, unknown);
+    }
+    if (answer != REDLANE_ANSWER_SERVER) {
+        *unknown = true;
+        end = REDLANE_LEASE_HELD;
+    }
+    else if (PyBytes_Check(reply)) {
+        size_t size = (size_t)PyBytes_GET_SIZE(reply);
+
+        if (size == REDLANE_LEASE_SIZE &&
+            memcmp(PyBytes_AS_STRING(reply), flight->lease, size) == 0) {
+            end = REDLANE_LEASE_HELD;
+        }
+        else if (!redlane_serializer_is_lease(PyBytes_AS_STRING(reply), size)) {
+            *stored = reply;
+            return REDLANE_LEASE_VALUE;
+        }
+    }
+    Py_DECREF(reply);
+    return end;
+}
+
+RedlaneLeaseEnd
+redlane_lease_wait(const RedlaneFill *fill, const RedlaneFlight *flight,
+                   PyObject **stored)
+{
+    int64_t over = redlane_clock_now() + REDLANE_LEASE_MS * REDLANE_NS_PER_MS;
+    RedlaneBackoff backoff;
+    bool unknown = false;
+
+    redlane_backoff_init(&backoff, FIRST_PAUSE, REDLANE_WAIT_SLICE,
+                         flight->hash ^ (uint64_t)redlane_clock_now());
+    while (!flight->marked && redlane_clock_now() < over) {
+        RedlaneLeaseEnd end;
+
+        if (pause_for(redlane_backoff_next(&backoff)) < 0) {
+            return REDLANE_LEASE_ERROR;
+        }
+        end = look(fill, flight, stored, &unknown);
+        if (end != REDLANE_LEASE_HELD || unknown) {
+            return end;
+        }
+    }
+    return flight->marked ? REDLANE_LEASE_LAPSED : REDLANE_LEASE_HELD;
+}
