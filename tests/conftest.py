@@ -19,6 +19,7 @@ from servers import (
     ACL_PASSWORD,
     ACL_USER,
     PASSWORD,
+    PATIENT,
     Server,
     server_binaries,
     server_name,
@@ -71,7 +72,8 @@ def redis_server(session_server: Server) -> Server:
 
 @pytest.fixture
 def redis_url(redis_server: Server) -> str:
-    return redis_server.url
+    """For tools that are made of a URL, with time-outs that a busy machine keeps."""
+    return redis_server.patient_url
 
 
 @pytest.fixture
@@ -137,8 +139,7 @@ def make_client(executor: str, request: pytest.FixtureRequest, **options: Any) -
     else:
         server: Server = request.getfixturevalue("redis_server")
         url = server.url if executor == "redis" else server.unix_url
-        options.setdefault("timeout", 10)
-        options.setdefault("connect_timeout", 10)
+        options = {**PATIENT, **options}
     client = Client(url, **options)
     client.flushdb()
     return client
