@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -27,10 +27,15 @@ from servers import (
 from tls import Authority, TlsServer, running, temporary_authority
 
 # CI draws the same examples each time, so that what it says depends on the change;
-# elsewhere each run explores further.
-if os.environ.get("CI"):
-    settings.register_profile("ci", derandomize=True)
-    settings.load_profile("ci")
+# elsewhere each run explores further. How long one takes, and how long it takes to draw
+# one, is the machine's affair.
+settings.register_profile(
+    "redlane",
+    derandomize=bool(os.environ.get("CI")),
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile("redlane")
 
 # A shell that runs the tests in the background has them ignore SIGINT, and so would
 # their children: the tests of Ctrl-C need it to arrive.
