@@ -54,20 +54,35 @@ def executed_units(said: str) -> int:
 @pytest.fixture(scope="module")
 def runs(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[dict[str, Future[str]]]:
+) -> Iterator[Runs]:
     """Runs under way: those whose tests were chosen, by the names of the tests."""
     folder = tmp_path_factory.mktemp("fuzz")
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        yield {
-            item.nodeid: pool.submit(
+        made = Runs(pool, folder)
+        # A worker of several would start what is the others'.
+        if "PYTEST_XDIST_WORKER" not in os.environ:
+            for item in request.session.items:
+                if item.path == request.path and isinstance(item, pytest.Function):
+                    made.start(item)
+        yield made
+
+
+class Runs:
+    """One to each test, by its id."""
+
+    def __init__(self, pool: ThreadPoolExecutor, folder: Path) -> None:
+        self.pool, self.folder = pool, folder
+        self.runs: dict[str, Future[str]] = {}
+
+    def start(self, item: pytest.Function) -> Future[str]:
+        if item.nodeid not in self.runs:
+            self.runs[item.nodeid] = self.pool.submit(
                 run_target,
                 item.callspec.params["name"],
                 HOUR if item.get_closest_marker("soak") else SHORT,
-                folder,
+                self.folder,
             )
-            for item in request.session.items
-            if item.path == request.path and isinstance(item, pytest.Function)
-        }
+        return self.runs[item.nodeid]
 
 
 def check_run(run: Future[str]) -> None:
@@ -76,14 +91,14 @@ def check_run(run: Future[str]) -> None:
 
 @pytest.mark.parametrize("name", sorted(TARGETS))
 def test_fuzz_finds_nothing(
-    name: str, runs: dict[str, Future[str]], request: pytest.FixtureRequest
+    name: str, runs: Runs, request: pytest.FixtureRequest
 ) -> None:
-    check_run(runs[request.node.nodeid])
+    check_run(runs.start(request.node))
 
 
 @pytest.mark.soak
 @pytest.mark.parametrize("name", sorted(TARGETS))
 def test_fuzz_finds_nothing_in_an_hour(
-    name: str, runs: dict[str, Future[str]], request: pytest.FixtureRequest
+    name: str, runs: Runs, request: pytest.FixtureRequest
 ) -> None:
-    check_run(runs[request.node.nodeid])
+    check_run(runs.start(request.node))
