@@ -16,7 +16,7 @@ import pytest
 import redlane
 from proxy import Proxy
 from servers import Server
-from toolset import SOURCE, Toolset, toolset, wait_until
+from toolset import SOURCE, Toolset, is_connected, toolset, wait_until
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def every_cut(proxy: Proxy, tools: Toolset, reset: bool) -> Iterator[int]:
 
 def open_connection(tools: Toolset) -> bool:
     """True once the breaker is closed and a connection stands in the pool."""
-    return tools.mode == "redis"
+    return is_connected(tools.client)
 
 
 REPLIES: dict[str, tuple[Callable[[redlane.Client], object], object]] = {
