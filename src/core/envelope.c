@@ -232,8 +232,8 @@ redlane_envelope_size(const RedlaneEnvelope *envelope)
     size += envelope->fields & REDLANE_ENVELOPE_STORED ? 8 : 0;
     size += envelope->fields & REDLANE_ENVELOPE_COMPUTE ? 8 : 0;
     size += envelope->fields & REDLANE_ENVELOPE_COMPRESSED ? 9 : 0;
-    size += envelope->fields & REDLANE_ENVELOPE_SEALED ? 5 + REDLANE_ENVELOPE_SEAL_SIZE
-                                                       : 0;
+    size +=
+        envelope->fields & REDLANE_ENVELOPE_SEALED ? 5 + REDLANE_ENVELOPE_SEAL_SIZE : 0;
     return size + tags + envelope->content_size;
 }
 
