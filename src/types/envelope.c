@@ -121,6 +121,12 @@ mark_plain(PyObject *data)
     return marked;
 }
 
+static bool
+is_large(const RedlaneSerializer *serializer, Py_ssize_t size)
+{
+    return serializer->compress_above >= 0 && size > serializer->compress_above;
+}
+
 /* Compresses what is large enough and becomes smaller by it; the header then says so.
  * STEALS data */
 static PyObject *
@@ -130,8 +136,7 @@ compress_data(const RedlaneSerializer *serializer, RedlaneEnvelope *header,
     Py_ssize_t size = PyBytes_GET_SIZE(data);
     PyObject *smaller;
 
-    if (serializer->compress_above < 0 || size <= serializer->compress_above ||
-        (uint64_t)size > REDLANE_ENVELOPE_RAW_MAX) {
+    if (!is_large(serializer, size) || (uint64_t)size > REDLANE_ENVELOPE_RAW_MAX) {
         return data;
     }
     smaller = PyObject_CallFunction(serializer->state->zlib_compress, "Oi", data,
@@ -200,12 +205,15 @@ write_envelope(const RedlaneSerializer *serializer, RedlaneArg key,
 
 /* STEALS data */
 static PyObject *
-wrap_data(RedlaneSerializer *serializer, const RedlaneWrapping *wrapping,
-          PyObject *data)
+wrap_in_header(const RedlaneSerializer *serializer, const RedlaneWrapping *wrapping,
+               PyObject *data)
 {
-    RedlaneEnvelope header = wrapping->header;
+    RedlaneEnvelope header = {0};
     PyObject *stored;
 
+    if (wrapping->header) {
+        header = *wrapping->header;
+    }
     data = compress_data(serializer, &header, data);
     if (!data) {
         return NULL;
@@ -213,7 +221,7 @@ wrap_data(RedlaneSerializer *serializer, const RedlaneWrapping *wrapping,
     if (serializer->seal) {
         add_seal(serializer, &header, wrapping->ttl_ms);
     }
-    if (likely(!header.fields)) {
+    if (!header.fields) { /* it became no smaller */
         return needs_mark(serializer, data) ? mark_plain(data) : data;
     }
     header.content = PyBytes_AS_STRING(data);
@@ -223,13 +231,25 @@ wrap_data(RedlaneSerializer *serializer, const RedlaneWrapping *wrapping,
     return stored;
 }
 
+/* STEALS data */
+static PyObject *
+wrap_data(const RedlaneSerializer *serializer, const RedlaneWrapping *wrapping,
+          PyObject *data)
+{
+    if (unlikely(serializer->seal || wrapping->header ||
+                 is_large(serializer, PyBytes_GET_SIZE(data)))) {
+        return wrap_in_header(serializer, wrapping, data);
+    }
+    return needs_mark(serializer, data) ? mark_plain(data) : data;
+}
+
 PyObject *
 redlane_envelope_dumps(RedlaneSerializer *serializer, const RedlaneWrapping *wrapping,
                        PyObject *value)
 {
     PyObject *data = redlane_serializer_dumps(serializer, wrapping->type, value);
 
-    return data ? wrap_data(serializer, wrapping, data) : NULL;
+    return likely(data != NULL) ? wrap_data(serializer, wrapping, data) : NULL;
 }
 
 PyObject *
@@ -380,12 +400,10 @@ redlane_envelope_loads(RedlaneSerializer *serializer, RedlaneOpening *opening,
                        PyObject *stored)
 {
     PyObject *data, *value;
-    bool bare = PyBytes_GET_SIZE(stored) < REDLANE_MARK_SIZE ||
-                memcmp(PyBytes_AS_STRING(stored), REDLANE_MARK, REDLANE_MARK_SIZE) != 0;
 
     opening->header = (RedlaneEnvelope){0};
     opening->bad_seal = false;
-    if (likely(bare && !serializer->seal)) {
+    if (!redlane_envelope_is_marked(stored) && !serializer->seal) {
         return redlane_serializer_loads(serializer, opening->type, stored, true);
     }
     data = open_header(serializer, opening, stored) < 0

@@ -21,10 +21,10 @@ int redlane_envelope_init(RedlaneSerializer *serializer, PyObject *compress,
 
 /* What a value is stored with. */
 typedef struct {
-    RedlaneArg key;          /* the whole key, which a seal binds the value to */
-    int64_t ttl_ms;          /* 0: none; a sealed value says when it ends */
-    RedlaneResultType *type; /* of a function's results, or NULL */
-    RedlaneEnvelope header; /* what else its header says: fields and theirs; or zeros */
+    RedlaneArg key;                /* the whole key, which a seal binds the value to */
+    int64_t ttl_ms;                /* 0: none; a sealed value says when it ends */
+    RedlaneResultType *type;       /* of a function's results, or NULL */
+    const RedlaneEnvelope *header; /* what else its header says, or NULL */
 } RedlaneWrapping;
 
 /* New bytes to store; NULL: as redlane_serializer_dumps. */
@@ -45,7 +45,19 @@ typedef struct {
     bool bad_seal;
 } RedlaneOpening;
 
-/* The value in stored bytes; NULL: as redlane_serializer_loads. */
+/* Whether stored bytes begin as a lease, a marked or a wrapped value does. Any others
+ * are what the serializer wrote, as most are: without a seal redlane_serializer_loads
+ * reads them. */
+static inline bool
+redlane_envelope_is_marked(PyObject *stored)
+{
+    const char *data = PyBytes_AS_STRING(stored); /* ends with a NUL */
+
+    return unlikely(data[0] == REDLANE_MARK[0]) &&
+           strncmp(data, REDLANE_MARK, REDLANE_MARK_SIZE) == 0;
+}
+
+/* The value in stored bytes, bare or not; NULL: as redlane_serializer_loads. */
 PyObject *redlane_envelope_loads(RedlaneSerializer *serializer, RedlaneOpening *opening,
                                  PyObject *stored);
 

@@ -58,33 +58,36 @@ drop_value(const RedlaneFill *fill, RedlaneArg key, PyObject *stored)
     return 0;
 }
 
-/* Somebody without the key wrote it, or a cache that has other keys or none. */
+/* Somebody without the key wrote it, or a cache that has other keys or none. Keeps the
+ * exception that is set. */
 static void
 count_bad_seal(const RedlaneFill *fill, RedlaneArg key)
 {
-    PyObject *shown;
+    PyObject *type, *error, *traceback, *shown;
 
     REDLANE_FILL_COUNT(fill, bad_seals, 1);
     if (fill->serializer->warned) {
         return;
     }
     fill->serializer->warned = true;
+    PyErr_Fetch(&type, &error, &traceback);
     shown = PyUnicode_DecodeUTF8(
         key.data, (Py_ssize_t)(key.size < SHOWN_KEY ? key.size : SHOWN_KEY), "replace");
-    if (!shown) {
-        PyErr_Clear();
-        return;
+    if (shown) {
+        redlane_log(fill->tool->state, REDLANE_LOG_WARNING,
+                    "The value of %R has no valid seal and is dropped; others like it "
+                    "are only counted, as bad_seals",
+                    shown);
+        Py_DECREF(shown);
     }
-    redlane_log(fill->tool->state, REDLANE_LOG_WARNING,
-                "The value of %R has no valid seal and is dropped; others like it are "
-                "only counted, as bad_seals",
-                shown);
-    Py_DECREF(shown);
+    PyErr_Clear();
+    PyErr_Restore(type, error, traceback);
 }
 
-/* The value in stored bytes that are no lease: 1, 0 when they are of no use, -1. */
+/* The value in a wrapped one: 1, 0 when its time is over, -1. */
 static int
-open_bytes(const RedlaneFill *fill, RedlaneArg key, PyObject *stored, PyObject **value)
+unwrap_bytes(const RedlaneFill *fill, RedlaneArg key, PyObject *stored,
+             PyObject **value)
 {
     RedlaneOpening opening = {
         .key = key,
@@ -93,22 +96,40 @@ open_bytes(const RedlaneFill *fill, RedlaneArg key, PyObject *stored, PyObject *
     };
 
     *value = redlane_envelope_loads(fill->serializer, &opening, stored);
-    if (!*value) {
+    if (*value) {
+        return !redlane_envelope_is_expired(&opening.header);
+    }
+    if (opening.bad_seal) {
+        count_bad_seal(fill, key);
+    }
+    return -1;
+}
+
+/* The value in stored bytes: 1, 0 when they are of no use, -1. */
+static int
+open_bytes(const RedlaneFill *fill, RedlaneArg key, PyObject *stored, PyObject **value)
+{
+    int result = 1;
+
+    if (likely(!redlane_envelope_is_marked(stored) && !fill->serializer->seal)) {
+        *value = redlane_serializer_loads(fill->serializer, fill->type, stored, true);
+    }
+    else {
+        result = unwrap_bytes(fill, key, stored, value);
+    }
+    if (unlikely(!*value)) {
         if (!PyErr_ExceptionMatches(fill->tool->state->SerializationError)) {
             return -1;
         }
         PyErr_Clear();
         REDLANE_FILL_COUNT(fill, corrupted, 1);
-        if (opening.bad_seal) {
-            count_bad_seal(fill, key);
-        }
         return 0;
     }
     if (fill->accept && !fill->accept(*value)) {
         REDLANE_FILL_COUNT(fill, corrupted, 1);
         return 0;
     }
-    return !redlane_envelope_is_expired(&opening.header);
+    return result;
 }
 
 static int
@@ -118,12 +139,13 @@ decode_bytes(const RedlaneFill *fill, RedlaneArg key, PyObject *stored,
     Py_ssize_t size = PyBytes_GET_SIZE(stored);
     int result;
 
-    if (redlane_envelope_is_lease(PyBytes_AS_STRING(stored), (size_t)size)) {
+    if (redlane_envelope_is_marked(stored) &&
+        redlane_envelope_is_lease(PyBytes_AS_STRING(stored), (size_t)size)) {
         return 0;
     }
     REDLANE_FILL_COUNT(fill, bytes_read, size);
     result = open_bytes(fill, key, stored, value);
-    if (result) {
+    if (likely(result)) {
         return result;
     }
     Py_CLEAR(*value);
