@@ -10,12 +10,11 @@ import zlib
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from redlane import Cache, Client
 
 MARK = b"\xffRL"
-COMPRESSED = 16
 
 LARGE = {"text": "all work and no play " * 500}
 
@@ -131,7 +130,11 @@ def test_counters_are_never_compressed(client: Any) -> None:
         ({"compress": "gzip"}, ValueError, "compress must be 'zlib' or None"),
         ({"compress": True}, ValueError, "compress must be 'zlib' or None"),
         ({"compress_above": -1}, ValueError, "compress_above must not be negative"),
-        ({"compress_above": "1"}, TypeError, r"compress_above must be an int \(bytes\)"),
+        (
+            {"compress_above": "1"},
+            TypeError,
+            r"compress_above must be an int \(bytes\)",
+        ),
         ({"compress_above": True}, TypeError, r"compress_above must be an int"),
         ({"compress_above": 2**70}, OverflowError, "too large"),
     ],
@@ -226,7 +229,6 @@ def test_other_fields_do_no_harm(client: Any) -> None:
 
 
 @given(st.binary(max_size=60), st.booleans())
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_bytes_at_all(tail: bytes, envelope: bool) -> None:
     client: Any = Client("memory://")
     cache = Cache(client)
@@ -234,7 +236,8 @@ def test_any_bytes_at_all(tail: bytes, envelope: bool) -> None:
     client.set("cache:k", stored)
     missing = object()
     if cache.get("k", missing) is missing:
-        assert client.get("cache:k") is None or tail.startswith(b"L") and not envelope
+        lease = not envelope and tail.startswith(b"L")
+        assert client.get("cache:k") == (stored if lease else None)
     else:
         assert client.get("cache:k") == stored
 
@@ -242,7 +245,7 @@ def test_any_bytes_at_all(tail: bytes, envelope: bool) -> None:
 JSON_VALUES = st.recursive(
     st.none()
     | st.booleans()
-    | st.integers()
+    | st.integers(-(2**63), 2**64 - 1)
     | st.floats(allow_nan=False)
     | st.text(),
     lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
@@ -251,40 +254,21 @@ JSON_VALUES = st.recursive(
 
 
 @given(JSON_VALUES, st.sampled_from(["json", "msgpack"]), st.integers(0, 100))
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_values_come_back(value: Any, serializer: Any, above: int) -> None:
-    if serializer == "msgpack":
-        try:
-            struct.pack(">q", max(_integers(value), default=0, key=abs))
-        except struct.error:
-            return
     plain = Cache("memory://", serializer=serializer)
     cache = Cache(
         plain.client, serializer=serializer, compress="zlib", compress_above=above
     )
-    try:
-        assert plain.set("k", value)
-    except Exception as error:  # a lone surrogate in MessagePack
-        assert type(error).__name__ == "SerializationError"
-        return
+    plain.set("k", value)
     wanted = plain.get("k")
-    assert cache.set("k", value)
+    assert wanted == value
+    cache.set("k", value)
     assert cache.get("k") == plain.get("k") == wanted
-
-
-def _integers(value: Any) -> list[int]:
-    if isinstance(value, int):
-        return [value]
-    if isinstance(value, dict):
-        value = list(value.values())
-    return sum(map(_integers, value), []) if isinstance(value, list) else []
 
 
 @given(st.binary(max_size=300), st.integers(0, 64))
 def test_raw_bytes_come_back(value: bytes, above: int) -> None:
-    cache = Cache(
-        "memory://", serializer="raw", compress="zlib", compress_above=above
-    )
+    cache = Cache("memory://", serializer="raw", compress="zlib", compress_above=above)
     for each in (value, value * 20, MARK + b"E\x01" + value, MARK + b"L" + value):
         cache.set("k", each)
         assert cache.get("k") == each

@@ -1,7 +1,7 @@
-"""A canary password, sealing key, token and value in everything that a program does, and
-everything that comes out of it searched for them: logs at DEBUG, standard output and error,
-exceptions with their tracebacks and the locals of our frames, repr of all that is
-public, health reports, statistics, and the command line."""
+"""A canary password, sealing key, token and value in everything that a program does,
+and everything that comes out of it searched for them: logs at DEBUG, standard output
+and error, exceptions with their tracebacks and the locals of our frames, repr of all
+that is public, health reports, statistics, and the command line."""
 
 from __future__ import annotations
 

@@ -318,7 +318,9 @@ def test_rotation(client: Any) -> None:
     assert last.get("b") == 2
 
 
-@pytest.mark.parametrize("key", [b"0" * 16, "0" * 16, b"\0" * 16, b"k" * 10_000, "é" * 8])
+@pytest.mark.parametrize(
+    "key", [b"0" * 16, "0" * 16, b"\0" * 16, b"k" * 10_000, "é" * 8]
+)
 def test_any_key_that_is_long_enough(client: Any, key: bytes | str) -> None:
     for keys in (key, [key], (key,)):
         cache = Cache(client, seal=keys)

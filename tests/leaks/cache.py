@@ -52,9 +52,7 @@ def cases(url: str) -> Iterator[tuple[str, Once]]:
     for name in ("raw", "msgpack"):
         other = Cache(client, prefix=name, serializer=name)
         yield name, lambda other=other: (other.set("k", b"v", 9), other.get("k"))
-    sealed = Cache(
-        client, prefix="sealed", seal=["k" * 16, b"l" * 20], compress="zlib"
-    )
+    sealed = Cache(client, prefix="sealed", seal=["k" * 16, b"l" * 20], compress="zlib")
     sealed.get("no")
     yield "sealed", lambda: sealed_values(sealed)
     client.set("sealed:bad", "1")
