@@ -44,6 +44,9 @@
     X(stdlib_dumps)                              \
     X(stdlib_loads)                              \
     X(describe_value)                            \
+    X(find_codec)                                \
+    X(zlib_compress)                             \
+    X(zlib_decompressobj)                        \
     /* constant texts */                         \
     X(syntax_error)
 

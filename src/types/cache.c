@@ -97,6 +97,16 @@ redlane_cache_serializer(RedlaneCache *cache, RedlaneArg key)
     return &cache->numbers;
 }
 
+PyObject *
+redlane_cache_dumps(RedlaneCache *cache, RedlaneArg key, int64_t ttl_ms,
+                    PyObject *value)
+{
+    const RedlaneWrapping wrapping = {.key = key, .ttl_ms = ttl_ms};
+
+    return redlane_envelope_dumps(redlane_cache_serializer(cache, key), &wrapping,
+                                  value);
+}
+
 void
 redlane_cache_mark(RedlaneCache *cache, RedlaneArg key)
 {
@@ -159,38 +169,50 @@ find_space(RedlaneCache *cache)
     return _PyBytes_Resize(&cache->tool.space, size + 1);
 }
 
+/* Arguments of Cache(...); NULL where none was given. BORROWED */
+typedef struct {
+    PyObject *client, *prefix, *ttl, *serializer, *fallback;
+    PyObject *compress, *compress_above, *seal;
+} Options;
+
+/* The two serializers: of values, and of numbers. RAISES_NEG */
 static int
-init_fields(RedlaneCache *cache, PyObject *client, PyObject *prefix, PyObject *ttl,
-            PyObject *serializer, PyObject *fallback)
+init_serializers(RedlaneCache *cache, const Options *options)
+{
+    PyObject *json = PyUnicode_FromString("json");
+    int result = -1;
+
+    if (json &&
+        redlane_serializer_init(&cache->serializer, cache->state,
+                                options->serializer ? options->serializer : json) ==
+            0 &&
+        redlane_envelope_init(&cache->serializer, options->compress,
+                              options->compress_above, options->seal) == 0 &&
+        redlane_serializer_prepare(&cache->serializer) == 0) {
+        result = redlane_serializer_init(&cache->numbers, cache->state, json);
+    }
+    Py_XDECREF(json);
+    return result;
+}
+
+static int
+init_fields(RedlaneCache *cache, const Options *options)
 {
     RedlanePolicy policy = REDLANE_POLICY_MEMORY;
 
-    if ((fallback && redlane_tool_policy(fallback, &policy) < 0) ||
-        (ttl != Py_None && redlane_args_ttl_ms(ttl, "ttl", &cache->ttl_ms) < 0)) {
+    if ((options->fallback && redlane_tool_policy(options->fallback, &policy) < 0) ||
+        (options->ttl != Py_None &&
+         redlane_args_ttl_ms(options->ttl, "ttl", &cache->ttl_ms) < 0)) {
         return -1;
     }
-    cache->prefix = prefix ? Py_NewRef(prefix) : PyUnicode_FromString("cache");
+    cache->prefix =
+        options->prefix ? Py_NewRef(options->prefix) : PyUnicode_FromString("cache");
     cache->head = cache->prefix ? make_head(cache->prefix) : NULL;
     cache->counters = PyList_New(0);
     cache->shown = PyUnicode_FromString("get_or_set");
-    if (!cache->head || !cache->counters || !cache->shown) {
-        return -1;
-    }
-    serializer = serializer ? Py_NewRef(serializer) : PyUnicode_FromString("json");
-    if (!serializer ||
-        redlane_serializer_init(&cache->serializer, cache->state, serializer) < 0 ||
-        redlane_serializer_prepare(&cache->serializer) < 0) {
-        Py_XDECREF(serializer);
-        return -1;
-    }
-    Py_SETREF(serializer, PyUnicode_FromString("json"));
-    if (!serializer ||
-        redlane_serializer_init(&cache->numbers, cache->state, serializer) < 0) {
-        Py_XDECREF(serializer);
-        return -1;
-    }
-    Py_DECREF(serializer);
-    if (redlane_tool_init(&cache->tool, cache->state, client, policy) < 0) {
+    if (!cache->head || !cache->counters || !cache->shown ||
+        init_serializers(cache, options) < 0 ||
+        redlane_tool_init(&cache->tool, cache->state, options->client, policy) < 0) {
         return -1;
     }
     return find_space(cache);
@@ -199,15 +221,17 @@ init_fields(RedlaneCache *cache, PyObject *client, PyObject *prefix, PyObject *t
 static PyObject *
 cache_tp_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
-    static char *names[] = {"client_or_url", "prefix", "ttl", "serializer",
-                            "fallback",      "strict", NULL};
-    PyObject *client = Py_None, *prefix = NULL, *ttl = Py_None, *serializer = NULL;
-    PyObject *fallback = NULL;
+    static char *names[] = {"client_or_url", "prefix", "ttl",      "serializer",
+                            "fallback",      "strict", "compress", "compress_above",
+                            "seal",          NULL};
+    Options options = {.client = Py_None, .ttl = Py_None};
     RedlaneCache *cache;
     int strict = 0;
 
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|OOOO$Op:Cache", names, &client,
-                                     &prefix, &ttl, &serializer, &fallback, &strict)) {
+    if (!PyArg_ParseTupleAndKeywords(
+            args, kwargs, "|OOOO$OpOOO:Cache", names, &options.client, &options.prefix,
+            &options.ttl, &options.serializer, &options.fallback, &strict,
+            &options.compress, &options.compress_above, &options.seal)) {
         return NULL;
     }
     cache = (RedlaneCache *)type->tp_alloc(type, 0);
@@ -216,8 +240,7 @@ cache_tp_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     }
     cache->state = redlane_state_of_type(type);
     cache->strict = strict != 0;
-    if (!cache->state ||
-        init_fields(cache, client, prefix, ttl, serializer, fallback) < 0) {
+    if (!cache->state || init_fields(cache, &options) < 0) {
         Py_DECREF(cache);
         return NULL;
     }
@@ -375,8 +398,9 @@ PyDoc_STRVAR(
     "Returns:\n"
     "    dict: ``hits``, ``misses``, ``sets``, ``deletes``, ``errors`` (of the\n"
     "    link or the server, where the cache went on without), ``corrupted``\n"
-    "    (unreadable values dropped), ``waits`` (answered by another caller's\n"
-    "    computation), ``uncached`` (results that cannot be serialised),\n"
+    "    (unreadable values dropped), ``bad_seals`` (those of them without a valid\n"
+    "    seal), ``waits`` (answered by another caller's computation),\n"
+    "    ``uncached`` (results that cannot be serialised),\n"
     "    ``bytes_read``, ``bytes_written``, and ``cache_type``: ``\"redis\"``,\n"
     "    ``\"memory\"`` or ``\"none\"``, what answers now.");
 
@@ -390,16 +414,18 @@ cache_stats(PyObject *self, PyObject *Py_UNUSED(ignored))
     if (!type) {
         return NULL;
     }
-    return Py_BuildValue(
-        "{sKsKsKsKsKsKsKsKsKsKsN}", "hits", (unsigned long long)counts->hits, "misses",
-        (unsigned long long)counts->misses, "sets", (unsigned long long)counts->sets,
-        "deletes", (unsigned long long)counts->deletes, "errors",
-        (unsigned long long)counts->errors, "corrupted",
-        (unsigned long long)counts->corrupted, "waits",
-        (unsigned long long)counts->waits, "uncached",
-        (unsigned long long)counts->uncached, "bytes_read",
-        (unsigned long long)counts->bytes_read, "bytes_written",
-        (unsigned long long)counts->bytes_written, "cache_type", type);
+    return Py_BuildValue("{sKsKsKsKsKsKsKsKsKsKsKsN}", "hits",
+                         (unsigned long long)counts->hits, "misses",
+                         (unsigned long long)counts->misses, "sets",
+                         (unsigned long long)counts->sets, "deletes",
+                         (unsigned long long)counts->deletes, "errors",
+                         (unsigned long long)counts->errors, "corrupted",
+                         (unsigned long long)counts->corrupted, "bad_seals",
+                         (unsigned long long)counts->bad_seals, "waits",
+                         (unsigned long long)counts->waits, "uncached",
+                         (unsigned long long)counts->uncached, "bytes_read",
+                         (unsigned long long)counts->bytes_read, "bytes_written",
+                         (unsigned long long)counts->bytes_written, "cache_type", type);
 }
 
 PyDoc_STRVAR(client_doc, "The Client in use; the default client is made now if it is "
@@ -419,7 +445,8 @@ cache_get_client(PyObject *self, void *Py_UNUSED(closure))
 PyDoc_STRVAR(
     cache_doc,
     "Cache(client_or_url=None, prefix=\"cache\", ttl=None, serializer=\"json\", *,"
-    " fallback=\"memory\", strict=False)\n--\n\n"
+    " fallback=\"memory\", strict=False, compress=None, compress_above=1024,"
+    " seal=None)\n--\n\n"
     "Values under one prefix, on Redis, Valkey or the memory engine.\n\n"
     "Called with a function it caches that function: ``@cache`` or\n"
     "``@cache(ttl=60, name=None, ignore=None, condition=None, unless=None,\n"
@@ -430,15 +457,21 @@ PyDoc_STRVAR(
     "    prefix: what every key begins with, before a ``:``; ``\"\"`` is allowed.\n"
     "    ttl: seconds (int or float) or a timedelta that values live where a call\n"
     "        names no other; None: no expiry.\n"
-    "    serializer: ``\"json\"``, ``\"raw\"`` (bytes as they are), ``\"msgpack\"``, "
-    "or\n"
-    "        an object with ``dumps(value) -> bytes`` and ``loads(bytes)``.\n"
+    "    serializer: ``\"json\"``, ``\"raw\"`` (bytes as they are), ``\"msgpack\"``,\n"
+    "        ``\"pickle\"`` (unsafe; only with ``seal``), or an object with\n"
+    "        ``dumps(value) -> bytes`` and ``loads(bytes)``.\n"
     "    fallback: while the server is away, ``\"memory\"``: the memory engine\n"
     "        answers; ``\"none\"``: every read is a miss; ``\"raise\"``.\n"
     "    strict: a function's result that cannot be serialised raises, instead of\n"
-    "        being returned uncached.\n\n"
+    "        being returned uncached.\n"
+    "    compress: ``\"zlib\"``: values of more than ``compress_above`` bytes are\n"
+    "        stored compressed, where that makes them smaller.\n"
+    "    compress_above: bytes (int).\n"
+    "    seal: a key (bytes or str, at least 16 bytes) or a list of them. Values\n"
+    "        are stored with an HMAC-SHA256 by the first key; one without the seal\n"
+    "        of any key is a miss.\n\n"
     "Raises:\n"
-    "    ConfigurationError: an unusable URL.\n"
+    "    ConfigurationError: an unusable URL or sealing key, or pickle without one.\n"
     "    TypeError, ValueError: an unusable option.");
 
 static PyMethodDef own_methods[] = {

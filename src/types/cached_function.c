@@ -79,6 +79,9 @@ init_function(RedlaneCachedFunction *self, PyObject *name, PyObject *ignore,
     }
     if (redlane_signature_init(&self->signature, self->state, self->function,
                                name == Py_None ? NULL : name, ignore) < 0 ||
+        redlane_result_type_init(
+            &self->type, self->state, self->function,
+            redlane_serializer_typed_name(&self->cache->serializer)) < 0 ||
         take_callable(condition, "condition", &self->condition) < 0 ||
         take_callable(unless, "unless", &self->unless) < 0) {
         return -1;
@@ -128,6 +131,7 @@ static int
 function_tp_traverse(PyObject *self, visitproc visit, void *arg)
 {
     RedlaneCachedFunction *function = (RedlaneCachedFunction *)self;
+    int result;
 
     Py_VISIT(Py_TYPE(self));
     Py_VISIT(function->dict);
@@ -135,7 +139,9 @@ function_tp_traverse(PyObject *self, visitproc visit, void *arg)
     Py_VISIT(function->cache);
     Py_VISIT(function->condition);
     Py_VISIT(function->unless);
-    return redlane_signature_traverse(&function->signature, visit, arg);
+    result = redlane_result_type_traverse(&function->type, visit, arg);
+    return result ? result
+                  : redlane_signature_traverse(&function->signature, visit, arg);
 }
 
 /* Functions in a cycle are cleared by their own dict and defaults; ours must stay
@@ -162,6 +168,7 @@ function_tp_dealloc(PyObject *self)
         PyObject_ClearWeakRefs(self);
     }
     redlane_signature_clear(&function->signature);
+    redlane_result_type_clear(&function->type);
     Py_CLEAR(function->dict);
     Py_CLEAR(function->function);
     Py_CLEAR(function->cache);

@@ -14,6 +14,7 @@ typedef struct {
     PyObject *function;
     RedlaneCache *cache;
     RedlaneSignature signature;
+    RedlaneResultType type;
     PyObject *condition; /* NULL, or a callable of the result: whether to store it */
     PyObject *unless;    /* NULL, or a callable of the arguments: call uncached */
     int64_t ttl_ms;      /* 0: none */

@@ -57,6 +57,7 @@ make_fill(Call *call)
     RedlaneFill fill = redlane_cache_fill(self->cache);
 
     fill.own = &self->counts;
+    fill.type = &self->type;
     fill.ttl_ms = self->ttl_ms;
     fill.single_flight = self->lock;
     fill.logged = &self->logged;

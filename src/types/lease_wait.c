@@ -69,7 +69,7 @@ look(const RedlaneFill *fill, const RedlaneFlight *flight, PyObject **stored,
             memcmp(PyBytes_AS_STRING(reply), flight->lease, size) == 0) {
             end = REDLANE_LEASE_HELD;
         }
-        else if (!redlane_serializer_is_lease(PyBytes_AS_STRING(reply), size)) {
+        else if (!redlane_envelope_is_lease(PyBytes_AS_STRING(reply), size)) {
             *stored = reply;
             return REDLANE_LEASE_VALUE;
         }
