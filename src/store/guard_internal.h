@@ -25,6 +25,8 @@ struct RedlaneGuard {
     RedlaneBreaker breaker; /* of the link */
     RedlaneBreaker writes;
     RedlaneJournal journal;
+    RedlaneNear *near; /* or NULL */
+    bool was_open;     /* since near gave hits */
     uint64_t period; /* grows when the link ceases to be well */
     bool well;
     bool deletes;             /* while writes are refused: deletes are not */

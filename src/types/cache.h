@@ -21,6 +21,9 @@ typedef struct {
     PyObject *shown;    /* for log lines of get_or_set */
     PyObject *weakrefs;
     int64_t ttl_ms; /* 0: none */
+    int64_t near_ttl_ms;
+    RedlaneNearForm form; /* of what its serializer decodes */
+    bool near;            /* wanted, and there is a prefix to watch */
     bool strict;
     bool logged; /* an uncacheable value of get_or_set */
     RedlaneCounts counts;
@@ -55,6 +58,9 @@ int redlane_cache_ttl(RedlaneCache *cache, PyObject *ttl, int64_t *milliseconds)
 
 /* What reading and filling a key of this cache needs; the loader is the caller's. */
 RedlaneFill redlane_cache_fill(RedlaneCache *cache);
+
+/* Lets a fill read and keep near values, where the cache has any. */
+void redlane_cache_use_near(RedlaneCache *cache, RedlaneFill *fill);
 
 /* The serializer of a full key: that of a declared counter is JSON. */
 RedlaneSerializer *redlane_cache_serializer(RedlaneCache *cache, RedlaneArg key);

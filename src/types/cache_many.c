@@ -90,39 +90,159 @@ batch_mark(const Batch *batch, RedlaneCache *cache)
     }
 }
 
-/* Puts what MGET found into `found`. RAISES_NEG */
-static int
-decode_batch(RedlaneCache *cache, const Batch *batch, PyObject *replies,
-             PyObject *found)
+/* Several keys being read: what was not near is asked for by MGET, and by PTTL for each
+ * where near values are to be kept. */
+typedef struct {
+    RedlaneFill fill;
+    size_t *asked; /* indexes in the batch */
+    size_t count;
+    RedlaneArg *argv;       /* MGET and its keys, then PTTL and a key for each */
+    RedlaneVector *vectors; /* MGET, then PTTL for each */
+    PyObject **replies;
+    RedlaneNearFill *near_fills; /* or NULL: one for each that is asked for */
+    RedlaneNearRead read;
+} Reads;
+
+static void
+reads_clear(Reads *reads)
 {
-    RedlaneFill fill = redlane_cache_fill(cache);
+    PyMem_Free(reads->asked);
+    PyMem_Free(reads->argv);
+    PyMem_Free(reads->vectors);
+    PyMem_Free(reads->replies);
+    PyMem_Free(reads->near_fills);
+}
 
+/* RAISES_NEG */
+static int
+reads_init(Reads *reads, RedlaneCache *cache, const Batch *batch)
+{
+    size_t size = batch->count + 1;
+
+    reads->fill = redlane_cache_fill(cache);
+    redlane_cache_use_near(cache, &reads->fill);
+    reads->asked = PyMem_New(size_t, size);
+    reads->argv = PyMem_New(RedlaneArg, 3 * size);
+    reads->vectors = PyMem_New(RedlaneVector, size);
+    reads->replies = PyMem_Calloc(size, sizeof(PyObject *));
+    reads->near_fills = reads->fill.near ? PyMem_New(RedlaneNearFill, size) : NULL;
+    if (!reads->asked || !reads->argv || !reads->vectors || !reads->replies ||
+        (reads->fill.near && !reads->near_fills)) {
+        (void)PyErr_NoMemory();
+        return -1;
+    }
+    return 0;
+}
+
+/* The fill for one key. */
+static RedlaneFill
+fill_of(const Reads *reads, RedlaneCache *cache, RedlaneArg key)
+{
+    RedlaneFill fill = reads->fill;
+
+    fill.serializer = redlane_cache_serializer(cache, key);
+    if (fill.serializer == &cache->numbers) {
+        fill.near = NULL;
+    }
+    return fill;
+}
+
+/* found[name] = value; STEALS value. RAISES_NEG */
+static int
+put_found(const Batch *batch, size_t index, PyObject *STEALS value, PyObject *found)
+{
+    int result = PyDict_SetItem(
+        found, PyList_GET_ITEM(batch->names, (Py_ssize_t)index), value);
+
+    Py_DECREF(value);
+    return result;
+}
+
+/* Puts what is near into `found`, and the rest into the request. RAISES_NEG */
+static int
+reads_prepare(Reads *reads, RedlaneCache *cache, const Batch *batch, PyObject *found)
+{
+    const RedlaneCommand *pttl = redlane_command_by_id(REDLANE_CMD_PTTL);
+
+    reads->argv[0] = REDLANE_ARG_LITERAL("MGET");
     for (size_t i = 0; i < batch->count; i++) {
-        PyObject *value = NULL;
-        int result = 0;
+        RedlaneArg key = batch->keys[i].key;
+        RedlaneFill fill = fill_of(reads, cache, key);
+        PyObject *value;
+        int result = redlane_fill_near_get(&fill, key, &value);
 
-        if (PyList_Check(replies) && (Py_ssize_t)i < PyList_GET_SIZE(replies)) {
-            PyObject *reply = Py_NewRef(PyList_GET_ITEM(replies, (Py_ssize_t)i));
+        if (result < 0 || (result == 1 && put_found(batch, i, value, found) < 0)) {
+            return -1;
+        }
+        if (result == 0) {
+            reads->asked[reads->count++] = i;
+            reads->argv[reads->count] = key;
+        }
+    }
+    reads->vectors[0] = (RedlaneVector){reads->argv, reads->count + 1,
+                                        redlane_command_by_id(REDLANE_CMD_MGET)};
+    for (size_t i = 0; reads->near_fills && i < reads->count; i++) {
+        RedlaneArg *argv = reads->argv + reads->count + 1 + 2 * i;
 
-            fill.serializer = redlane_cache_serializer(cache, batch->keys[i].key);
-            result = redlane_fill_decode(&fill, batch->keys[i].key, reply, &value);
-            Py_DECREF(reply);
+        argv[0] = REDLANE_ARG_LITERAL("PTTL");
+        argv[1] = reads->argv[i + 1];
+        reads->vectors[i + 1] = (RedlaneVector){argv, 2, pttl};
+        if (!redlane_fill_near_begin(&reads->fill, argv[1], &reads->near_fills[i])) {
+            PyMem_Free(reads->near_fills); /* not confirmed, so none is */
+            reads->near_fills = NULL;
+        }
+    }
+    return 0;
+}
+
+/* Asks, and puts what came into `found`. RAISES_NEG */
+static int
+reads_run(Reads *reads, RedlaneCache *cache, const Batch *batch, PyObject *found)
+{
+    RedlaneToolManner manner = {.read = true};
+    size_t count = 1;
+    PyObject *values;
+    int result = 0;
+
+    if (reads->near_fills) {
+        reads->read = (RedlaneNearRead){.near = reads->fill.near};
+        manner.near_read = &reads->read;
+        count += reads->count;
+    }
+    if (redlane_tool_run(&cache->tool, reads->vectors, count, &manner, reads->replies) <
+        0) {
+        return -1;
+    }
+    values = reads->replies[0];
+    if (PyExceptionInstance_Check(values)) {
+        PyErr_SetObject((PyObject *)Py_TYPE(values), values);
+        result = -1;
+    }
+    for (size_t i = 0; result == 0 && i < reads->count; i++) {
+        RedlaneArg key = reads->argv[i + 1];
+        RedlaneFill fill = fill_of(reads, cache, key);
+        PyObject *value = NULL, *reply = NULL;
+
+        if (PyList_Check(values) && (Py_ssize_t)i < PyList_GET_SIZE(values)) {
+            reply = Py_NewRef(PyList_GET_ITEM(values, (Py_ssize_t)i));
+            result = redlane_fill_decode(&fill, key, reply, &value);
         }
         if (result == 1) {
-            PyObject *name = PyList_GET_ITEM(batch->names, (Py_ssize_t)i);
-
             cache->counts.hits++;
-            result = PyDict_SetItem(found, name, value);
-            Py_DECREF(value);
+            if (reads->near_fills && fill.near) {
+                reads->near_fills[i].read = reads->read;
+                redlane_fill_near_keep(&fill, key, &reads->near_fills[i],
+                                       reads->replies[i + 1], reply, value);
+            }
+            result = put_found(batch, reads->asked[i], value, found);
         }
         else {
             cache->counts.misses++;
         }
-        if (result < 0) {
-            return -1;
-        }
+        Py_XDECREF(reply);
     }
-    return 0;
+    redlane_store_drop_replies(reads->replies, count);
+    return result;
 }
 
 PyDoc_STRVAR(get_many_doc,
@@ -138,7 +258,8 @@ cache_get_many(PyObject *self, PyObject *names)
 {
     RedlaneCache *cache = (RedlaneCache *)self;
     Batch batch;
-    PyObject *found = PyDict_New(), *replies = NULL;
+    Reads reads = {.count = 0};
+    PyObject *found = PyDict_New();
     int disabled = redlane_cache_is_disabled(cache), result = -1;
 
     if (batch_init(&batch, cache, names) < 0 || !found || disabled < 0) {
@@ -148,12 +269,13 @@ cache_get_many(PyObject *self, PyObject *names)
         result = 0;
         goto exit;
     }
-    replies = batch_execute(&batch, cache, REDLANE_CMD_MGET, true);
-    if (replies) {
-        result = decode_batch(cache, &batch, replies, found);
+    if (reads_init(&reads, cache, &batch) < 0 ||
+        reads_prepare(&reads, cache, &batch, found) < 0) {
+        goto exit;
     }
+    result = reads.count ? reads_run(&reads, cache, &batch, found) : 0;
 exit:
-    Py_XDECREF(replies);
+    reads_clear(&reads);
     batch_clear(&batch);
     if (result < 0) {
         Py_CLEAR(found);
@@ -475,6 +597,7 @@ redlane_cache_invalidate_pattern(RedlaneCache *cache, RedlaneArg pattern)
         return NULL;
     }
     redlane_flight_mark_pattern(cache->state, cache->tool.link, pattern);
+    redlane_link_forget_near(cache->tool.link, pattern);
     do {
         PyObject *keys = scan_step(cache, pattern, &cursor, &manner);
         long long now = -1;
@@ -489,6 +612,7 @@ redlane_cache_invalidate_pattern(RedlaneCache *cache, RedlaneArg pattern)
             now = -1;
         }
         if (now < 0) {
+            redlane_link_forget_near(cache->tool.link, pattern);
             Py_CLEAR(cursor);
             Py_CLEAR(circle.kept);
             if (!PyErr_Occurred()) {
@@ -502,6 +626,7 @@ redlane_cache_invalidate_pattern(RedlaneCache *cache, RedlaneArg pattern)
     if (redlane_tool_forget(&cache->tool, pattern, answer) < 0) {
         return NULL;
     }
+    redlane_link_forget_near(cache->tool.link, pattern);
     redlane_flight_mark_pattern(cache->state, cache->tool.link, pattern);
     cache->counts.deletes += (uint64_t)gone;
     return PyLong_FromLongLong(gone);
