@@ -17,10 +17,10 @@
  * taken before the read is sent, and what came is stored only if neither the epoch of
  * its key nor the generation has moved since, in one step under the shard's lock.
  *
- * Values are opaque. Those that died are kept in a queue until someone takes them who
- * may release them. No Python: every function may be called with or without the GIL,
- * but not from a signal handler; locks are the near cache's own, and taken after any
- * other but a pool's and a connection's. */
+ * Values are opaque, never NULL. Those that died are kept in a queue until someone
+ * takes them who may release them. No Python: every function may be called with or
+ * without the GIL, but not from a signal handler; locks are the near cache's own, and
+ * taken after any other but a pool's and a connection's. */
 #ifndef REDLANE_NEAR_NEAR_H
 #define REDLANE_NEAR_NEAR_H
 
@@ -104,6 +104,12 @@ RedlaneNearTicket redlane_near_ticket(RedlaneNear *near, const char *key, size_t
  * looks here. */
 bool redlane_near_ticket_holds(RedlaneNear *near, const RedlaneNearTicket *ticket);
 
+/* Waits until something has overtaken the ticket (true) or the deadline
+ * (CLOCK_MONOTONIC ns) has come; without the GIL. One who waits for a lease takes the
+ * ticket before it looks at the key, and waits in slices, for its signal handlers. */
+bool redlane_near_wait_nogil(RedlaneNear *near, const RedlaneNearTicket *ticket,
+                             int64_t deadline);
+
 /* What was read by the ticket. `cost` is the value's bytes; `pttl_ms` what PTTL said in
  * the same write (-1: `near_ttl_ms` is the limit; -2 and 0: not stored). Held by the
  * table and, the entry that is returned, by the caller. NULL when it was overtaken, is
@@ -131,7 +137,8 @@ void redlane_near_kill_all(RedlaneNear *near);
  * store at least, so that the queue does not grow. */
 void *redlane_near_take_dead(RedlaneNear *near);
 
-/* True once for each new reason why there are no hits, which is copied: to be logged. */
+/* True once for each new reason why there are no hits, which is copied: to be logged.
+ */
 bool redlane_near_take_notice(RedlaneNear *near, char *text, size_t size);
 
 void redlane_near_stats(RedlaneNear *near, RedlaneNearStats *stats);
