@@ -68,4 +68,11 @@ bool redlane_connection_usable_nogil(RedlaneConnection *connection);
 int redlane_connection_turn_nogil(RedlaneConnection *connection,
                                   const RedlaneWait *wait, RedlaneFault *fault);
 
+/* For one that waits by itself: writes some of what is to be sent (there is some), or
+ * receives some of what has come. 1 when bytes moved, 0 when the transport blocks, -1
+ * with a fault. */
+int redlane_connection_send_nogil(RedlaneConnection *connection, RedlaneFault *fault);
+int redlane_connection_receive_nogil(RedlaneConnection *connection,
+                                     RedlaneFault *fault);
+
 #endif
