@@ -26,6 +26,14 @@ is_running(const RedlaneNearCache *cache)
     return atomic_load_explicit(&cache->running, memory_order_relaxed);
 }
 
+/* Until when the link's word holds; nobody sees it while the owner is in doubt. */
+static void
+set_word_locked(RedlaneNearCache *cache, int64_t word)
+{
+    cache->word = word;
+    atomic_store(&cache->head.valid_until, cache->suspended ? 0 : word);
+}
+
 /* --- fork ---------------------------------------------------------------------------
  */
 
@@ -75,7 +83,7 @@ fork_child(void *context)
         if (cache->state != REDLANE_NEAR_CLOSED) {
             cache->state = REDLANE_NEAR_IDLE;
         }
-        atomic_store(&cache->head.valid_until, 0);
+        set_word_locked(cache, 0);
         (void)atomic_fetch_add(&cache->head.generation, 1);
     }
 }
@@ -173,7 +181,7 @@ forget_link_locked(RedlaneNearCache *cache)
     cache->confirmed = NULL;
     cache->stranger = false;
     cache->run_id[0] = '\0';
-    atomic_store(&cache->head.valid_until, 0);
+    set_word_locked(cache, 0);
 }
 
 void
@@ -245,6 +253,31 @@ redlane_near_watch(RedlaneNear *near, const char *prefix, size_t size)
     }
     (void)pthread_mutex_unlock(&cache->lock);
     return done;
+}
+
+void
+redlane_near_suspend(RedlaneNear *near)
+{
+    RedlaneNearCache *cache = redlane_near_cache(near);
+
+    (void)pthread_mutex_lock(&cache->lock);
+    cache->suspended = true;
+    set_word_locked(cache, cache->word);
+    (void)pthread_mutex_unlock(&cache->lock);
+}
+
+void
+redlane_near_resume(RedlaneNear *near, bool flush)
+{
+    RedlaneNearCache *cache = redlane_near_cache(near);
+
+    if (flush) {
+        redlane_near_values_flush(cache, false);
+    }
+    (void)pthread_mutex_lock(&cache->lock);
+    cache->suspended = false;
+    set_word_locked(cache, cache->word);
+    (void)pthread_mutex_unlock(&cache->lock);
 }
 
 bool
@@ -374,7 +407,7 @@ redlane_near_confirm(RedlaneNearCache *cache, RedlaneNearPrefixes *prefixes,
         cache->resp3 = resp3;
         set_reason_locked(cache, "", false);
         cache->links++;
-        atomic_store(&cache->head.valid_until, valid_until);
+        set_word_locked(cache, valid_until);
     }
     (void)pthread_mutex_unlock(&cache->lock);
 }
@@ -384,7 +417,7 @@ redlane_near_extend(RedlaneNearCache *cache, int64_t valid_until)
 {
     (void)pthread_mutex_lock(&cache->lock);
     if (cache->state == REDLANE_NEAR_CONFIRMED) {
-        atomic_store(&cache->head.valid_until, valid_until);
+        set_word_locked(cache, valid_until);
     }
     (void)pthread_mutex_unlock(&cache->lock);
 }

@@ -41,7 +41,7 @@ is_bypassed(Call *call)
     PyObject *answer;
     int result = redlane_cache_is_disabled(self->cache);
 
-    if (result || likely(!self->unless)) {
+    if (result || !self->unless) {
         return result;
     }
     answer = PyObject_Vectorcall(self->unless, call->args, call->nargsf, call->kwnames);
@@ -151,10 +151,13 @@ redlane_cached_function_vectorcall(PyObject *function, PyObject *const *args,
     Call call = {self, args, nargsf, kwnames};
     RedlaneLevel0Key arguments;
     RedlaneLevel0Item *item;
-    int bypassed = is_bypassed(&call);
 
-    if (unlikely(bypassed)) {
-        return bypassed < 0 ? NULL : call_function(&call);
+    if (unlikely(self->unless || self->cache->disabled)) {
+        int bypassed = is_bypassed(&call);
+
+        if (bypassed) {
+            return bypassed < 0 ? NULL : call_function(&call);
+        }
     }
     if (unlikely(!self->cache->near) ||
         unlikely(!redlane_level0_key(&self->level0, args, PyVectorcall_NARGS(nargsf),

@@ -240,7 +240,7 @@ bind_names(const RedlaneSignature *signature, Py_ssize_t nargs, PyObject *kwname
 /* Fills sources and count. False: such a call goes by wire key. */
 static bool
 lay_out(const RedlaneSignature *signature, Py_ssize_t nargs, PyObject *kwnames,
-        RedlaneShape *shape)
+        RedlaneCallShape *shape)
 {
     Py_ssize_t keywords = kwnames ? PyTuple_GET_SIZE(kwnames) : 0, count = 0;
     int16_t named[REDLANE_LEVEL0_ARGS];
@@ -304,10 +304,10 @@ is_plain(PyObject *kwnames)
     return true;
 }
 
-static const RedlaneShape *
+static const RedlaneCallShape *
 make_shape(RedlaneLevel0 *level0, Py_ssize_t nargs, PyObject *kwnames)
 {
-    RedlaneShape shape = {.nargs = nargs, .count = -1}, *place;
+    RedlaneCallShape shape = {.nargs = nargs, .count = -1}, *place;
 
     if (!is_plain(kwnames)) {
         return NULL;
@@ -326,19 +326,19 @@ make_shape(RedlaneLevel0 *level0, Py_ssize_t nargs, PyObject *kwnames)
     return place;
 }
 
-const RedlaneShape *
+const RedlaneCallShape *
 redlane_level0_shape(RedlaneLevel0 *level0, Py_ssize_t nargs, PyObject *kwnames)
 {
     /* A call site has one tuple of names, for ever; f(**names) makes one each time. */
     for (size_t i = 0; i < REDLANE_LEVEL0_SHAPES; i++) {
-        const RedlaneShape *shape = &level0->shapes[i];
+        const RedlaneCallShape *shape = &level0->shapes[i];
 
         if (shape->kwnames == kwnames && shape->nargs == nargs) {
             return shape;
         }
     }
     for (size_t i = 0; i < REDLANE_LEVEL0_SHAPES; i++) {
-        const RedlaneShape *shape = &level0->shapes[i];
+        const RedlaneCallShape *shape = &level0->shapes[i];
 
         if (shape->nargs == nargs && same_names(shape->kwnames, kwnames)) {
             return shape;

@@ -37,7 +37,7 @@ typedef struct {
     Py_ssize_t count;  /* length of the vector; -1: go by wire key */
     bool same;         /* the vector is the arguments as they came */
     int16_t sources[REDLANE_LEVEL0_ARGS]; /* an argument, or ~index of a default */
-} RedlaneShape;
+} RedlaneCallShape;
 
 typedef struct {
     RedlaneNearEntry *entry; /* held */
@@ -60,7 +60,7 @@ typedef struct {
     size_t mask, used, hand;
     uint64_t seed;
     Py_ssize_t whole; /* so many positional arguments are their own vector; -1 */
-    RedlaneShape shapes[REDLANE_LEVEL0_SHAPES];
+    RedlaneCallShape shapes[REDLANE_LEVEL0_SHAPES];
     unsigned next_shape;
     RedlaneLevel0Slot none; /* the slots of a table that has none */
 } RedlaneLevel0;
@@ -92,7 +92,7 @@ void redlane_level0_put(RedlaneLevel0 *level0, const RedlaneLevel0Key *key,
                         RedlaneNear *near, RedlaneNearEntry *STEALS entry);
 
 /* What the inline functions below leave to the others. */
-const RedlaneShape *redlane_level0_shape(RedlaneLevel0 *level0, Py_ssize_t nargs,
+const RedlaneCallShape *redlane_level0_shape(RedlaneLevel0 *level0, Py_ssize_t nargs,
                                          PyObject *kwnames);
 bool redlane_level0_hash_other(PyObject *value, int depth, uint64_t *state);
 bool redlane_level0_same_other(PyObject *left, PyObject *right);
@@ -189,7 +189,7 @@ redlane_level0_key(RedlaneLevel0 *level0, PyObject *const *args, Py_ssize_t narg
     key->args = args;
     key->count = nargs;
     if (kwnames || nargs != level0->whole) {
-        const RedlaneShape *shape = redlane_level0_shape(level0, nargs, kwnames);
+        const RedlaneCallShape *shape = redlane_level0_shape(level0, nargs, kwnames);
 
         if (!shape || shape->count < 0) {
             return false;
