@@ -468,7 +468,7 @@ PyDoc_STRVAR(
     "Values under one prefix, on Redis, Valkey or the memory engine.\n\n"
     "Called with a function it caches that function: ``@cache`` or\n"
     "``@cache(ttl=60, name=None, ignore=None, condition=None, unless=None,\n"
-    "lock=True)``.\n\n"
+    "lock=True, share=False)``.\n\n"
     "Args:\n"
     "    client_or_url: a Client, a URL, or None for ``redlane.default_client()``,\n"
     "        which is made on first use.\n"
@@ -510,7 +510,7 @@ static PyGetSetDef getset[] = {
     {NULL, NULL, NULL, NULL, NULL},
 };
 
-/* One list of methods out of those of the three files. */
+/* One list of methods out of those of all files. */
 #define METHODS_MAX 32
 
 static PyMethodDef *
@@ -526,6 +526,9 @@ join_methods(void)
         all[count++] = *row;
     }
     for (PyMethodDef *row = redlane_cache_many_methods; row->ml_name; row++) {
+        all[count++] = *row;
+    }
+    for (PyMethodDef *row = redlane_cache_pattern_methods; row->ml_name; row++) {
         all[count++] = *row;
     }
     all[count] = (PyMethodDef){NULL, NULL, 0, NULL};

@@ -1,7 +1,8 @@
 /* Cache: values under one prefix on one server. Under the GIL.
  *
  * cache.c: the type, its options and `cache(...)`; cache_values.c: one key at a time;
- * cache_many.c: several, patterns; cache_disabled.c: the context manager. */
+ * cache_many.c: several; cache_pattern.c: all that match; cache_disabled.c: the context
+ * manager. */
 #ifndef REDLANE_TYPES_CACHE_H
 #define REDLANE_TYPES_CACHE_H
 
@@ -34,6 +35,7 @@ int redlane_cache_setup(PyObject *module);
 /* The methods, in the files named above; an entry without a name ends each list. */
 extern PyMethodDef redlane_cache_value_methods[];
 extern PyMethodDef redlane_cache_many_methods[];
+extern PyMethodDef redlane_cache_pattern_methods[];
 
 /* A full key: the prefix and a str or bytes. Short ones live in the struct, which must
  * not move. Clear it in any case. RAISES_NEG */
