@@ -585,7 +585,9 @@ class Pipeline(Generic[_T]):
     def execute_command(self, command: str | bytes, *args: _Value) -> Self: ...
 
 @final
-class CacheInfo(structseq[int], tuple[int, int, int, int, int, int, int, int, int, int]):
+class CacheInfo(
+    structseq[int], tuple[int, int, int, int, int, int, int, int, int, int]
+):
     __match_args__: Final = (
         "hits",
         "near_hits",

@@ -40,8 +40,8 @@ RedlaneGuard *redlane_guard_new(RedlaneSettings *settings);
 RedlaneGuard *redlane_guard_hold(RedlaneGuard *guard);
 void redlane_guard_release(RedlaneGuard *guard);
 
-/* The link's near cache, which is held: it gives no hits while the link is not closed. To
- * be called once at most. */
+/* The link's near cache, which is held: it gives no hits while the link is not closed.
+ * To be called once at most. */
 void redlane_guard_set_near(RedlaneGuard *guard, RedlaneNear *near);
 
 /* Where a request goes now. */

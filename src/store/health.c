@@ -210,23 +210,22 @@ put_near(PyObject *report, RedlaneNear *near)
     redlane_near_stats(near, &stats);
     return put(
         report, "near",
-        Py_BuildValue("{s:s,s:N,s:s,s:n,s:n,s:n,s:n,s:K,s:K,s:K,s:K,s:K,s:K,s:K}",
-                      "state", name_of_near_state(stats.state), "reason",
-                      stats.reason[0] ? PyUnicode_DecodeUTF8(
-                                            stats.reason,
-                                            (Py_ssize_t)strlen(stats.reason), "replace")
-                                      : new_none(),
-                      "protocol", stats.resp3 ? "RESP3" : "RESP2", "prefixes",
-                      (Py_ssize_t)stats.prefixes, "entries", (Py_ssize_t)stats.entries,
-                      "bytes", (Py_ssize_t)stats.bytes, "max_bytes",
-                      (Py_ssize_t)stats.max_bytes, "hits",
-                      (unsigned long long)stats.hits, "misses",
-                      (unsigned long long)stats.misses, "stores",
-                      (unsigned long long)stats.stores, "evictions",
-                      (unsigned long long)stats.evictions, "invalidations",
-                      (unsigned long long)stats.invalidations, "flushes",
-                      (unsigned long long)stats.flushes, "links",
-                      (unsigned long long)stats.links));
+        Py_BuildValue(
+            "{s:s,s:N,s:s,s:n,s:n,s:n,s:n,s:K,s:K,s:K,s:K,s:K,s:K,s:K}", "state",
+            name_of_near_state(stats.state), "reason",
+            stats.reason[0]
+                ? PyUnicode_DecodeUTF8(stats.reason, (Py_ssize_t)strlen(stats.reason),
+                                       "replace")
+                : new_none(),
+            "protocol", stats.resp3 ? "RESP3" : "RESP2", "prefixes",
+            (Py_ssize_t)stats.prefixes, "entries", (Py_ssize_t)stats.entries, "bytes",
+            (Py_ssize_t)stats.bytes, "max_bytes", (Py_ssize_t)stats.max_bytes, "hits",
+            (unsigned long long)stats.hits, "misses", (unsigned long long)stats.misses,
+            "stores", (unsigned long long)stats.stores, "evictions",
+            (unsigned long long)stats.evictions, "invalidations",
+            (unsigned long long)stats.invalidations, "flushes",
+            (unsigned long long)stats.flushes, "links",
+            (unsigned long long)stats.links));
 }
 
 /* None without TLS; else what the newest handshake agreed on, None before the first. */
@@ -299,8 +298,7 @@ redlane_link_health(RedlaneLink *link, RedlanePolicy policy)
                                        "replace")) < 0 ||
         put(report, "url", PyUnicode_FromString(members->settings->redacted)) < 0 ||
         put_tls(report, members->settings->tls) < 0 ||
-        put_pool(report, members->remote) < 0 ||
-        put_near(report, members->near) < 0 ||
+        put_pool(report, members->remote) < 0 || put_near(report, members->near) < 0 ||
         put_engine(report, members->engine) < 0) {
         goto error;
     }

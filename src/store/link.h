@@ -58,8 +58,9 @@ RedlaneState *redlane_link_state(const RedlaneLink *link);
 
 /* health.c: a new dict of mode ("redis", "memory", "none", "away", "closed"), url,
  * connected, breaker, write_breaker, journal, error, server_version, used_memory,
- * used_memory_human, latency_ms, tls, pool, near and engine. Asks the server twice at most,
- * within its time-out; raises only MemoryError or what a signal handler raised. */
+ * used_memory_human, latency_ms, tls, pool, near and engine. Asks the server twice at
+ * most, within its time-out; raises only MemoryError or what a signal handler raised.
+ */
 PyObject *redlane_link_health(RedlaneLink *link, RedlanePolicy policy);
 
 #endif

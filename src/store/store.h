@@ -41,7 +41,7 @@ typedef struct {
     bool durable;     /* its sets are kept for the server, whatever their TTL */
     RedlaneArg space; /* a glob that matches all its keys, or empty: what to forget
                          where the journal has no room for each */
-    RedlaneAnswer *answer; /* told who answered, if not the server; may be NULL */
+    RedlaneAnswer *answer;      /* told who answered, if not the server; may be NULL */
     RedlaneNearRead *near_read; /* or NULL */
 } RedlaneRequest;
 

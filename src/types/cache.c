@@ -238,8 +238,9 @@ init_fields(RedlaneCache *cache, PyObject *client, PyObject *prefix, PyObject *t
 static PyObject *
 cache_tp_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
-    static char *names[] = {"client_or_url", "prefix", "ttl", "serializer",
-                            "fallback",      "strict", "near", "near_ttl",   NULL};
+    static char *names[] = {"client_or_url", "prefix",   "ttl",
+                            "serializer",    "fallback", "strict",
+                            "near",          "near_ttl", NULL};
     PyObject *client = Py_None, *prefix = NULL, *ttl = Py_None, *serializer = NULL;
     PyObject *fallback = NULL, *near_ttl = NULL;
     RedlaneCache *cache;
@@ -258,8 +259,8 @@ cache_tp_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     cache->strict = strict != 0;
     cache->near = near != 0;
     cache->near_ttl_ms = NEAR_TTL_MS;
-    if (!cache->state || init_fields(cache, client, prefix, ttl, serializer, fallback,
-                                     near_ttl) < 0) {
+    if (!cache->state ||
+        init_fields(cache, client, prefix, ttl, serializer, fallback, near_ttl) < 0) {
         Py_DECREF(cache);
         return NULL;
     }
@@ -433,18 +434,18 @@ cache_stats(PyObject *self, PyObject *Py_UNUSED(ignored))
     if (!type) {
         return NULL;
     }
-    return Py_BuildValue(
-        "{sKsKsKsKsKsKsKsKsKsKsKsN}", "hits",
-        (unsigned long long)(counts->hits + counts->near_hits), "near_hits",
-        (unsigned long long)counts->near_hits, "misses",
-        (unsigned long long)counts->misses, "sets", (unsigned long long)counts->sets,
-        "deletes", (unsigned long long)counts->deletes, "errors",
-        (unsigned long long)counts->errors, "corrupted",
-        (unsigned long long)counts->corrupted, "waits",
-        (unsigned long long)counts->waits, "uncached",
-        (unsigned long long)counts->uncached, "bytes_read",
-        (unsigned long long)counts->bytes_read, "bytes_written",
-        (unsigned long long)counts->bytes_written, "cache_type", type);
+    return Py_BuildValue("{sKsKsKsKsKsKsKsKsKsKsKsN}", "hits",
+                         (unsigned long long)(counts->hits + counts->near_hits),
+                         "near_hits", (unsigned long long)counts->near_hits, "misses",
+                         (unsigned long long)counts->misses, "sets",
+                         (unsigned long long)counts->sets, "deletes",
+                         (unsigned long long)counts->deletes, "errors",
+                         (unsigned long long)counts->errors, "corrupted",
+                         (unsigned long long)counts->corrupted, "waits",
+                         (unsigned long long)counts->waits, "uncached",
+                         (unsigned long long)counts->uncached, "bytes_read",
+                         (unsigned long long)counts->bytes_read, "bytes_written",
+                         (unsigned long long)counts->bytes_written, "cache_type", type);
 }
 
 PyDoc_STRVAR(client_doc, "The Client in use; the default client is made now if it is "

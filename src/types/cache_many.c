@@ -146,8 +146,8 @@ fill_of(const Reads *reads, RedlaneCache *cache, RedlaneArg key)
 static int
 put_found(const Batch *batch, size_t index, PyObject *STEALS value, PyObject *found)
 {
-    int result = PyDict_SetItem(
-        found, PyList_GET_ITEM(batch->names, (Py_ssize_t)index), value);
+    int result =
+        PyDict_SetItem(found, PyList_GET_ITEM(batch->names, (Py_ssize_t)index), value);
 
     Py_DECREF(value);
     return result;

@@ -92,7 +92,7 @@ init_function(RedlaneCachedFunction *self, PyObject *name, PyObject *ignore,
 static PyObject *
 function_tp_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
-    static char *names[] = {"function",  "cache",  "ttl",  "name", "ignore",
+    static char *names[] = {"function",  "cache",  "ttl",  "name",  "ignore",
                             "condition", "unless", "lock", "share", NULL};
     PyObject *function, *cache = NULL, *ttl = Py_None, *name = Py_None,
                         *ignore = Py_None;

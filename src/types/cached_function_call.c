@@ -336,11 +336,12 @@ function_cache_key(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
     return text;
 }
 
-PyDoc_STRVAR(cache_info_doc,
-             "cache_info($self, /)\n--\n\n"
-             "What this function's cache did in this process, as a named tuple: hits,\n"
-             "near_hits, misses, waits, sets, errors, corrupted, uncached, bytes_read,\n"
-             "bytes_written; see :meth:`Cache.stats`.");
+PyDoc_STRVAR(
+    cache_info_doc,
+    "cache_info($self, /)\n--\n\n"
+    "What this function's cache did in this process, as a named tuple: hits,\n"
+    "near_hits, misses, waits, sets, errors, corrupted, uncached, bytes_read,\n"
+    "bytes_written; see :meth:`Cache.stats`.");
 
 static PyObject *
 function_cache_info(PyObject *self, PyObject *Py_UNUSED(ignored))

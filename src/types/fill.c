@@ -40,11 +40,10 @@ send_lease(const RedlaneFill *fill, RedlaneArg key, const char *lease,
 
     if (likely(!fill->tool->old_server)) {
         manner.near_read = near_fill ? &near_fill->read : NULL;
-        reply = near_fill
-                    ? redlane_tool_execute_pttl(fill->tool, REDLANE_CMD_SET, set, 6,
-                                                &manner, pttl)
-                    : redlane_tool_execute_as(fill->tool, REDLANE_CMD_SET, set, 6,
-                                              &manner);
+        reply = near_fill ? redlane_tool_execute_pttl(fill->tool, REDLANE_CMD_SET, set,
+                                                      6, &manner, pttl)
+                          : redlane_tool_execute_as(fill->tool, REDLANE_CMD_SET, set, 6,
+                                                    &manner);
         manner.near_read = NULL;
         if (likely(reply != NULL) ||
             !PyErr_ExceptionMatches(fill->tool->state->ReplyError)) {
@@ -134,8 +133,8 @@ ask(const RedlaneFill *fill, RedlaneArg key, const RedlaneFlight *flight,
     Found found;
 
     *value = NULL;
-    *reply = send_lease(fill, key, flight->lease, &answer, near ? &near_fill : NULL,
-                        &pttl);
+    *reply =
+        send_lease(fill, key, flight->lease, &answer, near ? &near_fill : NULL, &pttl);
     if (unlikely(!*reply)) {
         return found_refusal(fill, key, value);
     }

@@ -44,8 +44,8 @@ typedef struct {
     /* Near values: */
     RedlaneNear *near; /* BORROWED; NULL: none are read or kept */
     int64_t near_ttl_ms;
-    RedlaneNearForm form; /* of objects that may be handed out more than once */
-    bool share;           /* all may be */
+    RedlaneNearForm form;  /* of objects that may be handed out more than once */
+    bool share;            /* all may be */
     RedlaneLevel0 *level0; /* of the function; or NULL */
     const RedlaneLevel0Key *arguments;
 } RedlaneFill;

@@ -138,8 +138,8 @@ redlane_fill_near_keep(const RedlaneFill *fill, RedlaneArg key,
         return;
     }
     pttl_ms = PyLong_AsLongLong(pttl); /* a reply: it fits */
-    kept = redlane_near_value_new(object, as_it_is ? fill->form
-                                                   : REDLANE_NEAR_FORM_STORED);
+    kept = redlane_near_value_new(object,
+                                  as_it_is ? fill->form : REDLANE_NEAR_FORM_STORED);
     if (!kept) {
         return;
     }

@@ -111,10 +111,10 @@ redlane_fill_read(const RedlaneFill *fill, RedlaneArg key, PyObject **value)
     int result;
 
     *value = NULL;
-    reply = near ? redlane_tool_execute_pttl(fill->tool, REDLANE_CMD_GET, &key, 1,
-                                             &manner, &pttl)
-                 : redlane_tool_execute_as(fill->tool, REDLANE_CMD_GET, &key, 1,
-                                           &manner);
+    reply =
+        near ? redlane_tool_execute_pttl(fill->tool, REDLANE_CMD_GET, &key, 1, &manner,
+                                         &pttl)
+             : redlane_tool_execute_as(fill->tool, REDLANE_CMD_GET, &key, 1, &manner);
     if (!reply) {
         if (!PyErr_ExceptionMatches(fill->tool->state->WrongTypeError)) {
             return -1;

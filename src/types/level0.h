@@ -23,19 +23,19 @@
 #include "store/near_values.h"
 #include "types/wire_key.h"
 
-#define REDLANE_LEVEL0_ARGS 16   /* longer calls go by wire key */
-#define REDLANE_LEVEL0_SHAPES 4  /* ways to call one function that are remembered */
-#define REDLANE_LEVEL0_DEPTH 8   /* of tuples in tuples */
-#define REDLANE_LEVEL0_BYTES 1024 /* of the arguments of one call */
+#define REDLANE_LEVEL0_ARGS 16     /* longer calls go by wire key */
+#define REDLANE_LEVEL0_SHAPES 4    /* ways to call one function that are remembered */
+#define REDLANE_LEVEL0_DEPTH 8     /* of tuples in tuples */
+#define REDLANE_LEVEL0_BYTES 1024  /* of the arguments of one call */
 #define REDLANE_LEVEL0_LIMIT 65536 /* items of one function */
 
 /* How the arguments of a call lie in the vector that is hashed and compared: named
  * parameters in their order, without those that are ignored, then *args. */
 typedef struct {
-    PyObject *kwnames; /* NULL: only positional arguments */
-    Py_ssize_t nargs;  /* -1: an unused shape */
-    Py_ssize_t count;  /* length of the vector; -1: go by wire key */
-    bool same;         /* the vector is the arguments as they came */
+    PyObject *kwnames;                    /* NULL: only positional arguments */
+    Py_ssize_t nargs;                     /* -1: an unused shape */
+    Py_ssize_t count;                     /* length of the vector; -1: go by wire key */
+    bool same;                            /* the vector is the arguments as they came */
     int16_t sources[REDLANE_LEVEL0_ARGS]; /* an argument, or ~index of a default */
 } RedlaneCallShape;
 
@@ -93,7 +93,7 @@ void redlane_level0_put(RedlaneLevel0 *level0, const RedlaneLevel0Key *key,
 
 /* What the inline functions below leave to the others. */
 const RedlaneCallShape *redlane_level0_shape(RedlaneLevel0 *level0, Py_ssize_t nargs,
-                                         PyObject *kwnames);
+                                             PyObject *kwnames);
 bool redlane_level0_hash_other(PyObject *value, int depth, uint64_t *state);
 bool redlane_level0_same_other(PyObject *left, PyObject *right);
 
@@ -153,8 +153,8 @@ redlane_level0_hash(PyObject *value, uint64_t *state)
         }
     }
     else if (type == &PyLong_Type && redlane_level0_is_small(value)) {
-        *state = redlane_level0_mix(*state, type,
-                                    (uint64_t)redlane_level0_small(value));
+        *state =
+            redlane_level0_mix(*state, type, (uint64_t)redlane_level0_small(value));
         return true;
     }
     return redlane_level0_hash_other(value, 0, state);

@@ -37,7 +37,8 @@ int redlane_tool_policy(PyObject *name, RedlanePolicy *policy);
 /* Finds client, link and store; later calls use it. RAISES_NEG */
 int redlane_tool_resolve(RedlaneTool *tool);
 
-/* True while the link is that of the client meant: the default client may be another. */
+/* True while the link is that of the client meant: the default client may be another.
+ */
 static inline bool
 redlane_tool_is_current(const RedlaneTool *tool)
 {
@@ -54,7 +55,7 @@ typedef struct {
     bool read; /* RedlaneRequest.cache_read */
     bool durable;
     bool unsourced;
-    RedlaneAnswer *answer; /* REDLANE_ANSWER_SERVER beforehand, or NULL */
+    RedlaneAnswer *answer;      /* REDLANE_ANSWER_SERVER beforehand, or NULL */
     RedlaneNearRead *near_read; /* or NULL */
 } RedlaneToolManner;
 

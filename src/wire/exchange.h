@@ -16,10 +16,10 @@ typedef struct {
     RedlaneState *state;
     RedlanePool *pool; /* NULL: a connection of its own, closed afterwards */
     const RedlaneSettings *settings;
-    int64_t deadline; /* CLOCK_MONOTONIC ns, or REDLANE_NEVER */
-    bool decode;      /* bulk strings become str */
-    bool keep_nested; /* an exception inside an array stays there */
-    bool repeatable;  /* may be sent twice */
+    int64_t deadline;  /* CLOCK_MONOTONIC ns, or REDLANE_NEVER */
+    bool decode;       /* bulk strings become str */
+    bool keep_nested;  /* an exception inside an array stays there */
+    bool repeatable;   /* may be sent twice */
     bool names_server; /* only over a connection that asked for the run_id */
     size_t elements;   /* that the request may ask for in one array */
     /* between begin and run */
