@@ -331,9 +331,8 @@ read_replies(RedlaneNearLink *link, RedlaneFault *fault)
         if (link->push.kind == REDLANE_PUSH_PONG && link->pinged) {
             take_pong(link);
         }
-        else if (link->push.kind == REDLANE_PUSH_ERROR) {
-            *fault = link->push.fault;
-            return -1;
+        else if (link->push.kind == REDLANE_PUSH_ERROR && link->pinged) {
+            return fail_refused("PING", link->push.fault.text, fault);
         }
         else if (link->push.kind != REDLANE_PUSH_INVALIDATION) {
             redlane_fault_set(fault, REDLANE_FAULT_PROTOCOL,

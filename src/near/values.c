@@ -141,6 +141,9 @@ remove_locked(RedlaneNearCache *cache, RedlaneNearShard *shard, RedlaneSlot *slo
     size_t slots = redlane_table_bytes(&shard->table);
 
     redlane_table_remove(&shard->table, slot);
+    if (!shard->table.count) {
+        redlane_table_free(&shard->table);
+    }
     count_slots_locked(cache, shard, slots);
     if (shard->hand == item) {
         shard->hand = item->newer;
