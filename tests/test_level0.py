@@ -29,7 +29,9 @@ def cache(redis_server: Server) -> Iterator[Cache]:
         yield made
 
 
-def goes_by_level0(function: CachedFunction[..., Any], *args: Any, **named: Any) -> bool:
+def goes_by_level0(
+    function: CachedFunction[..., Any], *args: Any, **named: Any
+) -> bool:
     """Whether a call that was answered near before is answered without its key."""
     warm(function, lambda: function(*args, **named))
     client: Client[Any] = function.cache.client
@@ -344,9 +346,7 @@ arguments = st.recursive(
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(st.lists(arguments, max_size=12))
-def test_level_0_tells_apart_what_the_key_does(
-    cache: Cache, values: list[Any]
-) -> None:
+def test_level_0_tells_apart_what_the_key_does(cache: Cache, values: list[Any]) -> None:
 
     @cache
     def f(x: Any) -> str:

@@ -617,9 +617,7 @@ def test_an_acl_that_forbids_tracking(redis_server: Server) -> None:
             cache = Cache(client)
             cache.set("k", 1)
             assert cache.get("k") == 1
-            wait_until(
-                lambda: near_state(client)["state"] == "refused", "the refusal"
-            )
+            wait_until(lambda: near_state(client)["state"] == "refused", "the refusal")
             assert "NOPERM" in near_state(client)["reason"]
             assert "secret" not in str(client.health())
             for i in range(5):

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "core/error_line.h"
 #include "core/fork.h"
 #include "core/platform.h"
 #include "near/near_internal.h"
@@ -363,12 +364,19 @@ redlane_near_kill_all(RedlaneNear *near)
 /* --- what the thread says
  * ------------------------------------------------------------- */
 
-/* A new reason; one that is not worth a log is taken for told. */
+/* A new reason, without what a server repeats of a secret; one that is not worth a log
+ * is taken for told. */
 static void
 set_reason_locked(RedlaneNearCache *cache, const char *reason, bool loud)
 {
-    if (strcmp(cache->reason, reason) != 0) {
-        (void)snprintf(cache->reason, sizeof(cache->reason), "%s", reason);
+    const RedlaneSettings *settings = cache->settings;
+    char shown[sizeof(cache->reason)];
+
+    (void)snprintf(shown, sizeof(shown), "%s", reason);
+    shown[redlane_error_line_shown(shown, strlen(shown), settings->password,
+                                   settings->password_size)] = '\0';
+    if (strcmp(cache->reason, shown) != 0) {
+        memcpy(cache->reason, shown, sizeof(shown));
         cache->told = !loud;
     }
 }

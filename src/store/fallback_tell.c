@@ -69,7 +69,7 @@ redlane_fallback_tell(RedlaneState *state, RedlaneMembers *members)
 {
     RedlaneNews news;
 
-    if (members->near && !redlane_near_is_confirmed(members->near)) {
+    if (members->near) {
         tell_of_near(state, members);
     }
     while (redlane_guard_take_news(members->guard, &news)) {
