@@ -7,6 +7,7 @@ import sys
 import time
 import weakref
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -468,7 +469,7 @@ def test_dead_values_are_released(cache: Cache, redis_server: Server) -> None:
         return None
 
     for i in range(30):
-        warm(f, lambda i=i: f(i))
+        warm(f, partial(f, i))
     assert len(alive) >= 30
     made.clear()
     for i in range(30):  # what died goes as others come
@@ -490,7 +491,7 @@ def test_references_are_given_back(cache: Cache) -> None:
 
     before = sys.getrefcount(name)
     for _ in range(3):
-        value = warm(f, lambda: f(name))
+        value = warm(f, partial(f, name))
         count = sys.getrefcount(value)
         for _ in range(1000):
             f(name)

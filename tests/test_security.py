@@ -20,10 +20,10 @@ from urllib.parse import quote
 
 import pytest
 import redlane
+from near_tools import wait_for_near
 from redlane import Cache, Client, Counter, VideoCache
 from servers import Server, free_port
 from test_client_commands import *  # noqa: F403
-from near_tools import wait_for_near
 from test_client_execute import *  # noqa: F403
 from test_docs import bash_blocks, read_blocks, run_bash
 from test_pipeline import *  # noqa: F403
