@@ -344,14 +344,19 @@ void
 redlane_near_unconfirm(RedlaneNearCache *cache, RedlaneNearState state,
                        const char *reason)
 {
+    bool lost;
+
     (void)pthread_mutex_lock(&cache->lock);
+    lost = cache->confirmed != NULL;
     if (cache->state != REDLANE_NEAR_CLOSED) {
         cache->state = state;
     }
     forget_link_locked(cache);
     set_reason_locked(cache, reason, state == REDLANE_NEAR_REFUSED);
     (void)pthread_mutex_unlock(&cache->lock);
-    redlane_near_values_flush(cache, false);
+    if (lost) {
+        redlane_near_values_flush(cache, false);
+    }
 }
 
 void
