@@ -26,8 +26,7 @@ is_running(const RedlaneNearCache *cache)
     return atomic_load_explicit(&cache->running, memory_order_relaxed);
 }
 
-/* --- fork ---------------------------------------------------------------------------
- */
+/* --- fork ------------------------------------------------------------------ */
 
 static void
 fork_prepare(void *context)
@@ -93,8 +92,7 @@ watch_forks(void)
     registry_error = redlane_fork_register(&hook);
 }
 
-/* --- life ---------------------------------------------------------------------------
- */
+/* --- life ------------------------------------------------------------------ */
 
 RedlaneNear *
 redlane_near_new(RedlaneSettings *settings, size_t max_bytes, int64_t ping_interval)
@@ -224,8 +222,7 @@ redlane_near_stop_all(int64_t limit)
     return ended;
 }
 
-/* --- what is watched
- * ------------------------------------------------------------------ */
+/* --- what is watched ------------------------------------------------------- */
 
 bool
 redlane_near_watch(RedlaneNear *near, const char *prefix, size_t size)
@@ -269,8 +266,7 @@ redlane_near_is_same_server(RedlaneNear *near, const char *run_id)
     return same;
 }
 
-/* --- tickets
- * -------------------------------------------------------------------------- */
+/* --- tickets --------------------------------------------------------------- */
 
 RedlaneNearTicket
 redlane_near_ticket(RedlaneNear *near, const char *key, size_t size)
@@ -327,8 +323,7 @@ redlane_near_kill_all(RedlaneNear *near)
     redlane_near_values_flush(redlane_near_cache(near), true);
 }
 
-/* --- what the thread says
- * ------------------------------------------------------------- */
+/* --- what the thread says -------------------------------------------------- */
 
 /* A new reason; one that is not worth a log is taken for told. */
 static void
@@ -413,8 +408,7 @@ redlane_near_tell(RedlaneNearCache *cache, const char *reason)
     (void)pthread_mutex_unlock(&cache->lock);
 }
 
-/* --- what others ask
- * -------------------------------------------------------------------- */
+/* --- what others ask ------------------------------------------------------- */
 
 bool
 redlane_near_take_notice(RedlaneNear *near, char *text, size_t size)

@@ -86,7 +86,7 @@ redlane_near_cache(const RedlaneNear *near)
     return (RedlaneNearCache *)(uintptr_t)near;
 }
 
-/* --- values.c: items; none needs the state lock ---------------------------- */
+/* --- values.c, values_life.c: none needs the state ---------------------------- */
 
 void redlane_near_values_init(RedlaneNearCache *cache);
 void redlane_near_values_free(RedlaneNearCache *cache);
