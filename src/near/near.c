@@ -8,6 +8,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "core/error_line.h"
 #include "core/fork.h"
 #include "core/platform.h"
 #include "near/near_internal.h"
@@ -24,6 +25,14 @@ static bool
 is_running(const RedlaneNearCache *cache)
 {
     return atomic_load_explicit(&cache->running, memory_order_relaxed);
+}
+
+/* Until when the link's word holds; nobody sees it while the owner is in doubt. */
+static void
+set_word_locked(RedlaneNearCache *cache, int64_t word)
+{
+    cache->word = word;
+    atomic_store(&cache->head.valid_until, cache->suspended ? 0 : word);
 }
 
 /* --- fork ------------------------------------------------------------------ */
@@ -74,7 +83,7 @@ fork_child(void *context)
         if (cache->state != REDLANE_NEAR_CLOSED) {
             cache->state = REDLANE_NEAR_IDLE;
         }
-        atomic_store(&cache->head.valid_until, 0);
+        set_word_locked(cache, 0);
         (void)atomic_fetch_add(&cache->head.generation, 1);
     }
 }
@@ -171,7 +180,7 @@ forget_link_locked(RedlaneNearCache *cache)
     cache->confirmed = NULL;
     cache->stranger = false;
     cache->run_id[0] = '\0';
-    atomic_store(&cache->head.valid_until, 0);
+    set_word_locked(cache, 0);
 }
 
 void
@@ -242,6 +251,31 @@ redlane_near_watch(RedlaneNear *near, const char *prefix, size_t size)
     }
     (void)pthread_mutex_unlock(&cache->lock);
     return done;
+}
+
+void
+redlane_near_suspend(RedlaneNear *near)
+{
+    RedlaneNearCache *cache = redlane_near_cache(near);
+
+    (void)pthread_mutex_lock(&cache->lock);
+    cache->suspended = true;
+    set_word_locked(cache, cache->word);
+    (void)pthread_mutex_unlock(&cache->lock);
+}
+
+void
+redlane_near_resume(RedlaneNear *near, bool flush)
+{
+    RedlaneNearCache *cache = redlane_near_cache(near);
+
+    if (flush) {
+        redlane_near_values_flush(cache, false);
+    }
+    (void)pthread_mutex_lock(&cache->lock);
+    cache->suspended = false;
+    set_word_locked(cache, cache->word);
+    (void)pthread_mutex_unlock(&cache->lock);
 }
 
 bool
@@ -325,12 +359,19 @@ redlane_near_kill_all(RedlaneNear *near)
 
 /* --- what the thread says -------------------------------------------------- */
 
-/* A new reason; one that is not worth a log is taken for told. */
+/* A new reason, without what a server repeats of a secret; one that is not worth a log
+ * is taken for told. */
 static void
 set_reason_locked(RedlaneNearCache *cache, const char *reason, bool loud)
 {
-    if (strcmp(cache->reason, reason) != 0) {
-        (void)snprintf(cache->reason, sizeof(cache->reason), "%s", reason);
+    const RedlaneSettings *settings = cache->settings;
+    char shown[sizeof(cache->reason)];
+
+    (void)snprintf(shown, sizeof(shown), "%s", reason);
+    shown[redlane_error_line_shown(shown, strlen(shown), settings->password,
+                                   settings->password_size)] = '\0';
+    if (strcmp(cache->reason, shown) != 0) {
+        memcpy(cache->reason, shown, sizeof(shown));
         cache->told = !loud;
     }
 }
@@ -374,7 +415,7 @@ redlane_near_confirm(RedlaneNearCache *cache, RedlaneNearPrefixes *prefixes,
         cache->resp3 = resp3;
         set_reason_locked(cache, "", false);
         cache->links++;
-        atomic_store(&cache->head.valid_until, valid_until);
+        set_word_locked(cache, valid_until);
     }
     (void)pthread_mutex_unlock(&cache->lock);
 }
@@ -384,7 +425,7 @@ redlane_near_extend(RedlaneNearCache *cache, int64_t valid_until)
 {
     (void)pthread_mutex_lock(&cache->lock);
     if (cache->state == REDLANE_NEAR_CONFIRMED) {
-        atomic_store(&cache->head.valid_until, valid_until);
+        set_word_locked(cache, valid_until);
     }
     (void)pthread_mutex_unlock(&cache->lock);
 }

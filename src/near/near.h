@@ -89,6 +89,12 @@ bool redlane_near_stop_all(int64_t limit);
  * closed. */
 bool redlane_near_watch(RedlaneNear *near, const char *prefix, size_t size);
 
+/* No entry is a hit while the near cache is suspended: its owner is in doubt whether
+ * the server is there. With `flush`, nor is any of before one after it; they stay as
+ * what may be served as stale. */
+void redlane_near_suspend(RedlaneNear *near);
+void redlane_near_resume(RedlaneNear *near, bool flush);
+
 /* True while hits are allowed. */
 bool redlane_near_is_confirmed(const RedlaneNear *near);
 

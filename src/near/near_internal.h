@@ -67,6 +67,8 @@ struct RedlaneNearCache {
     RedlaneNearState state;
     bool resp3;
     bool told; /* the reason was taken to be logged */
+    bool suspended;
+    int64_t word; /* until when the link's word holds; head.valid_until, or 0 */
     char reason[232];
     char run_id[48];
     bool stranger; /* a data connection reached another server than the link does */

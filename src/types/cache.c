@@ -13,6 +13,9 @@
 #include "types/counter.h"
 #include "types/flight.h"
 
+/* Values without a TTL stay near for so long, unless near_ttl says otherwise. */
+#define NEAR_TTL_MS 60000
+
 int
 redlane_cache_key_init(RedlaneCacheKey *key, RedlaneCache *cache, PyObject *name)
 {
@@ -87,6 +90,21 @@ redlane_cache_fill(RedlaneCache *cache)
     };
 }
 
+void
+redlane_cache_use_near(RedlaneCache *cache, RedlaneFill *fill)
+{
+    Py_ssize_t size;
+    const char *head;
+
+    if (!cache->near) {
+        return;
+    }
+    head = PyUnicode_AsUTF8AndSize(cache->head, &size); /* made when it was: no error */
+    fill->near = redlane_tool_near(&cache->tool, (RedlaneArg){head, (size_t)size});
+    fill->near_ttl_ms = cache->near_ttl_ms;
+    fill->form = cache->form;
+}
+
 RedlaneSerializer *
 redlane_cache_serializer(RedlaneCache *cache, RedlaneArg key)
 {
@@ -159,14 +177,33 @@ find_space(RedlaneCache *cache)
     return _PyBytes_Resize(&cache->tool.space, size + 1);
 }
 
+/* What two caches decode alike they can share. */
+static RedlaneNearForm
+form_of(const RedlaneSerializer *serializer)
+{
+    switch (serializer->kind) {
+    case REDLANE_SERIALIZER_JSON:
+        return REDLANE_NEAR_FORM_JSON;
+    case REDLANE_SERIALIZER_RAW:
+        return REDLANE_NEAR_FORM_RAW;
+    case REDLANE_SERIALIZER_MSGPACK:
+        return REDLANE_NEAR_FORM_MSGPACK;
+    case REDLANE_SERIALIZER_CUSTOM:
+        break;
+    }
+    return redlane_near_form_new();
+}
+
 static int
 init_fields(RedlaneCache *cache, PyObject *client, PyObject *prefix, PyObject *ttl,
-            PyObject *serializer, PyObject *fallback)
+            PyObject *serializer, PyObject *fallback, PyObject *near_ttl)
 {
     RedlanePolicy policy = REDLANE_POLICY_MEMORY;
 
     if ((fallback && redlane_tool_policy(fallback, &policy) < 0) ||
-        (ttl != Py_None && redlane_args_ttl_ms(ttl, "ttl", &cache->ttl_ms) < 0)) {
+        (ttl != Py_None && redlane_args_ttl_ms(ttl, "ttl", &cache->ttl_ms) < 0) ||
+        (near_ttl &&
+         redlane_args_ttl_ms(near_ttl, "near_ttl", &cache->near_ttl_ms) < 0)) {
         return -1;
     }
     cache->prefix = prefix ? Py_NewRef(prefix) : PyUnicode_FromString("cache");
@@ -183,6 +220,8 @@ init_fields(RedlaneCache *cache, PyObject *client, PyObject *prefix, PyObject *t
         Py_XDECREF(serializer);
         return -1;
     }
+    cache->form = form_of(&cache->serializer);
+    cache->near = cache->near && PyUnicode_GET_LENGTH(cache->head) > 0;
     Py_SETREF(serializer, PyUnicode_FromString("json"));
     if (!serializer ||
         redlane_serializer_init(&cache->numbers, cache->state, serializer) < 0) {
@@ -199,15 +238,17 @@ init_fields(RedlaneCache *cache, PyObject *client, PyObject *prefix, PyObject *t
 static PyObject *
 cache_tp_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
-    static char *names[] = {"client_or_url", "prefix", "ttl", "serializer",
-                            "fallback",      "strict", NULL};
+    static char *names[] = {"client_or_url", "prefix",   "ttl",
+                            "serializer",    "fallback", "strict",
+                            "near",          "near_ttl", NULL};
     PyObject *client = Py_None, *prefix = NULL, *ttl = Py_None, *serializer = NULL;
-    PyObject *fallback = NULL;
+    PyObject *fallback = NULL, *near_ttl = NULL;
     RedlaneCache *cache;
-    int strict = 0;
+    int strict = 0, near = 1;
 
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|OOOO$Op:Cache", names, &client,
-                                     &prefix, &ttl, &serializer, &fallback, &strict)) {
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|OOOO$OppO:Cache", names, &client,
+                                     &prefix, &ttl, &serializer, &fallback, &strict,
+                                     &near, &near_ttl)) {
         return NULL;
     }
     cache = (RedlaneCache *)type->tp_alloc(type, 0);
@@ -216,8 +257,10 @@ cache_tp_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     }
     cache->state = redlane_state_of_type(type);
     cache->strict = strict != 0;
+    cache->near = near != 0;
+    cache->near_ttl_ms = NEAR_TTL_MS;
     if (!cache->state ||
-        init_fields(cache, client, prefix, ttl, serializer, fallback) < 0) {
+        init_fields(cache, client, prefix, ttl, serializer, fallback, near_ttl) < 0) {
         Py_DECREF(cache);
         return NULL;
     }
@@ -373,12 +416,13 @@ PyDoc_STRVAR(
     "stats($self, /)\n--\n\n"
     "What this cache did in this process, its cached functions included.\n\n"
     "Returns:\n"
-    "    dict: ``hits``, ``misses``, ``sets``, ``deletes``, ``errors`` (of the\n"
-    "    link or the server, where the cache went on without), ``corrupted``\n"
-    "    (unreadable values dropped), ``waits`` (answered by another caller's\n"
-    "    computation), ``uncached`` (results that cannot be serialised),\n"
-    "    ``bytes_read``, ``bytes_written``, and ``cache_type``: ``\"redis\"``,\n"
-    "    ``\"memory\"`` or ``\"none\"``, what answers now.");
+    "    dict: ``hits``, ``near_hits`` (those of them that did not leave the\n"
+    "    process), ``misses``, ``sets``, ``deletes``, ``errors`` (of the link or\n"
+    "    the server, where the cache went on without), ``corrupted`` (unreadable\n"
+    "    values dropped), ``waits`` (answered by another caller's computation),\n"
+    "    ``uncached`` (results that cannot be serialised), ``bytes_read``,\n"
+    "    ``bytes_written``, and ``cache_type``: ``\"redis\"``, ``\"memory\"`` or\n"
+    "    ``\"none\"``, what answers now.");
 
 static PyObject *
 cache_stats(PyObject *self, PyObject *Py_UNUSED(ignored))
@@ -390,16 +434,18 @@ cache_stats(PyObject *self, PyObject *Py_UNUSED(ignored))
     if (!type) {
         return NULL;
     }
-    return Py_BuildValue(
-        "{sKsKsKsKsKsKsKsKsKsKsN}", "hits", (unsigned long long)counts->hits, "misses",
-        (unsigned long long)counts->misses, "sets", (unsigned long long)counts->sets,
-        "deletes", (unsigned long long)counts->deletes, "errors",
-        (unsigned long long)counts->errors, "corrupted",
-        (unsigned long long)counts->corrupted, "waits",
-        (unsigned long long)counts->waits, "uncached",
-        (unsigned long long)counts->uncached, "bytes_read",
-        (unsigned long long)counts->bytes_read, "bytes_written",
-        (unsigned long long)counts->bytes_written, "cache_type", type);
+    return Py_BuildValue("{sKsKsKsKsKsKsKsKsKsKsKsN}", "hits",
+                         (unsigned long long)(counts->hits + counts->near_hits),
+                         "near_hits", (unsigned long long)counts->near_hits, "misses",
+                         (unsigned long long)counts->misses, "sets",
+                         (unsigned long long)counts->sets, "deletes",
+                         (unsigned long long)counts->deletes, "errors",
+                         (unsigned long long)counts->errors, "corrupted",
+                         (unsigned long long)counts->corrupted, "waits",
+                         (unsigned long long)counts->waits, "uncached",
+                         (unsigned long long)counts->uncached, "bytes_read",
+                         (unsigned long long)counts->bytes_read, "bytes_written",
+                         (unsigned long long)counts->bytes_written, "cache_type", type);
 }
 
 PyDoc_STRVAR(client_doc, "The Client in use; the default client is made now if it is "
@@ -419,11 +465,11 @@ cache_get_client(PyObject *self, void *Py_UNUSED(closure))
 PyDoc_STRVAR(
     cache_doc,
     "Cache(client_or_url=None, prefix=\"cache\", ttl=None, serializer=\"json\", *,"
-    " fallback=\"memory\", strict=False)\n--\n\n"
+    " fallback=\"memory\", strict=False, near=True, near_ttl=60)\n--\n\n"
     "Values under one prefix, on Redis, Valkey or the memory engine.\n\n"
     "Called with a function it caches that function: ``@cache`` or\n"
     "``@cache(ttl=60, name=None, ignore=None, condition=None, unless=None,\n"
-    "lock=True)``.\n\n"
+    "lock=True, share=False)``.\n\n"
     "Args:\n"
     "    client_or_url: a Client, a URL, or None for ``redlane.default_client()``,\n"
     "        which is made on first use.\n"
@@ -436,7 +482,12 @@ PyDoc_STRVAR(
     "    fallback: while the server is away, ``\"memory\"``: the memory engine\n"
     "        answers; ``\"none\"``: every read is a miss; ``\"raise\"``.\n"
     "    strict: a function's result that cannot be serialised raises, instead of\n"
-    "        being returned uncached.\n\n"
+    "        being returned uncached.\n"
+    "    near: values that were read stay in this process until the server says\n"
+    "        that they have changed; needs a prefix, and a server with tracking\n"
+    "        (Redis 6, Valkey). False: every read asks the server.\n"
+    "    near_ttl: seconds (int or float) or a timedelta that a value without\n"
+    "        expiry stays near at most.\n\n"
     "Raises:\n"
     "    ConfigurationError: an unusable URL.\n"
     "    TypeError, ValueError: an unusable option.");
@@ -460,7 +511,7 @@ static PyGetSetDef getset[] = {
     {NULL, NULL, NULL, NULL, NULL},
 };
 
-/* One list of methods out of those of the three files. */
+/* One list of methods out of those of all files. */
 #define METHODS_MAX 32
 
 static PyMethodDef *
@@ -476,6 +527,9 @@ join_methods(void)
         all[count++] = *row;
     }
     for (PyMethodDef *row = redlane_cache_many_methods; row->ml_name; row++) {
+        all[count++] = *row;
+    }
+    for (PyMethodDef *row = redlane_cache_pattern_methods; row->ml_name; row++) {
         all[count++] = *row;
     }
     all[count] = (PyMethodDef){NULL, NULL, 0, NULL};

@@ -19,6 +19,7 @@
 #include "wire/wait.h"
 
 #define REDLANE_SERVER_VERSION_SIZE 32
+#define REDLANE_RUN_ID_SIZE 48 /* 40 hex digits */
 
 typedef struct RedlaneConnection RedlaneConnection;
 
@@ -32,6 +33,8 @@ struct RedlaneConnection {
     int64_t server_id;   /* CLIENT ID, or 0 */
     unsigned generation; /* of the pool it belongs to */
     bool ready;          /* open, and the handshake is done */
+    bool asked_run_id;   /* by the handshake, as the settings wanted it */
+    char run_id[REDLANE_RUN_ID_SIZE]; /* "" where the server did not say it */
     char server_version[REDLANE_SERVER_VERSION_SIZE]; /* "7.0.15", or "" */
     RedlaneConnection *next; /* in the pool's stack of idle ones */
 };
