@@ -54,8 +54,7 @@ add_command(RedlaneConnection *connection, const RedlaneArg *argv, size_t argc)
     return redlane_encode_command(&connection->out, argv, argc);
 }
 
-/* --- opening ------------------------------------------------------------------------
- */
+/* --- opening --------------------------------------------------------------- */
 
 /* An error line, with what it refuses before it. */
 static int
@@ -305,8 +304,7 @@ redlane_near_link_close(RedlaneNearLink *link)
     }
 }
 
-/* --- listening
- * ------------------------------------------------------------------------ */
+/* --- listening ------------------------------------------------------------- */
 
 static void
 take_pong(RedlaneNearLink *link)

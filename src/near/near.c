@@ -35,8 +35,7 @@ set_word_locked(RedlaneNearCache *cache, int64_t word)
     atomic_store(&cache->head.valid_until, cache->suspended ? 0 : word);
 }
 
-/* --- fork ---------------------------------------------------------------------------
- */
+/* --- fork ------------------------------------------------------------------ */
 
 static void
 fork_prepare(void *context)
@@ -102,8 +101,7 @@ watch_forks(void)
     registry_error = redlane_fork_register(&hook);
 }
 
-/* --- life ---------------------------------------------------------------------------
- */
+/* --- life ------------------------------------------------------------------ */
 
 RedlaneNear *
 redlane_near_new(RedlaneSettings *settings, size_t max_bytes, int64_t ping_interval)
@@ -233,8 +231,7 @@ redlane_near_stop_all(int64_t limit)
     return ended;
 }
 
-/* --- what is watched
- * ------------------------------------------------------------------ */
+/* --- what is watched ------------------------------------------------------- */
 
 bool
 redlane_near_watch(RedlaneNear *near, const char *prefix, size_t size)
@@ -303,8 +300,7 @@ redlane_near_is_same_server(RedlaneNear *near, const char *run_id)
     return same;
 }
 
-/* --- tickets
- * -------------------------------------------------------------------------- */
+/* --- tickets --------------------------------------------------------------- */
 
 RedlaneNearTicket
 redlane_near_ticket(RedlaneNear *near, const char *key, size_t size)
@@ -361,8 +357,7 @@ redlane_near_kill_all(RedlaneNear *near)
     redlane_near_values_flush(redlane_near_cache(near), true);
 }
 
-/* --- what the thread says
- * ------------------------------------------------------------- */
+/* --- what the thread says -------------------------------------------------- */
 
 /* A new reason, without what a server repeats of a secret; one that is not worth a log
  * is taken for told. */
@@ -385,14 +380,19 @@ void
 redlane_near_unconfirm(RedlaneNearCache *cache, RedlaneNearState state,
                        const char *reason)
 {
+    bool lost;
+
     (void)pthread_mutex_lock(&cache->lock);
+    lost = cache->confirmed != NULL;
     if (cache->state != REDLANE_NEAR_CLOSED) {
         cache->state = state;
     }
     forget_link_locked(cache);
     set_reason_locked(cache, reason, state == REDLANE_NEAR_REFUSED);
     (void)pthread_mutex_unlock(&cache->lock);
-    redlane_near_values_flush(cache, false);
+    if (lost) {
+        redlane_near_values_flush(cache, false);
+    }
 }
 
 void
@@ -449,8 +449,7 @@ redlane_near_tell(RedlaneNearCache *cache, const char *reason)
     (void)pthread_mutex_unlock(&cache->lock);
 }
 
-/* --- what others ask
- * -------------------------------------------------------------------- */
+/* --- what others ask ------------------------------------------------------- */
 
 bool
 redlane_near_take_notice(RedlaneNear *near, char *text, size_t size)

@@ -88,7 +88,7 @@ redlane_near_cache(const RedlaneNear *near)
     return (RedlaneNearCache *)(uintptr_t)near;
 }
 
-/* --- values.c: items; none needs the state lock --------------------------------- */
+/* --- values.c, values_life.c: none needs the state ---------------------------- */
 
 void redlane_near_values_init(RedlaneNearCache *cache);
 void redlane_near_values_free(RedlaneNearCache *cache);
@@ -114,14 +114,13 @@ void redlane_near_values_lock(RedlaneNearCache *cache);
 void redlane_near_values_unlock(RedlaneNearCache *cache);
 void redlane_near_values_unlock_child(RedlaneNearCache *cache);
 
-/* --- thread.c --------------------------------------------------------------------- */
+/* --- thread.c -------------------------------------------------------------- */
 
 /* With the state locked: makes sure that the thread runs, and tells it to look. */
 bool redlane_near_thread_start_locked(RedlaneNearCache *cache);
 void redlane_near_thread_wake_locked(RedlaneNearCache *cache);
 
-/* --- near.c
- * --------------------------------------------------------------------------- */
+/* --- near.c ---------------------------------------------------------------- */
 
 /* After an epoch or the generation has moved. With the state unlocked. */
 void redlane_near_wake_waiters(RedlaneNearCache *cache);

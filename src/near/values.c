@@ -57,8 +57,7 @@ generation_of(const RedlaneNearItem *item)
     return atomic_load_explicit(&item->entry.generation, memory_order_relaxed);
 }
 
-/* --- the dead -----------------------------------------------------------------------
- */
+/* --- the dead -------------------------------------------------------------- */
 
 void *
 redlane_near_entry_release(RedlaneNearEntry *entry)
@@ -117,8 +116,7 @@ redlane_near_take_dead(RedlaneNear *near)
     return value;
 }
 
-/* --- a shard, locked
- * ------------------------------------------------------------------ */
+/* --- a shard, locked ------------------------------------------------------- */
 
 /* Counts what the slots have come to. */
 static void
@@ -213,8 +211,7 @@ evict(RedlaneNearCache *cache)
     return victim != NULL;
 }
 
-/* --- storing
- * ---------------------------------------------------------------------------- */
+/* --- storing --------------------------------------------------------------- */
 
 static bool
 holds_locked(RedlaneNearCache *cache, const RedlaneNearTicket *ticket)
@@ -387,8 +384,7 @@ redlane_near_store(RedlaneNear *near, const char *key, size_t size,
     return &item->entry;
 }
 
-/* --- finding
- * ------------------------------------------------------------------------------ */
+/* --- finding --------------------------------------------------------------- */
 
 RedlaneNearEntry *
 redlane_near_find(RedlaneNear *near, const char *key, size_t size)
@@ -435,8 +431,7 @@ redlane_near_find_stale(RedlaneNear *near, const char *key, size_t size)
     return entry;
 }
 
-/* --- killing
- * ------------------------------------------------------------------------------ */
+/* --- killing --------------------------------------------------------------- */
 
 void
 redlane_near_kill(RedlaneNear *near, const char *key, size_t size)
@@ -577,78 +572,5 @@ redlane_near_values_sweep(RedlaneNearCache *cache)
                 break;
             }
         }
-    }
-}
-
-/* --- life
- * --------------------------------------------------------------------------------- */
-
-void
-redlane_near_values_init(RedlaneNearCache *cache)
-{
-    redlane_hash_seed(&cache->seed);
-    redlane_lock_init(&cache->dead_lock);
-    for (int i = 0; i < REDLANE_NEAR_SHARDS; i++) {
-        redlane_lock_init(&cache->shards[i].lock);
-        redlane_table_init(&cache->shards[i].table, offsetof(RedlaneNearItem, key));
-    }
-}
-
-/* Values that are still there are not ours to release: closing has made them dead, and
- * their owner has taken them. */
-void
-redlane_near_values_free(RedlaneNearCache *cache)
-{
-    while (redlane_near_take_dead(&cache->head)) {
-    }
-    for (int i = 0; i < REDLANE_NEAR_SHARDS; i++) {
-        redlane_table_free(&cache->shards[i].table);
-    }
-}
-
-void
-redlane_near_values_stats(RedlaneNearCache *cache, RedlaneNearStats *stats)
-{
-    for (int i = 0; i < REDLANE_NEAR_SHARDS; i++) {
-        RedlaneNearShard *shard = &cache->shards[i];
-
-        redlane_lock(&shard->lock);
-        stats->entries += shard->table.count;
-        stats->hits += shard->hits;
-        stats->misses += shard->misses;
-        stats->stores += shard->stores;
-        stats->overtaken += shard->overtaken;
-        stats->evictions += shard->evictions;
-        redlane_unlock(&shard->lock);
-    }
-    stats->bytes = atomic_load_explicit(&cache->bytes, memory_order_relaxed);
-    stats->max_bytes = cache->max_bytes;
-    stats->dead = atomic_load_explicit(&cache->dead_count, memory_order_relaxed);
-}
-
-void
-redlane_near_values_lock(RedlaneNearCache *cache)
-{
-    for (int i = 0; i < REDLANE_NEAR_SHARDS; i++) {
-        redlane_lock(&cache->shards[i].lock);
-    }
-    redlane_lock(&cache->dead_lock);
-}
-
-void
-redlane_near_values_unlock(RedlaneNearCache *cache)
-{
-    redlane_unlock(&cache->dead_lock);
-    for (int i = 0; i < REDLANE_NEAR_SHARDS; i++) {
-        redlane_unlock(&cache->shards[i].lock);
-    }
-}
-
-void
-redlane_near_values_unlock_child(RedlaneNearCache *cache)
-{
-    redlane_lock_init(&cache->dead_lock);
-    for (int i = 0; i < REDLANE_NEAR_SHARDS; i++) {
-        redlane_lock_init(&cache->shards[i].lock);
     }
 }

@@ -55,7 +55,7 @@ draw(Worker *worker, uint64_t below)
     return (worker->random >> 33) % below;
 }
 
-/* --- one connection each ---------------------------------------------------------- */
+/* --- one connection each --------------------------------------------------- */
 
 static void
 drop(Worker *worker)
@@ -123,8 +123,7 @@ connected(Worker *worker)
     return at != NULL;
 }
 
-/* --- what must hold ----------------------------------------------------------------
- */
+/* --- what must hold -------------------------------------------------------- */
 
 /* A value was read near by a read that began at `begun`. */
 static void
@@ -171,8 +170,7 @@ let_go(RedlaneNearEntry *entry)
     }
 }
 
-/* --- readers ------------------------------------------------------------------------
- */
+/* --- readers --------------------------------------------------------------- */
 
 static void
 fill(Worker *worker, Key *key, size_t at)
@@ -244,8 +242,7 @@ read_on(void *argument)
     return NULL;
 }
 
-/* --- writers ------------------------------------------------------------------------
- */
+/* --- writers --------------------------------------------------------------- */
 
 static void
 write_one(Worker *worker, Key *key, bool own)
@@ -313,8 +310,7 @@ write_foreign(void *argument)
     return NULL;
 }
 
-/* --- trouble ------------------------------------------------------------------------
- */
+/* --- trouble --------------------------------------------------------------- */
 
 /* All keys go: a write of nothing to each of them. */
 static void
