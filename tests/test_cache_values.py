@@ -342,6 +342,7 @@ def test_stats_of_both_executors(cache: Cache, executor: str) -> None:
     cache.get("k")
     assert cache.stats() == {
         "hits": 1,
+        "near_hits": 0,
         "misses": 0,
         "sets": 1,
         "deletes": 0,

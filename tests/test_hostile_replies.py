@@ -225,7 +225,7 @@ def filled(pipeline: Any) -> Any:
 
 
 def cache_calls(client: Any, **options: Any) -> dict[str, tuple[Call, Check]]:
-    cache = Cache(client, ttl=60, **options)
+    cache = Cache(client, ttl=60, near=False, **options)
     maybe_int = is_a(int, NONE)
 
     @cache(name="function")

@@ -69,7 +69,7 @@ class Toolset:
         options.setdefault("connect_timeout", timeout)
         self.client = redlane.Client(url, timeout=timeout, **options)
         self.timeout = timeout
-        self.cache = redlane.Cache(self.client, prefix="c", ttl=300)
+        self.cache = redlane.Cache(self.client, prefix="c", ttl=300, near=False)
         self.double = self.cache(name="double")(double)
         self.counter = redlane.Counter(
             self.client, "n:{id}", ttl=300, source=lambda id: SOURCE

@@ -586,9 +586,12 @@ class Pipeline(Generic[_T]):
     def execute_command(self, command: str | bytes, *args: _Value) -> Self: ...
 
 @final
-class CacheInfo(structseq[int], tuple[int, int, int, int, int, int, int, int, int]):
+class CacheInfo(
+    structseq[int], tuple[int, int, int, int, int, int, int, int, int, int]
+):
     __match_args__: Final = (
         "hits",
+        "near_hits",
         "misses",
         "waits",
         "sets",
@@ -600,6 +603,8 @@ class CacheInfo(structseq[int], tuple[int, int, int, int, int, int, int, int, in
     )
     @property
     def hits(self) -> int: ...
+    @property
+    def near_hits(self) -> int: ...
     @property
     def misses(self) -> int: ...
     @property
@@ -655,6 +660,8 @@ class Cache:
         compress: Literal["zlib"] | None = None,
         compress_above: int | None = 1024,
         seal: _SealKey | list[_SealKey] | tuple[_SealKey, ...] | None = None,
+        near: bool = True,
+        near_ttl: _Period = 60,
     ) -> Self: ...
     @property
     def prefix(self) -> str: ...
@@ -672,6 +679,7 @@ class Cache:
         condition: Callable[..., object] | None = None,
         unless: Callable[..., object] | None = None,
         lock: bool = True,
+        share: bool = False,
     ) -> _CacheDecorator: ...
     def get(self, key: _CacheKey, default: Any = None) -> Any: ...
     def set(

@@ -1,7 +1,8 @@
-/* The only part of the background thread that knows Python. GIL held. */
+/* The only part of the C threads that knows Python: their end. GIL held. */
 #include "store/background_setup.h"
 
 #include "core/clock.h"
+#include "near/near.h"
 #include "py/state.h"
 #include "store/background.h"
 
@@ -16,13 +17,14 @@ shutdown(PyObject *module, PyObject *Py_UNUSED(unused))
 
     Py_BEGIN_ALLOW_THREADS
     ended = redlane_background_stop(state->background, SHUTDOWN_LIMIT);
+    ended = redlane_near_stop_all(SHUTDOWN_LIMIT) && ended;
     Py_END_ALLOW_THREADS
     return PyBool_FromLong(ended);
 }
 
 static PyMethodDef shutdown_def = {
     "_shutdown", shutdown, METH_NOARGS,
-    PyDoc_STR("Ends the background thread, at exit; says whether it has ended.")};
+    PyDoc_STR("Ends the background threads, at exit; says whether they have ended.")};
 
 int
 redlane_background_setup(PyObject *module)

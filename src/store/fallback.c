@@ -7,10 +7,10 @@
 #include "core/clock.h"
 #include "core/command_keys.h"
 #include "py/errors.h"
-#include "py/log.h"
 #include "py/state.h"
 #include "store/changes.h"
 #include "store/engine_store.h"
+#include "store/near_values.h"
 #include "store/remote.h"
 
 typedef struct {
@@ -23,64 +23,8 @@ typedef struct {
 /* While a call waits for a suspect link it looks for signals this often. */
 #define WAIT_SLICE (50 * REDLANE_NS_PER_MS)
 
-/* Once the link is well the engine's values are of no use, nor is their memory. */
-static void
-empty_engine(RedlaneMembers *members)
-{
-    RedlaneRoute route = redlane_guard_route(members->guard);
-
-    if (route.well && members->engine) {
-        redlane_engine_flush(redlane_engine_store_engine(members->engine));
-    }
-}
-
-static void
-tell_one(RedlaneState *state, RedlaneMembers *members, const RedlaneNews *news)
-{
-    const char *url = members->settings->redacted;
-
-    switch (news->kind) {
-    case REDLANE_NEWS_BACK:
-        empty_engine(members);
-        redlane_log(state, REDLANE_LOG_INFO, "Redis is back: %s", url);
-        break;
-    case REDLANE_NEWS_SUSPECT:
-        redlane_log(state, REDLANE_LOG_INFO, "Redis is being checked: %s (%s)", url,
-                    news->reason);
-        break;
-    case REDLANE_NEWS_AWAY:
-        redlane_log(state, REDLANE_LOG_WARNING, "Redis is away: %s (%s)", url,
-                    news->reason);
-        break;
-    case REDLANE_NEWS_REFUSED:
-        redlane_log(state, REDLANE_LOG_ERROR, "Redis is away: %s (%s)", url,
-                    news->reason);
-        break;
-    case REDLANE_NEWS_READONLY:
-        redlane_log(state, REDLANE_LOG_WARNING, "Redis takes no writes: %s (%s)", url,
-                    news->reason);
-        break;
-    case REDLANE_NEWS_WRITES:
-        empty_engine(members);
-        redlane_log(state, REDLANE_LOG_INFO, "Redis takes writes again: %s", url);
-        break;
-    case REDLANE_NEWS_LOST:
-        redlane_log(state, REDLANE_LOG_WARNING,
-                    "Redis did not hear of %llu changes made while it was away: %s",
-                    (unsigned long long)news->lost, url);
-        break;
-    }
-}
-
-void
-redlane_fallback_tell(RedlaneState *state, RedlaneMembers *members)
-{
-    RedlaneNews news;
-
-    while (redlane_guard_take_news(members->guard, &news)) {
-        tell_one(state, members, &news);
-    }
-}
+/* Near values that died are released in so many a call: more than a write ends. */
+#define DEAD_A_CALL 8
 
 static int
 raise_closed(Fallback *self)
@@ -272,6 +216,9 @@ run_away(Trip *trip, bool force)
         return -1;
     }
     note_answer(trip, engine ? REDLANE_ANSWER_ENGINE : REDLANE_ANSWER_NOTHING);
+    if (trip->request->near_read) {
+        trip->request->near_read->known = false;
+    }
     was_well = trip->route.well;
     result = keep_changes(trip, force);
     if (engine && was_well) {
@@ -333,17 +280,21 @@ places_lease(const RedlaneRequest *request, const RedlaneVector *vector)
     return request->cache_read && vector->command->flags & REDLANE_COMMAND_WRITE;
 }
 
-/* A lease where none can be placed: what is there is read. As redlane_store_run. */
+/* A lease where none can be placed: what is there is read, and what was to be asked
+ * besides. As redlane_store_run. */
 static int
 run_leaseless(Trip *trip, RedlaneRemoteReport *report)
 {
     RedlaneKeySpan keys = redlane_command_keys(trip->vectors);
     RedlaneArg argv[] = {REDLANE_ARG_LITERAL("GET"), trip->vectors->argv[keys.first]};
-    RedlaneVector vector = {argv, 2, redlane_command_by_id(REDLANE_CMD_GET)};
+    RedlaneVector vectors[2] = {{argv, 2, redlane_command_by_id(REDLANE_CMD_GET)}};
 
+    if (trip->count > 1) {
+        vectors[1] = trip->vectors[1];
+    }
     note_answer(trip, REDLANE_ANSWER_NOTHING);
-    return redlane_remote_store_run(trip->self->members->remote, trip->request, &vector,
-                                    1, trip->replies, report);
+    return redlane_remote_store_run(trip->self->members->remote, trip->request, vectors,
+                                    trip->count, trip->replies, report);
 }
 
 /* True when a request must not meet the server though the link is up: it would be
@@ -560,12 +511,22 @@ fallback_run(RedlaneStore *store, const RedlaneRequest *request,
                  .vectors = vectors,
                  .count = count,
                  .replies = replies};
+    bool writes;
     int result;
 
     if (count == 0) {
         return 0;
     }
+    /* What this process writes it does not read from near, whatever comes of it. */
+    writes = redlane_near_is_write(request, vectors, count);
+    if (writes && self->members->near) {
+        redlane_near_note_write(self->members->near, vectors, count);
+    }
     result = run_rounds(&trip);
+    if (writes && self->members->near) { /* made meanwhile, perhaps */
+        redlane_near_note_write(self->members->near, vectors, count);
+        redlane_near_free_dead(self->members->near, DEAD_A_CALL);
+    }
     redlane_fallback_tell(store->state, self->members);
     return result < 0 ? -1 : 0;
 }

@@ -16,6 +16,7 @@ typedef struct RedlaneMembers {
     RedlaneStore *engine;  /* answers during an outage; made on first need */
     RedlaneStore *scratch; /* always empty: misses and no-ops; made on first need */
     RedlaneGuard *guard;
+    RedlaneNear *near; /* NULL until a tool wants it, and for memory:// */
     RedlaneSettings *settings;
     uint64_t engine_period; /* the guard's period whose values the engine holds */
     int closed;

@@ -106,6 +106,7 @@ redlane_guard_release(RedlaneGuard *guard)
         redlane_fork_unregister(&guard->fork);
         redlane_settings_release(guard->settings);
         redlane_journal_free(&guard->journal);
+        redlane_near_release(guard->near);
         (void)pthread_cond_destroy(&guard->settled);
         (void)pthread_mutex_destroy(&guard->lock);
         free(guard);
@@ -180,10 +181,42 @@ tell_lost_locked(RedlaneGuard *guard)
     }
 }
 
+/* While the link is in doubt the near cache gives no hits; if only that, it has lost
+ * none of them afterwards. */
+static void
+tell_near_locked(RedlaneGuard *guard)
+{
+    RedlaneBreakerState state = redlane_breaker_state(&guard->breaker);
+
+    if (!guard->near) {
+        return;
+    }
+    if (state != REDLANE_BREAKER_CLOSED) {
+        guard->was_open |= state == REDLANE_BREAKER_OPEN;
+        redlane_near_suspend(guard->near);
+    }
+    else {
+        redlane_near_resume(guard->near, guard->was_open);
+        guard->was_open = false;
+    }
+}
+
+void
+redlane_guard_set_near(RedlaneGuard *guard, RedlaneNear *near)
+{
+    pthread_mutex_lock(&guard->lock);
+    guard->near = redlane_near_hold(near);
+    if (redlane_breaker_state(&guard->breaker) != REDLANE_BREAKER_CLOSED) {
+        tell_near_locked(guard);
+    }
+    pthread_mutex_unlock(&guard->lock);
+}
+
 /* After a change of the link's state: wakes waiters, keeps the news. */
 void
 redlane_guard_note_link_locked(RedlaneGuard *guard)
 {
+    tell_near_locked(guard);
     switch (redlane_breaker_state(&guard->breaker)) {
     case REDLANE_BREAKER_CLOSED:
         tell_locked(guard, REDLANE_NEWS_BACK, guard->last.text);

@@ -30,6 +30,7 @@
 #include "core/breaker.h"
 #include "core/fault.h"
 #include "core/journal.h"
+#include "near/near.h"
 #include "wire/settings.h"
 
 typedef struct RedlaneGuard RedlaneGuard;
@@ -38,6 +39,10 @@ typedef struct RedlaneGuard RedlaneGuard;
 RedlaneGuard *redlane_guard_new(RedlaneSettings *settings);
 RedlaneGuard *redlane_guard_hold(RedlaneGuard *guard);
 void redlane_guard_release(RedlaneGuard *guard);
+
+/* The link's near cache, which is held: it gives no hits while the link is not closed.
+ * To be called once at most. */
+void redlane_guard_set_near(RedlaneGuard *guard, RedlaneNear *near);
 
 /* Where a request goes now. */
 typedef struct {

@@ -25,7 +25,9 @@ struct RedlaneGuard {
     RedlaneBreaker breaker; /* of the link */
     RedlaneBreaker writes;
     RedlaneJournal journal;
-    uint64_t period; /* grows when the link ceases to be well */
+    RedlaneNear *near; /* or NULL */
+    bool was_open;     /* since near gave hits */
+    uint64_t period;   /* grows when the link ceases to be well */
     bool well;
     bool deletes;             /* while writes are refused: deletes are not */
     uint64_t lost_told;       /* of journal.lost, in the news */

@@ -180,6 +180,54 @@ put_journal(PyObject *report, RedlaneGuard *guard)
                              (unsigned long long)stats.lost));
 }
 
+static const char *
+name_of_near_state(RedlaneNearState state)
+{
+    switch (state) {
+    case REDLANE_NEAR_IDLE:
+        return "idle";
+    case REDLANE_NEAR_CONNECTING:
+        return "connecting";
+    case REDLANE_NEAR_CONFIRMED:
+        return "on";
+    case REDLANE_NEAR_REFUSED:
+        return "refused";
+    case REDLANE_NEAR_CLOSED:
+        break;
+    }
+    return "closed";
+}
+
+/* None where no cache has asked for one. */
+static int
+put_near(PyObject *report, RedlaneNear *near)
+{
+    RedlaneNearStats stats;
+
+    if (!near) {
+        return put(report, "near", new_none());
+    }
+    redlane_near_stats(near, &stats);
+    return put(
+        report, "near",
+        Py_BuildValue(
+            "{s:s,s:N,s:s,s:n,s:n,s:n,s:n,s:K,s:K,s:K,s:K,s:K,s:K,s:K}", "state",
+            name_of_near_state(stats.state), "reason",
+            stats.reason[0]
+                ? PyUnicode_DecodeUTF8(stats.reason, (Py_ssize_t)strlen(stats.reason),
+                                       "replace")
+                : new_none(),
+            "protocol", stats.resp3 ? "RESP3" : "RESP2", "prefixes",
+            (Py_ssize_t)stats.prefixes, "entries", (Py_ssize_t)stats.entries, "bytes",
+            (Py_ssize_t)stats.bytes, "max_bytes", (Py_ssize_t)stats.max_bytes, "hits",
+            (unsigned long long)stats.hits, "misses", (unsigned long long)stats.misses,
+            "stores", (unsigned long long)stats.stores, "evictions",
+            (unsigned long long)stats.evictions, "invalidations",
+            (unsigned long long)stats.invalidations, "flushes",
+            (unsigned long long)stats.flushes, "links",
+            (unsigned long long)stats.links));
+}
+
 /* None without TLS; else what the newest handshake agreed on, None before the first. */
 static int
 put_tls(PyObject *report, const RedlaneTls *tls)
@@ -250,7 +298,7 @@ redlane_link_health(RedlaneLink *link, RedlanePolicy policy)
                                        "replace")) < 0 ||
         put(report, "url", PyUnicode_FromString(members->settings->redacted)) < 0 ||
         put_tls(report, members->settings->tls) < 0 ||
-        put_pool(report, members->remote) < 0 ||
+        put_pool(report, members->remote) < 0 || put_near(report, members->near) < 0 ||
         put_engine(report, members->engine) < 0) {
         goto error;
     }

@@ -1,6 +1,8 @@
 /* A link: the members that all tools of one client share, and its health. GIL held. */
 #include "store/link.h"
 
+#include <string.h>
+
 #include "core/clock.h"
 #include "py/errors.h"
 #include "py/log.h"
@@ -9,7 +11,11 @@
 #include "store/engine_store.h"
 #include "store/fallback.h"
 #include "store/guard.h"
+#include "store/near_values.h"
 #include "store/remote.h"
+
+/* How often the server that sends the invalidations is asked whether it is there. */
+#define REDLANE_NEAR_PING REDLANE_NS_PER_S
 
 struct RedlaneLink {
     RedlaneState *state;           /* BORROWED; gone, perhaps, when the link is freed */
@@ -37,6 +43,10 @@ redlane_link_release(RedlaneLink *link)
     if (members->guard) {
         redlane_background_forget(link->background, members->guard);
         redlane_guard_release(members->guard);
+    }
+    if (members->near) {
+        redlane_near_shut(members->near);
+        redlane_near_release(members->near);
     }
     redlane_store_release(members->remote);
     redlane_store_release(members->engine);
@@ -101,6 +111,27 @@ redlane_link_store(RedlaneLink *link, RedlanePolicy policy)
     return redlane_fallback_new(link->state, link, &link->members, policy);
 }
 
+/* What every key that matches begins with: the pattern up to its first special. */
+static size_t
+literal_size(RedlaneArg pattern)
+{
+    size_t size = 0;
+
+    while (size < pattern.size && !strchr("*?[\\", pattern.data[size])) {
+        size++; /* NUL is found too: that ends it early, which is no harm */
+    }
+    return size;
+}
+
+void
+redlane_link_forget_near(RedlaneLink *link, RedlaneArg pattern)
+{
+    if (link->members.near) {
+        redlane_near_kill_prefix(link->members.near, pattern.data,
+                                 literal_size(pattern));
+    }
+}
+
 const RedlaneSettings *
 redlane_link_settings(const RedlaneLink *link)
 {
@@ -137,6 +168,30 @@ redlane_link_close(RedlaneLink *link)
     if (members->remote) {
         redlane_remote_store_close(members->remote);
     }
+    if (members->near) {
+        redlane_near_shut(members->near);
+    }
+}
+
+RedlaneNear *
+redlane_link_near(RedlaneLink *link, RedlaneArg prefix)
+{
+    RedlaneMembers *members = &link->members;
+
+    if (!members->guard || members->closed) {
+        return NULL;
+    }
+    if (!members->near) {
+        members->near = redlane_near_new(members->settings, REDLANE_NEAR_MAX_BYTES,
+                                         REDLANE_NEAR_PING);
+        if (!members->near) {
+            return NULL;
+        }
+        atomic_store(&members->settings->wants_run_id, true);
+        redlane_guard_set_near(members->guard, members->near);
+    }
+    return redlane_near_watch(members->near, prefix.data, prefix.size) ? members->near
+                                                                       : NULL;
 }
 
 int

@@ -27,6 +27,15 @@ void redlane_link_release(RedlaneLink *link);
  * with an exception set. Release it before the link. */
 RedlaneStore *redlane_link_store(RedlaneLink *link, RedlanePolicy policy);
 
+/* The near cache of the link, made on first need, with keys of this prefix watched.
+ * BORROWED. NULL for memory://, a closed link, or where it cannot be had; no exception.
+ */
+RedlaneNear *redlane_link_near(RedlaneLink *link, RedlaneArg prefix);
+
+/* Ends the near values of all keys that a pattern may match: before what matches is
+ * deleted, and after. */
+void redlane_link_forget_near(RedlaneLink *link, RedlaneArg pattern);
+
 const RedlaneSettings *redlane_link_settings(const RedlaneLink *link);
 
 /* Closes every connection; later calls raise ConnectionError("closed"). */
@@ -49,8 +58,9 @@ RedlaneState *redlane_link_state(const RedlaneLink *link);
 
 /* health.c: a new dict of mode ("redis", "memory", "none", "away", "closed"), url,
  * connected, breaker, write_breaker, journal, error, server_version, used_memory,
- * used_memory_human, latency_ms, tls, pool and engine. Asks the server twice at most,
- * within its time-out; raises only MemoryError or what a signal handler raised. */
+ * used_memory_human, latency_ms, tls, pool, near and engine. Asks the server twice at
+ * most, within its time-out; raises only MemoryError or what a signal handler raised.
+ */
 PyObject *redlane_link_health(RedlaneLink *link, RedlanePolicy policy);
 
 #endif

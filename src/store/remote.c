@@ -100,6 +100,7 @@ run_once(RemoteStore *store, const RedlaneRequest *request,
     x.deadline = request->deadline;
     x.decode = request->decode;
     x.keep_nested = request->transaction;
+    x.names_server = request->near_read != NULL;
     x.repeatable = survey(request, vectors, count, &blocking, &x.deadline, &x.elements);
     x.pool = blocking ? NULL : store->pool;
     *report = (RedlaneRemoteReport){.fault.kind = REDLANE_FAULT_NONE};
@@ -117,6 +118,10 @@ run_once(RemoteStore *store, const RedlaneRequest *request,
     if (result < 0) {
         *report = (RedlaneRemoteReport){x.fault, x.progress, x.unsure};
         return raise_fault(store, &report->fault, vectors, count);
+    }
+    if (request->near_read) {
+        request->near_read->known =
+            redlane_near_is_same_server(request->near_read->near, x.run_id);
     }
     return 0;
 }

@@ -11,6 +11,7 @@
 #include <stdint.h>
 
 #include "core/vector.h"
+#include "near/near.h"
 #include "py/python.h"
 
 typedef struct RedlaneStore RedlaneStore;
@@ -21,6 +22,12 @@ typedef enum {
     REDLANE_ANSWER_ENGINE,  /* the engine in the server's place */
     REDLANE_ANSWER_NOTHING, /* nobody: a policy's miss or no-op, so no lease either */
 } RedlaneAnswer;
+
+/* A read whose values are to be kept near. */
+typedef struct {
+    RedlaneNear *near; /* BORROWED from the link */
+    bool known; /* told: all of it was answered by the server that tells of changes */
+} RedlaneNearRead;
 
 /* How a request wants to be treated; plain data. */
 typedef struct {
@@ -34,7 +41,8 @@ typedef struct {
     bool durable;     /* its sets are kept for the server, whatever their TTL */
     RedlaneArg space; /* a glob that matches all its keys, or empty: what to forget
                          where the journal has no room for each */
-    RedlaneAnswer *answer; /* told who answered, if not the server; may be NULL */
+    RedlaneAnswer *answer;      /* told who answered, if not the server; may be NULL */
+    RedlaneNearRead *near_read; /* or NULL */
 } RedlaneRequest;
 
 typedef struct {

@@ -13,6 +13,9 @@
 #include "types/counter.h"
 #include "types/flight.h"
 
+/* Values without a TTL stay near for so long, unless near_ttl says otherwise. */
+#define NEAR_TTL_MS 60000
+
 int
 redlane_cache_key_init(RedlaneCacheKey *key, RedlaneCache *cache, PyObject *name)
 {
@@ -85,6 +88,21 @@ redlane_cache_fill(RedlaneCache *cache)
         .logged = &cache->logged,
         .shown = cache->shown,
     };
+}
+
+void
+redlane_cache_use_near(RedlaneCache *cache, RedlaneFill *fill)
+{
+    Py_ssize_t size;
+    const char *head;
+
+    if (!cache->near) {
+        return;
+    }
+    head = PyUnicode_AsUTF8AndSize(cache->head, &size); /* made when it was: no error */
+    fill->near = redlane_tool_near(&cache->tool, (RedlaneArg){head, (size_t)size});
+    fill->near_ttl_ms = cache->near_ttl_ms;
+    fill->form = cache->form;
 }
 
 RedlaneSerializer *
@@ -169,10 +187,31 @@ find_space(RedlaneCache *cache)
     return _PyBytes_Resize(&cache->tool.space, size + 1);
 }
 
+/* What two caches decode alike they can share. */
+static RedlaneNearForm
+form_of(const RedlaneSerializer *serializer)
+{
+    if (serializer->seal) { /* only who has the keys may read it */
+        return redlane_near_form_new();
+    }
+    switch (serializer->kind) {
+    case REDLANE_SERIALIZER_JSON:
+        return REDLANE_NEAR_FORM_JSON;
+    case REDLANE_SERIALIZER_RAW:
+        return REDLANE_NEAR_FORM_RAW;
+    case REDLANE_SERIALIZER_MSGPACK:
+        return REDLANE_NEAR_FORM_MSGPACK;
+    case REDLANE_SERIALIZER_CUSTOM:
+    case REDLANE_SERIALIZER_PICKLE:
+        break;
+    }
+    return redlane_near_form_new();
+}
+
 /* Arguments of Cache(...); NULL where none was given. BORROWED */
 typedef struct {
     PyObject *client, *prefix, *ttl, *serializer, *fallback;
-    PyObject *compress, *compress_above, *seal;
+    PyObject *compress, *compress_above, *seal, *near_ttl;
 } Options;
 
 /* The two serializers: of values, and of numbers. RAISES_NEG */
@@ -202,7 +241,9 @@ init_fields(RedlaneCache *cache, const Options *options)
 
     if ((options->fallback && redlane_tool_policy(options->fallback, &policy) < 0) ||
         (options->ttl != Py_None &&
-         redlane_args_ttl_ms(options->ttl, "ttl", &cache->ttl_ms) < 0)) {
+         redlane_args_ttl_ms(options->ttl, "ttl", &cache->ttl_ms) < 0) ||
+        (options->near_ttl &&
+         redlane_args_ttl_ms(options->near_ttl, "near_ttl", &cache->near_ttl_ms) < 0)) {
         return -1;
     }
     cache->prefix =
@@ -215,6 +256,8 @@ init_fields(RedlaneCache *cache, const Options *options)
         redlane_tool_init(&cache->tool, cache->state, options->client, policy) < 0) {
         return -1;
     }
+    cache->form = form_of(&cache->serializer);
+    cache->near = cache->near && PyUnicode_GET_LENGTH(cache->head) > 0;
     return find_space(cache);
 }
 
@@ -223,15 +266,16 @@ cache_tp_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
     static char *names[] = {"client_or_url", "prefix", "ttl",      "serializer",
                             "fallback",      "strict", "compress", "compress_above",
-                            "seal",          NULL};
+                            "seal",          "near",   "near_ttl", NULL};
     Options options = {.client = Py_None, .ttl = Py_None};
     RedlaneCache *cache;
-    int strict = 0;
+    int strict = 0, near = 1;
 
-    if (!PyArg_ParseTupleAndKeywords(
-            args, kwargs, "|OOOO$OpOOO:Cache", names, &options.client, &options.prefix,
-            &options.ttl, &options.serializer, &options.fallback, &strict,
-            &options.compress, &options.compress_above, &options.seal)) {
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|OOOO$OpOOOpO:Cache", names,
+                                     &options.client, &options.prefix, &options.ttl,
+                                     &options.serializer, &options.fallback, &strict,
+                                     &options.compress, &options.compress_above,
+                                     &options.seal, &near, &options.near_ttl)) {
         return NULL;
     }
     cache = (RedlaneCache *)type->tp_alloc(type, 0);
@@ -240,6 +284,8 @@ cache_tp_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     }
     cache->state = redlane_state_of_type(type);
     cache->strict = strict != 0;
+    cache->near = near != 0;
+    cache->near_ttl_ms = NEAR_TTL_MS;
     if (!cache->state || init_fields(cache, &options) < 0) {
         Py_DECREF(cache);
         return NULL;
@@ -396,13 +442,14 @@ PyDoc_STRVAR(
     "stats($self, /)\n--\n\n"
     "What this cache did in this process, its cached functions included.\n\n"
     "Returns:\n"
-    "    dict: ``hits``, ``misses``, ``sets``, ``deletes``, ``errors`` (of the\n"
-    "    link or the server, where the cache went on without), ``corrupted``\n"
-    "    (unreadable values dropped), ``bad_seals`` (those of them without a valid\n"
-    "    seal), ``waits`` (answered by another caller's computation),\n"
-    "    ``uncached`` (results that cannot be serialised),\n"
-    "    ``bytes_read``, ``bytes_written``, and ``cache_type``: ``\"redis\"``,\n"
-    "    ``\"memory\"`` or ``\"none\"``, what answers now.");
+    "    dict: ``hits``, ``near_hits`` (those of them that did not leave the\n"
+    "    process), ``misses``, ``sets``, ``deletes``, ``errors`` (of the link or\n"
+    "    the server, where the cache went on without), ``corrupted`` (unreadable\n"
+    "    values dropped), ``bad_seals`` (those of them without a valid seal),\n"
+    "    ``waits`` (answered by another caller's computation), ``uncached``\n"
+    "    (results that cannot be serialised), ``bytes_read``, ``bytes_written``,\n"
+    "    and ``cache_type``: ``\"redis\"``, ``\"memory\"`` or ``\"none\"``, what\n"
+    "    answers now.");
 
 static PyObject *
 cache_stats(PyObject *self, PyObject *Py_UNUSED(ignored))
@@ -414,8 +461,9 @@ cache_stats(PyObject *self, PyObject *Py_UNUSED(ignored))
     if (!type) {
         return NULL;
     }
-    return Py_BuildValue("{sKsKsKsKsKsKsKsKsKsKsKsN}", "hits",
-                         (unsigned long long)counts->hits, "misses",
+    return Py_BuildValue("{sKsKsKsKsKsKsKsKsKsKsKsKsN}", "hits",
+                         (unsigned long long)(counts->hits + counts->near_hits),
+                         "near_hits", (unsigned long long)counts->near_hits, "misses",
                          (unsigned long long)counts->misses, "sets",
                          (unsigned long long)counts->sets, "deletes",
                          (unsigned long long)counts->deletes, "errors",
@@ -446,11 +494,11 @@ PyDoc_STRVAR(
     cache_doc,
     "Cache(client_or_url=None, prefix=\"cache\", ttl=None, serializer=\"json\", *,"
     " fallback=\"memory\", strict=False, compress=None, compress_above=1024,"
-    " seal=None)\n--\n\n"
+    " seal=None, near=True, near_ttl=60)\n--\n\n"
     "Values under one prefix, on Redis, Valkey or the memory engine.\n\n"
     "Called with a function it caches that function: ``@cache`` or\n"
     "``@cache(ttl=60, name=None, ignore=None, condition=None, unless=None,\n"
-    "lock=True)``.\n\n"
+    "lock=True, share=False)``.\n\n"
     "Args:\n"
     "    client_or_url: a Client, a URL, or None for ``redlane.default_client()``,\n"
     "        which is made on first use.\n"
@@ -469,7 +517,12 @@ PyDoc_STRVAR(
     "    compress_above: bytes (int).\n"
     "    seal: a key (bytes or str, at least 16 bytes) or a list of them. Values\n"
     "        are stored with an HMAC-SHA256 by the first key; one without the seal\n"
-    "        of any key is a miss.\n\n"
+    "        of any key is a miss.\n"
+    "    near: values that were read stay in this process until the server says\n"
+    "        that they have changed; needs a prefix, and a server with tracking\n"
+    "        (Redis 6, Valkey). False: every read asks the server.\n"
+    "    near_ttl: seconds (int or float) or a timedelta that a value without\n"
+    "        expiry stays near at most.\n\n"
     "Raises:\n"
     "    ConfigurationError: an unusable URL or sealing key, or pickle without one.\n"
     "    TypeError, ValueError: an unusable option.");
@@ -493,7 +546,7 @@ static PyGetSetDef getset[] = {
     {NULL, NULL, NULL, NULL, NULL},
 };
 
-/* One list of methods out of those of the three files. */
+/* One list of methods out of those of all files. */
 #define METHODS_MAX 32
 
 static PyMethodDef *
@@ -509,6 +562,9 @@ join_methods(void)
         all[count++] = *row;
     }
     for (PyMethodDef *row = redlane_cache_many_methods; row->ml_name; row++) {
+        all[count++] = *row;
+    }
+    for (PyMethodDef *row = redlane_cache_pattern_methods; row->ml_name; row++) {
         all[count++] = *row;
     }
     all[count] = (PyMethodDef){NULL, NULL, 0, NULL};

@@ -1,7 +1,8 @@
 /* Cache: values under one prefix on one server. Under the GIL.
  *
  * cache.c: the type, its options and `cache(...)`; cache_values.c: one key at a time;
- * cache_many.c: several, patterns; cache_disabled.c: the context manager. */
+ * cache_many.c: several; cache_pattern.c: all that match; cache_disabled.c: the context
+ * manager. */
 #ifndef REDLANE_TYPES_CACHE_H
 #define REDLANE_TYPES_CACHE_H
 
@@ -21,6 +22,9 @@ typedef struct {
     PyObject *shown;    /* for log lines of get_or_set */
     PyObject *weakrefs;
     int64_t ttl_ms; /* 0: none */
+    int64_t near_ttl_ms;
+    RedlaneNearForm form; /* of what its serializer decodes */
+    bool near;            /* wanted, and there is a prefix to watch */
     bool strict;
     bool logged; /* an uncacheable value of get_or_set */
     RedlaneCounts counts;
@@ -31,6 +35,7 @@ int redlane_cache_setup(PyObject *module);
 /* The methods, in the files named above; an entry without a name ends each list. */
 extern PyMethodDef redlane_cache_value_methods[];
 extern PyMethodDef redlane_cache_many_methods[];
+extern PyMethodDef redlane_cache_pattern_methods[];
 
 /* A full key: the prefix and a str or bytes. Short ones live in the struct, which must
  * not move. Clear it in any case. RAISES_NEG */
@@ -55,6 +60,9 @@ int redlane_cache_ttl(RedlaneCache *cache, PyObject *ttl, int64_t *milliseconds)
 
 /* What reading and filling a key of this cache needs; the loader is the caller's. */
 RedlaneFill redlane_cache_fill(RedlaneCache *cache);
+
+/* Lets a fill read and keep near values, where the cache has any. */
+void redlane_cache_use_near(RedlaneCache *cache, RedlaneFill *fill);
 
 /* The serializer of a full key: that of a declared counter is JSON. */
 RedlaneSerializer *redlane_cache_serializer(RedlaneCache *cache, RedlaneArg key);

@@ -1,13 +1,8 @@
-/* Cache: calls for several keys, and by pattern. Lock: the GIL. */
-#include "core/glob.h"
+/* Cache: calls for several keys. Lock: the GIL. */
 #include "core/number.h"
 #include "py/state.h"
 #include "types/cache.h"
 #include "types/call.h"
-#include "types/flight.h"
-
-#define SCAN_COUNT "512"
-#define UNLINK_BATCH 512
 
 /* Full keys for an iterable of names, and an argv that begins with a command's name. */
 typedef struct {
@@ -90,39 +85,159 @@ batch_mark(const Batch *batch, RedlaneCache *cache)
     }
 }
 
-/* Puts what MGET found into `found`. RAISES_NEG */
-static int
-decode_batch(RedlaneCache *cache, const Batch *batch, PyObject *replies,
-             PyObject *found)
+/* Several keys being read: what was not near is asked for by MGET, and by PTTL for each
+ * where near values are to be kept. */
+typedef struct {
+    RedlaneFill fill;
+    size_t *asked; /* indexes in the batch */
+    size_t count;
+    RedlaneArg *argv;       /* MGET and its keys, then PTTL and a key for each */
+    RedlaneVector *vectors; /* MGET, then PTTL for each */
+    PyObject **replies;
+    RedlaneNearFill *near_fills; /* or NULL: one for each that is asked for */
+    RedlaneNearRead read;
+} Reads;
+
+static void
+reads_clear(Reads *reads)
 {
-    RedlaneFill fill = redlane_cache_fill(cache);
+    PyMem_Free(reads->asked);
+    PyMem_Free(reads->argv);
+    PyMem_Free(reads->vectors);
+    PyMem_Free(reads->replies);
+    PyMem_Free(reads->near_fills);
+}
 
+/* RAISES_NEG */
+static int
+reads_init(Reads *reads, RedlaneCache *cache, const Batch *batch)
+{
+    size_t size = batch->count + 1;
+
+    reads->fill = redlane_cache_fill(cache);
+    redlane_cache_use_near(cache, &reads->fill);
+    reads->asked = PyMem_New(size_t, size);
+    reads->argv = PyMem_New(RedlaneArg, 3 * size);
+    reads->vectors = PyMem_New(RedlaneVector, size);
+    reads->replies = PyMem_Calloc(size, sizeof(PyObject *));
+    reads->near_fills = reads->fill.near ? PyMem_New(RedlaneNearFill, size) : NULL;
+    if (!reads->asked || !reads->argv || !reads->vectors || !reads->replies ||
+        (reads->fill.near && !reads->near_fills)) {
+        (void)PyErr_NoMemory();
+        return -1;
+    }
+    return 0;
+}
+
+/* The fill for one key. */
+static RedlaneFill
+fill_of(const Reads *reads, RedlaneCache *cache, RedlaneArg key)
+{
+    RedlaneFill fill = reads->fill;
+
+    fill.serializer = redlane_cache_serializer(cache, key);
+    if (fill.serializer == &cache->numbers) {
+        fill.near = NULL;
+    }
+    return fill;
+}
+
+/* found[name] = value; STEALS value. RAISES_NEG */
+static int
+put_found(const Batch *batch, size_t index, PyObject *STEALS value, PyObject *found)
+{
+    int result =
+        PyDict_SetItem(found, PyList_GET_ITEM(batch->names, (Py_ssize_t)index), value);
+
+    Py_DECREF(value);
+    return result;
+}
+
+/* Puts what is near into `found`, and the rest into the request. RAISES_NEG */
+static int
+reads_prepare(Reads *reads, RedlaneCache *cache, const Batch *batch, PyObject *found)
+{
+    const RedlaneCommand *pttl = redlane_command_by_id(REDLANE_CMD_PTTL);
+
+    reads->argv[0] = REDLANE_ARG_LITERAL("MGET");
     for (size_t i = 0; i < batch->count; i++) {
-        PyObject *value = NULL;
-        int result = 0;
+        RedlaneArg key = batch->keys[i].key;
+        RedlaneFill fill = fill_of(reads, cache, key);
+        PyObject *value;
+        int result = redlane_fill_near_get(&fill, key, &value);
 
-        if (PyList_Check(replies) && (Py_ssize_t)i < PyList_GET_SIZE(replies)) {
-            PyObject *reply = Py_NewRef(PyList_GET_ITEM(replies, (Py_ssize_t)i));
+        if (result < 0 || (result == 1 && put_found(batch, i, value, found) < 0)) {
+            return -1;
+        }
+        if (result == 0) {
+            reads->asked[reads->count++] = i;
+            reads->argv[reads->count] = key;
+        }
+    }
+    reads->vectors[0] = (RedlaneVector){reads->argv, reads->count + 1,
+                                        redlane_command_by_id(REDLANE_CMD_MGET)};
+    for (size_t i = 0; reads->near_fills && i < reads->count; i++) {
+        RedlaneArg *argv = reads->argv + reads->count + 1 + 2 * i;
 
-            fill.serializer = redlane_cache_serializer(cache, batch->keys[i].key);
-            result = redlane_fill_decode(&fill, batch->keys[i].key, reply, &value);
-            Py_DECREF(reply);
+        argv[0] = REDLANE_ARG_LITERAL("PTTL");
+        argv[1] = reads->argv[i + 1];
+        reads->vectors[i + 1] = (RedlaneVector){argv, 2, pttl};
+        if (!redlane_fill_near_begin(&reads->fill, argv[1], &reads->near_fills[i])) {
+            PyMem_Free(reads->near_fills); /* not confirmed, so none is */
+            reads->near_fills = NULL;
+        }
+    }
+    return 0;
+}
+
+/* Asks, and puts what came into `found`. RAISES_NEG */
+static int
+reads_run(Reads *reads, RedlaneCache *cache, const Batch *batch, PyObject *found)
+{
+    RedlaneToolManner manner = {.read = true};
+    size_t count = 1;
+    PyObject *values;
+    int result = 0;
+
+    if (reads->near_fills) {
+        reads->read = (RedlaneNearRead){.near = reads->fill.near};
+        manner.near_read = &reads->read;
+        count += reads->count;
+    }
+    if (redlane_tool_run(&cache->tool, reads->vectors, count, &manner, reads->replies) <
+        0) {
+        return -1;
+    }
+    values = reads->replies[0];
+    if (PyExceptionInstance_Check(values)) {
+        PyErr_SetObject((PyObject *)Py_TYPE(values), values);
+        result = -1;
+    }
+    for (size_t i = 0; result == 0 && i < reads->count; i++) {
+        RedlaneArg key = reads->argv[i + 1];
+        RedlaneFill fill = fill_of(reads, cache, key);
+        PyObject *value = NULL, *reply = NULL;
+
+        if (PyList_Check(values) && (Py_ssize_t)i < PyList_GET_SIZE(values)) {
+            reply = Py_NewRef(PyList_GET_ITEM(values, (Py_ssize_t)i));
+            result = redlane_fill_decode(&fill, key, reply, &value);
         }
         if (result == 1) {
-            PyObject *name = PyList_GET_ITEM(batch->names, (Py_ssize_t)i);
-
             cache->counts.hits++;
-            result = PyDict_SetItem(found, name, value);
-            Py_DECREF(value);
+            if (reads->near_fills && fill.near) {
+                reads->near_fills[i].read = reads->read;
+                redlane_fill_near_keep(&fill, key, &reads->near_fills[i],
+                                       reads->replies[i + 1], reply, value);
+            }
+            result = put_found(batch, reads->asked[i], value, found);
         }
         else {
             cache->counts.misses++;
         }
-        if (result < 0) {
-            return -1;
-        }
+        Py_XDECREF(reply);
     }
-    return 0;
+    redlane_store_drop_replies(reads->replies, count);
+    return result;
 }
 
 PyDoc_STRVAR(get_many_doc,
@@ -138,7 +253,8 @@ cache_get_many(PyObject *self, PyObject *names)
 {
     RedlaneCache *cache = (RedlaneCache *)self;
     Batch batch;
-    PyObject *found = PyDict_New(), *replies = NULL;
+    Reads reads = {.count = 0};
+    PyObject *found = PyDict_New();
     int disabled = redlane_cache_is_disabled(cache), result = -1;
 
     if (batch_init(&batch, cache, names) < 0 || !found || disabled < 0) {
@@ -148,12 +264,13 @@ cache_get_many(PyObject *self, PyObject *names)
         result = 0;
         goto exit;
     }
-    replies = batch_execute(&batch, cache, REDLANE_CMD_MGET, true);
-    if (replies) {
-        result = decode_batch(cache, &batch, replies, found);
+    if (reads_init(&reads, cache, &batch) < 0 ||
+        reads_prepare(&reads, cache, &batch, found) < 0) {
+        goto exit;
     }
+    result = reads.count ? reads_run(&reads, cache, &batch, found) : 0;
 exit:
-    Py_XDECREF(replies);
+    reads_clear(&reads);
     batch_clear(&batch);
     if (result < 0) {
         Py_CLEAR(found);
@@ -340,234 +457,6 @@ exit:
     Py_RETURN_NONE;
 }
 
-/* UNLINKs a list of keys; how many went. RAISES_NEG */
-static long long
-unlink_keys(RedlaneCache *cache, PyObject *keys, const RedlaneToolManner *manner)
-{
-    const RedlaneCommand *command = redlane_command_by_id(REDLANE_CMD_UNLINK);
-    RedlaneArg argv[UNLINK_BATCH + 1];
-    Py_ssize_t count = PyList_GET_SIZE(keys);
-    long long gone = 0;
-
-    argv[0] = REDLANE_ARG_LITERAL("UNLINK");
-    for (Py_ssize_t start = 0; start < count; start += UNLINK_BATCH) {
-        Py_ssize_t end = start + UNLINK_BATCH < count ? start + UNLINK_BATCH : count;
-        RedlaneVector vector = {argv, (size_t)(end - start) + 1, command};
-        PyObject *reply;
-
-        for (Py_ssize_t i = start; i < end; i++) {
-            PyObject *key = PyList_GET_ITEM(keys, i);
-
-            argv[i - start + 1] =
-                (RedlaneArg){PyBytes_AS_STRING(key), (size_t)PyBytes_GET_SIZE(key)};
-        }
-        if (redlane_tool_run(&cache->tool, &vector, 1, manner, &reply) < 0) {
-            return -1;
-        }
-        if (PyExceptionInstance_Check(reply)) {
-            PyErr_SetObject((PyObject *)Py_TYPE(reply), reply);
-        }
-        else {
-            gone += PyLong_Check(reply) ? PyLong_AsLongLong(reply) : 0;
-        }
-        Py_DECREF(reply);
-        if (PyErr_Occurred()) {
-            return -1;
-        }
-    }
-    return gone;
-}
-
-/* One SCAN step: the keys as a list of bytes, or NULL; *cursor is the next one, NULL
- * at the end. STEALS *cursor */
-static PyObject *
-scan_step(RedlaneCache *cache, RedlaneArg pattern, PyObject **cursor,
-          const RedlaneToolManner *manner)
-{
-    RedlaneArg argv[] = {REDLANE_ARG_LITERAL("0"), REDLANE_ARG_LITERAL("MATCH"),
-                         pattern, REDLANE_ARG_LITERAL("COUNT"),
-                         REDLANE_ARG_LITERAL(SCAN_COUNT)};
-    PyObject *reply, *keys = NULL, *before = *cursor;
-
-    *cursor = NULL;
-    if (before) {
-        argv[0] =
-            (RedlaneArg){PyBytes_AS_STRING(before), (size_t)PyBytes_GET_SIZE(before)};
-    }
-    reply = redlane_tool_execute_as(&cache->tool, REDLANE_CMD_SCAN, argv, 5, manner);
-    if (!reply || reply == Py_None) { /* a policy's miss */
-        Py_XDECREF(before);
-        Py_XDECREF(reply);
-        return reply ? PyList_New(0) : NULL;
-    }
-    if (PyList_Check(reply) && PyList_GET_SIZE(reply) == 2 &&
-        PyBytes_Check(PyList_GET_ITEM(reply, 0)) &&
-        PyList_Check(PyList_GET_ITEM(reply, 1))) {
-        PyObject *next = PyList_GET_ITEM(reply, 0);
-
-        if (before && PyObject_RichCompareBool(before, next, Py_EQ)) {
-            PyErr_SetString(cache->state->ReplyError, "SCAN: the cursor stands still");
-        }
-        else {
-            keys = Py_NewRef(PyList_GET_ITEM(reply, 1));
-            if (strcmp(PyBytes_AS_STRING(next), "0") != 0) {
-                *cursor = Py_NewRef(next);
-            }
-        }
-    }
-    else {
-        PyErr_SetString(cache->state->ReplyError, "SCAN: not the reply of a SCAN");
-    }
-    Py_XDECREF(before);
-    Py_DECREF(reply);
-    return keys;
-}
-
-static bool
-all_bytes(PyObject *keys)
-{
-    for (Py_ssize_t i = 0; i < PyList_GET_SIZE(keys); i++) {
-        if (!PyBytes_Check(PyList_GET_ITEM(keys, i))) {
-            return false;
-        }
-    }
-    return true;
-}
-
-/* Whether a SCAN came to where it was before, and so would never end: each cursor is
- * compared with one that is kept, which is replaced after 1, 2, 4, … steps, so that a
- * circle of any length is found in a few turns. */
-typedef struct {
-    PyObject *kept;
-    size_t steps, next;
-} Circle;
-
-/* RAISES_NEG */
-static int
-check_circle(Circle *circle, RedlaneCache *cache, PyObject *cursor)
-{
-    int same = circle->kept ? PyObject_RichCompareBool(circle->kept, cursor, Py_EQ) : 0;
-
-    if (same > 0) {
-        PyErr_SetString(cache->state->ReplyError, "SCAN: the cursor goes in circles");
-    }
-    if (same) {
-        return -1;
-    }
-    if (++circle->steps > circle->next) {
-        circle->next = 2 * circle->steps;
-        Py_XSETREF(circle->kept, Py_NewRef(cursor));
-    }
-    return 0;
-}
-
-PyObject *
-redlane_cache_invalidate_pattern(RedlaneCache *cache, RedlaneArg pattern)
-{
-    RedlaneAnswer answer = REDLANE_ANSWER_SERVER;
-    const RedlaneToolManner manner = {.answer = &answer};
-    PyObject *cursor = NULL;
-    Circle circle = {NULL, 0, 0};
-    long long gone = 0;
-
-    if (redlane_tool_resolve(&cache->tool) < 0) {
-        return NULL;
-    }
-    redlane_flight_mark_pattern(cache->state, cache->tool.link, pattern);
-    do {
-        PyObject *keys = scan_step(cache, pattern, &cursor, &manner);
-        long long now = -1;
-
-        if (keys && all_bytes(keys)) {
-            now = unlink_keys(cache, keys, &manner);
-        }
-        Py_XDECREF(keys);
-        /* the engine's cursors may be like the server's */
-        if (now >= 0 && cursor && answer == REDLANE_ANSWER_SERVER &&
-            check_circle(&circle, cache, cursor) < 0) {
-            now = -1;
-        }
-        if (now < 0) {
-            Py_CLEAR(cursor);
-            Py_CLEAR(circle.kept);
-            if (!PyErr_Occurred()) {
-                PyErr_SetString(cache->state->ReplyError, "SCAN: a key is no string");
-            }
-            return NULL;
-        }
-        gone += now;
-    } while (cursor);
-    Py_CLEAR(circle.kept);
-    if (redlane_tool_forget(&cache->tool, pattern, answer) < 0) {
-        return NULL;
-    }
-    redlane_flight_mark_pattern(cache->state, cache->tool.link, pattern);
-    cache->counts.deletes += (uint64_t)gone;
-    return PyLong_FromLongLong(gone);
-}
-
-PyDoc_STRVAR(
-    invalidate_doc,
-    "invalidate($self, pattern, /)\n--\n\n"
-    "Deletes every key that matches a glob pattern.\n\n"
-    "What is being computed for such a key now is not stored. The keys are\n"
-    "found with SCAN and deleted with UNLINK, in batches.\n\n"
-    "Args:\n"
-    "    pattern: the full pattern as ``redis-cli`` would show it, prefix and\n"
-    "        all, for example ``\"cache:expensive_function:*\"``: ``*``, ``?``,\n"
-    "        ``[abc]``, and a backslash before a byte that means itself.\n\n"
-    "Returns:\n"
-    "    int: how many keys went.");
-
-static PyObject *
-cache_invalidate(PyObject *self, PyObject *pattern)
-{
-    Py_ssize_t size;
-    const char *data;
-
-    if (PyBytes_Check(pattern)) {
-        return redlane_cache_invalidate_pattern(
-            (RedlaneCache *)self, (RedlaneArg){PyBytes_AS_STRING(pattern),
-                                               (size_t)PyBytes_GET_SIZE(pattern)});
-    }
-    if (!PyUnicode_Check(pattern)) {
-        PyErr_Format(PyExc_TypeError, "pattern must be str or bytes, not %.100s",
-                     Py_TYPE(pattern)->tp_name);
-        return NULL;
-    }
-    data = PyUnicode_AsUTF8AndSize(pattern, &size);
-    return data ? redlane_cache_invalidate_pattern((RedlaneCache *)self,
-                                                   (RedlaneArg){data, (size_t)size})
-                : NULL;
-}
-
-PyDoc_STRVAR(clear_doc,
-             "clear($self, /)\n--\n\n"
-             "Deletes every key under the cache's prefix.\n\n"
-             "Returns:\n"
-             "    int: how many keys went.\n\n"
-             "Raises:\n"
-             "    ValueError: the prefix is empty: that would be the whole database.");
-
-static PyObject *
-cache_clear(PyObject *self, PyObject *Py_UNUSED(ignored))
-{
-    RedlaneCache *cache = (RedlaneCache *)self;
-    PyObject *space = cache->tool.space, *result;
-
-    if (!space) {
-        PyErr_SetString(PyExc_ValueError,
-                        "clear() of a cache without a prefix would delete the whole "
-                        "database; use invalidate(\"*\") or client.flushdb()");
-        return NULL;
-    }
-    Py_INCREF(space);
-    result = redlane_cache_invalidate_pattern(
-        cache, (RedlaneArg){PyBytes_AS_STRING(space), (size_t)PyBytes_GET_SIZE(space)});
-    Py_DECREF(space);
-    return result;
-}
-
 PyDoc_STRVAR(
     disabled_doc,
     "disabled($self, /)\n--\n\n"
@@ -582,8 +471,6 @@ PyMethodDef redlane_cache_many_methods[] = {
     METHOD(get_many, METH_O),
     METHOD(set_many, METH_FASTCALL | METH_KEYWORDS),
     METHOD(delete_many, METH_O),
-    METHOD(invalidate, METH_O),
-    METHOD(clear, METH_NOARGS),
     {"disabled", redlane_cache_disabled, METH_NOARGS, disabled_doc},
     {NULL, NULL, 0, NULL},
 };

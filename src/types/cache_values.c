@@ -38,6 +38,31 @@ PyDoc_STRVAR(get_doc,
              "    ReplyError: the server refused the command.\n"
              "    ConnectionError, TimeoutError: only with ``fallback=\"raise\"``.");
 
+/* A declared counter is always asked for: its value is to be exact. */
+static void
+prepare_read(RedlaneCache *cache, RedlaneArg key, RedlaneFill *fill)
+{
+    fill->serializer = redlane_cache_serializer(cache, key);
+    if (fill->serializer != &cache->numbers) {
+        redlane_cache_use_near(cache, fill);
+    }
+}
+
+/* 1, 0 or -1, as redlane_fill_read; hits are counted. */
+static int
+read_key(const RedlaneFill *fill, RedlaneArg key, PyObject **value)
+{
+    int found = redlane_fill_near_get(fill, key, value);
+
+    if (found == 0) {
+        found = redlane_fill_read(fill, key, value);
+        if (found == 1) {
+            fill->counts->hits++;
+        }
+    }
+    return found;
+}
+
 static PyObject *
 cache_get(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
@@ -57,14 +82,10 @@ cache_get(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwn
         return NULL;
     }
     fill = redlane_cache_fill(cache);
-    fill.serializer = redlane_cache_serializer(cache, key.key);
-    found = found ? 0 : redlane_fill_read(&fill, key.key, &value);
+    prepare_read(cache, key.key, &fill);
+    found = found ? 0 : read_key(&fill, key.key, &value);
     redlane_cache_key_clear(&key);
-    if (found < 0) {
-        return NULL;
-    }
     if (found) {
-        cache->counts.hits++;
         return value;
     }
     cache->counts.misses++;
@@ -282,6 +303,22 @@ PyDoc_STRVAR(has_doc, "has($self, key, /)\n--\n\n"
                       "Returns:\n"
                       "    bool");
 
+/* Whether a value is near, in any form. */
+static bool
+is_near(RedlaneCache *cache, RedlaneArg key)
+{
+    RedlaneFill fill = redlane_cache_fill(cache);
+    RedlaneNearEntry *entry;
+
+    prepare_read(cache, key, &fill);
+    entry = fill.near ? redlane_near_find(fill.near, key.data, key.size) : NULL;
+    if (!entry) {
+        return false;
+    }
+    redlane_near_value_free(redlane_near_entry_release(entry));
+    return true;
+}
+
 /* RAISES_NEG */
 static int
 has_key(RedlaneCache *cache, PyObject *name)
@@ -295,6 +332,10 @@ has_key(RedlaneCache *cache, PyObject *name)
     }
     if (redlane_cache_key_init(&key, cache, name) < 0) {
         return -1;
+    }
+    if (is_near(cache, key.key)) {
+        redlane_cache_key_clear(&key);
+        return 1;
     }
     reply = peek_and(cache, key.key, REDLANE_CMD_EXISTS, true, &lease);
     redlane_cache_key_clear(&key);
@@ -565,6 +606,7 @@ cache_get_or_set(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
     if (redlane_cache_key_init(&key, cache, values[0]) < 0) {
         return NULL;
     }
+    redlane_cache_use_near(cache, &fill);
     fill.load = call_factory;
     fill.context = values[1];
     value = redlane_fill_get(&fill, key.key);

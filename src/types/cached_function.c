@@ -86,6 +86,9 @@ init_function(RedlaneCachedFunction *self, PyObject *name, PyObject *ignore,
         take_callable(unless, "unless", &self->unless) < 0) {
         return -1;
     }
+    redlane_level0_init(&self->level0, &self->signature);
+    self->form = self->share || self->type.function ? redlane_near_form_new()
+                                                    : self->cache->form;
     self->dict = PyDict_New();
     return self->dict ? wrap_function(self) : -1;
 }
@@ -93,19 +96,19 @@ init_function(RedlaneCachedFunction *self, PyObject *name, PyObject *ignore,
 static PyObject *
 function_tp_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
-    static char *names[] = {"function",  "cache",  "ttl",  "name", "ignore",
-                            "condition", "unless", "lock", NULL};
+    static char *names[] = {"function",  "cache",  "ttl",  "name",  "ignore",
+                            "condition", "unless", "lock", "share", NULL};
     PyObject *function, *cache = NULL, *ttl = Py_None, *name = Py_None,
                         *ignore = Py_None;
     PyObject *condition = Py_None, *unless = Py_None;
     RedlaneState *state = redlane_state_of_type(type);
     RedlaneCachedFunction *self;
-    int lock = 1;
+    int lock = 1, share = 0;
 
     if (!state || !PyArg_ParseTupleAndKeywords(
-                      args, kwargs, "O|$O!OOOOOp:cache", names, &function,
+                      args, kwargs, "O|$O!OOOOOpp:cache", names, &function,
                       (PyTypeObject *)state->CacheType, &cache, &ttl, &name, &ignore,
-                      &condition, &unless, &lock)) {
+                      &condition, &unless, &lock, &share)) {
         return NULL;
     }
     if (!cache) {
@@ -121,6 +124,7 @@ function_tp_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     self->function = Py_NewRef(function);
     self->cache = (RedlaneCache *)Py_NewRef(cache);
     self->lock = lock != 0;
+    self->share = share != 0;
     if (init_function(self, name, ignore, ttl, condition, unless) < 0) {
         Py_CLEAR(self);
     }
@@ -167,6 +171,7 @@ function_tp_dealloc(PyObject *self)
     if (function->weakrefs) {
         PyObject_ClearWeakRefs(self);
     }
+    redlane_level0_free(&function->level0);
     redlane_signature_clear(&function->signature);
     redlane_result_type_clear(&function->type);
     Py_CLEAR(function->dict);
@@ -218,7 +223,9 @@ PyDoc_STRVAR(
     "        stored.\n"
     "    unless: called with the call's own arguments; a true answer: the function is\n"
     "        called, nothing is read or stored.\n"
-    "    lock: concurrent callers, of all processes, wait for one computation.\n\n"
+    "    lock: concurrent callers, of all processes, wait for one computation.\n"
+    "    share: near hits return one object again and again, though it could be\n"
+    "        changed; else each caller gets its own.\n\n"
     "A first call returns what later ones will: the decoded form of the result. A "
     "result\n"
     "that cannot be serialised is returned uncached, logged once and counted. "
@@ -230,6 +237,7 @@ setup_info(PyObject *module)
 {
     static PyStructSequence_Field fields[] = {
         {"hits", "Calls answered from the cache."},
+        {"near_hits", "Those of them that did not leave the process."},
         {"misses", "Calls that ran the function."},
         {"waits", "Calls answered by another caller's computation."},
         {"sets", "Results stored."},
@@ -244,7 +252,7 @@ setup_info(PyObject *module)
         .name = "redlane.CacheInfo",
         .doc = "What a cached function's cache did in this process.",
         .fields = fields,
-        .n_in_sequence = 9,
+        .n_in_sequence = 10,
     };
     RedlaneState *state = redlane_state_of_module(module);
 

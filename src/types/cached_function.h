@@ -3,6 +3,7 @@
 #define REDLANE_TYPES_CACHED_FUNCTION_H
 
 #include "types/cache.h"
+#include "types/level0.h"
 #include "types/wire_key.h"
 
 typedef struct {
@@ -21,6 +22,9 @@ typedef struct {
     bool lock;           /* single flight */
     bool logged;         /* an uncacheable result */
     RedlaneCounts counts;
+    RedlaneLevel0 level0;
+    RedlaneNearForm form; /* of the objects that its calls return */
+    bool share;           /* the object itself is returned again and again */
 } RedlaneCachedFunction;
 
 int redlane_cached_function_setup(PyObject *module);

@@ -41,7 +41,7 @@ is_bypassed(Call *call)
     PyObject *answer;
     int result = redlane_cache_is_disabled(self->cache);
 
-    if (result || likely(!self->unless)) {
+    if (result || !self->unless) {
         return result;
     }
     answer = PyObject_Vectorcall(self->unless, call->args, call->nargsf, call->kwnames);
@@ -65,6 +65,9 @@ make_fill(Call *call)
     fill.load = call_function;
     fill.keep = self->condition ? ask_condition : NULL;
     fill.context = call;
+    redlane_cache_use_near(self->cache, &fill);
+    fill.form = self->form;
+    fill.share = self->share;
     return fill;
 }
 
@@ -87,32 +90,96 @@ append_key(Call *call, RedlaneBuffer *key)
                                    key);
 }
 
-PyObject *
-redlane_cached_function_vectorcall(PyObject *self, PyObject *const *args, size_t nargsf,
-                                   PyObject *kwnames)
+static void
+count_near_hit(RedlaneCachedFunction *self)
 {
-    Call call = {(RedlaneCachedFunction *)self, args, nargsf, kwnames};
+    self->counts.near_hits++;
+    self->cache->counts.near_hits++;
+}
+
+/* A value that is decoded afresh for each caller; NULL with no exception where that
+ * fails: the way by the server tells why. */
+static PyObject *
+decode_item(RedlaneCachedFunction *self, const RedlaneLevel0Item *item)
+{
+    PyObject *stored = Py_NewRef(item->object), *value;
+
+    Py_INCREF(self); /* decoding may run other code */
+    value =
+        redlane_serializer_loads(&self->cache->serializer, &self->type, stored, true);
+    if (value) {
+        count_near_hit(self);
+    }
+    else if (PyErr_ExceptionMatches(self->state->SerializationError)) {
+        PyErr_Clear();
+    }
+    Py_DECREF(stored);
+    Py_DECREF(self);
+    return value;
+}
+
+/* A call that level 0 does not answer. */
+static PyObject *
+call_by_key(Call *call, const RedlaneLevel0Key *arguments)
+{
+    RedlaneCachedFunction *self = call->self;
     RedlaneBuffer key = {0};
     RedlaneFill fill;
     PyObject *value = NULL;
-    int bypassed = is_bypassed(&call), bound;
+    int bound;
 
-    if (unlikely(bypassed)) {
-        return bypassed < 0 ? NULL : call_function(&call);
-    }
     /* A caller may drop the last other reference while it waits. */
     Py_INCREF(self);
-    bound = append_key(&call, &key);
+    bound = append_key(call, &key);
     if (likely(bound == 1)) {
-        fill = make_fill(&call);
+        fill = make_fill(call);
+        fill.level0 = &self->level0;
+        fill.arguments = arguments;
         value = redlane_fill_get(&fill, (RedlaneArg){key.data, key.size});
     }
     else if (bound == 0) { /* it raises the TypeError that calling it raises */
-        value = call_function(&call);
+        value = call_function(call);
     }
     redlane_buffer_free(&key);
     Py_DECREF(self);
     return value;
+}
+
+PyObject *
+redlane_cached_function_vectorcall(PyObject *function, PyObject *const *args,
+                                   size_t nargsf, PyObject *kwnames)
+{
+    RedlaneCachedFunction *self = (RedlaneCachedFunction *)function;
+    Call call = {self, args, nargsf, kwnames};
+    RedlaneLevel0Key arguments;
+    RedlaneLevel0Item *item;
+
+    if (unlikely(self->unless || self->cache->disabled)) {
+        int bypassed = is_bypassed(&call);
+
+        if (bypassed) {
+            return bypassed < 0 ? NULL : call_function(&call);
+        }
+    }
+    if (unlikely(!self->cache->near) ||
+        unlikely(!redlane_level0_key(&self->level0, args, PyVectorcall_NARGS(nargsf),
+                                     kwnames, &arguments))) {
+        return call_by_key(&call, NULL);
+    }
+    item = redlane_level0_find(&self->level0, &arguments);
+    if (likely(item && redlane_tool_is_current(&self->cache->tool))) {
+        PyObject *value;
+
+        if (likely(!item->encoded)) {
+            count_near_hit(self);
+            return Py_NewRef(item->object);
+        }
+        value = decode_item(self, item);
+        if (value || PyErr_Occurred()) {
+            return value;
+        }
+    }
+    return call_by_key(&call, &arguments);
 }
 
 /* The key of a method's arguments, which must fit the function. RAISES_NEG */
@@ -271,20 +338,30 @@ function_cache_key(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
     return text;
 }
 
-PyDoc_STRVAR(cache_info_doc,
-             "cache_info($self, /)\n--\n\n"
-             "What this function's cache did in this process, as a named tuple: hits,\n"
-             "misses, waits, sets, errors, corrupted, uncached, bytes_read,\n"
-             "bytes_written; see :meth:`Cache.stats`.");
+PyDoc_STRVAR(
+    cache_info_doc,
+    "cache_info($self, /)\n--\n\n"
+    "What this function's cache did in this process, as a named tuple: hits,\n"
+    "near_hits, misses, waits, sets, errors, corrupted, uncached, bytes_read,\n"
+    "bytes_written; see :meth:`Cache.stats`.");
 
 static PyObject *
 function_cache_info(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
     RedlaneCachedFunction *function = (RedlaneCachedFunction *)self;
     const RedlaneCounts *counts = &function->counts;
-    uint64_t values[] = {counts->hits,     counts->misses,     counts->waits,
-                         counts->sets,     counts->errors,     counts->corrupted,
-                         counts->uncached, counts->bytes_read, counts->bytes_written};
+    uint64_t values[] = {
+        counts->hits + counts->near_hits,
+        counts->near_hits,
+        counts->misses,
+        counts->waits,
+        counts->sets,
+        counts->errors,
+        counts->corrupted,
+        counts->uncached,
+        counts->bytes_read,
+        counts->bytes_written,
+    };
     PyObject *info =
         PyStructSequence_New((PyTypeObject *)function->state->CacheInfoType);
 

@@ -21,12 +21,13 @@ typedef enum {
     FOUND_REFUSED,     /* the server takes no lease, and nothing usable is there */
 } Found;
 
-/* The lease command itself, by the server's age. NULL with an exception set. */
+/* The lease command itself, by the server's age. With `near_fill`, *pttl may be set to
+ * what PTTL said. NULL with an exception set. */
 static PyObject *
 send_lease(const RedlaneFill *fill, RedlaneArg key, const char *lease,
-           RedlaneAnswer *answer)
+           RedlaneAnswer *answer, RedlaneNearFill *near_fill, PyObject **pttl)
 {
-    const RedlaneToolManner manner = {.read = true, .answer = answer};
+    RedlaneToolManner manner = {.read = true, .answer = answer};
     char digits[REDLANE_INT64_TEXT];
     size_t size = redlane_number_format_int64(digits, REDLANE_LEASE_MS);
     RedlaneArg set[] = {key,
@@ -40,7 +41,12 @@ send_lease(const RedlaneFill *fill, RedlaneArg key, const char *lease,
     bool unknown;
 
     if (likely(!fill->tool->old_server)) {
-        reply = redlane_tool_execute_as(fill->tool, REDLANE_CMD_SET, set, 6, &manner);
+        manner.near_read = near_fill ? &near_fill->read : NULL;
+        reply = near_fill ? redlane_tool_execute_pttl(fill->tool, REDLANE_CMD_SET, set,
+                                                      6, &manner, pttl)
+                          : redlane_tool_execute_as(fill->tool, REDLANE_CMD_SET, set, 6,
+                                                    &manner);
+        manner.near_read = NULL;
         if (likely(reply != NULL) ||
             !PyErr_ExceptionMatches(fill->tool->state->ReplyError)) {
             return reply;
@@ -100,32 +106,51 @@ is_shared(const RedlaneFill *fill, RedlaneAnswer answer)
            redlane_link_settings(fill->tool->link)->scheme != REDLANE_SCHEME_MEMORY;
 }
 
+/* What the lease command brought. */
+static Found
+judge_answer(const RedlaneFill *fill, RedlaneArg key, RedlaneAnswer answer,
+             PyObject *reply, PyObject **value)
+{
+    int result;
+
+    if (reply == Py_None) {
+        return answer == REDLANE_ANSWER_NOTHING ? FOUND_REFUSED : FOUND_NOTHING;
+    }
+    if (PyBytes_Check(reply) &&
+        redlane_envelope_is_lease(PyBytes_AS_STRING(reply),
+                                  (size_t)PyBytes_GET_SIZE(reply))) {
+        return is_shared(fill, answer) ? FOUND_LEASE : FOUND_LOCAL_LEASE;
+    }
+    result = redlane_fill_decode(fill, key, reply, value);
+    return result < 0    ? FOUND_ERROR
+           : result == 1 ? FOUND_VALUE
+           : result == 2 ? FOUND_DROPPED
+                         : FOUND_REFUSED;
+}
+
 /* Asks for the value, leaving the flight's lease where nothing is. */
 static Found
 ask(const RedlaneFill *fill, RedlaneArg key, const RedlaneFlight *flight,
     PyObject **reply, PyObject **value)
 {
     RedlaneAnswer answer = REDLANE_ANSWER_SERVER;
-    int result;
+    RedlaneNearFill near_fill;
+    bool near = redlane_fill_near_begin(fill, key, &near_fill);
+    PyObject *pttl = NULL;
+    Found found;
 
     *value = NULL;
-    *reply = send_lease(fill, key, flight->lease, &answer);
+    *reply =
+        send_lease(fill, key, flight->lease, &answer, near ? &near_fill : NULL, &pttl);
     if (unlikely(!*reply)) {
         return found_refusal(fill, key, value);
     }
-    if (*reply == Py_None) {
-        return answer == REDLANE_ANSWER_NOTHING ? FOUND_REFUSED : FOUND_NOTHING;
+    found = judge_answer(fill, key, answer, *reply, value);
+    if (found == FOUND_VALUE && pttl) {
+        redlane_fill_near_keep(fill, key, &near_fill, pttl, *reply, *value);
     }
-    if (PyBytes_Check(*reply) &&
-        redlane_envelope_is_lease(PyBytes_AS_STRING(*reply),
-                                  (size_t)PyBytes_GET_SIZE(*reply))) {
-        return is_shared(fill, answer) ? FOUND_LEASE : FOUND_LOCAL_LEASE;
-    }
-    result = redlane_fill_decode(fill, key, *reply, value);
-    return result < 0    ? FOUND_ERROR
-           : result == 1 ? FOUND_VALUE
-           : result == 2 ? FOUND_DROPPED
-                         : FOUND_REFUSED;
+    Py_XDECREF(pttl);
+    return found;
 }
 
 /* Takes our lease away, so that others need not wait for it. Keeps the exception that
@@ -439,13 +464,17 @@ PyObject *
 redlane_fill_get(const RedlaneFill *fill, RedlaneArg key)
 {
     PyObject *value = NULL;
+    int result;
 
     if (redlane_tool_resolve(fill->tool) < 0) {
         return NULL;
     }
+    result = redlane_fill_near_get(fill, key, &value);
+    if (result) {
+        return result == 1 ? value : NULL;
+    }
     for (int i = 0; i < ATTEMPTS; i++) {
-        int result = try_once(fill, key, &value);
-
+        result = try_once(fill, key, &value);
         if (result != 2) {
             return result == 1 ? value : NULL;
         }

@@ -14,11 +14,14 @@
 #ifndef REDLANE_TYPES_FILL_H
 #define REDLANE_TYPES_FILL_H
 
+#include "store/near_values.h"
 #include "types/envelope.h"
+#include "types/level0.h"
 #include "types/tool.h"
 
+/* hits and near_hits are told apart: a near hit counts one thing. */
 typedef struct {
-    uint64_t hits, misses, sets, deletes, errors, waits, uncached;
+    uint64_t hits, near_hits, misses, sets, deletes, errors, waits, uncached;
     uint64_t corrupted, bad_seals; /* the second are among the first */
     uint64_t bytes_read, bytes_written;
 } RedlaneCounts;
@@ -41,6 +44,13 @@ typedef struct {
     /* A stored value that may be used. May be NULL: all. */
     bool (*accept)(PyObject *value);
     void *context; /* of load and keep */
+    /* Near values: */
+    RedlaneNear *near; /* BORROWED; NULL: none are read or kept */
+    int64_t near_ttl_ms;
+    RedlaneNearForm form;  /* of objects that may be handed out more than once */
+    bool share;            /* all may be */
+    RedlaneLevel0 *level0; /* of the function; or NULL */
+    const RedlaneLevel0Key *arguments;
 } RedlaneFill;
 
 #define REDLANE_FILL_COUNT(fill, field, n) \
@@ -62,6 +72,25 @@ int redlane_fill_read(const RedlaneFill *fill, RedlaneArg key, PyObject **value)
  */
 int redlane_fill_decode(const RedlaneFill *fill, RedlaneArg key, PyObject *reply,
                         PyObject **value);
+
+/* fill_near.c: values that are near. 1: *value is a new reference, and counted; 0:
+ * there is none; -1: an exception is set. */
+int redlane_fill_near_get(const RedlaneFill *fill, RedlaneArg key, PyObject **value);
+
+/* A read of one key that may bring a near value. */
+typedef struct {
+    RedlaneNearRead read;
+    RedlaneNearTicket ticket;
+} RedlaneNearFill;
+
+/* Before the read is sent. False: do without, nothing may be kept. */
+bool redlane_fill_near_begin(const RedlaneFill *fill, RedlaneArg key,
+                             RedlaneNearFill *near_fill);
+
+/* After it: the stored bytes, what they decoded to, and the reply of PTTL. */
+void redlane_fill_near_keep(const RedlaneFill *fill, RedlaneArg key,
+                            const RedlaneNearFill *near_fill, PyObject *pttl,
+                            PyObject *stored, PyObject *value);
 
 /* Whether the exception that is set says that the server takes no writes now (OOM,
  * READONLY, MISCONF, NOREPLICAS): a cache goes on without storing. */

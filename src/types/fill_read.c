@@ -175,10 +175,18 @@ redlane_fill_decode(const RedlaneFill *fill, RedlaneArg key, PyObject *reply,
 int
 redlane_fill_read(const RedlaneFill *fill, RedlaneArg key, PyObject **value)
 {
-    PyObject *reply = redlane_tool_execute(fill->tool, REDLANE_CMD_GET, &key, 1, true);
+    RedlaneNearFill near_fill;
+    bool near = redlane_fill_near_begin(fill, key, &near_fill);
+    const RedlaneToolManner manner = {.read = true,
+                                      .near_read = near ? &near_fill.read : NULL};
+    PyObject *pttl = NULL, *reply;
     int result;
 
     *value = NULL;
+    reply =
+        near ? redlane_tool_execute_pttl(fill->tool, REDLANE_CMD_GET, &key, 1, &manner,
+                                         &pttl)
+             : redlane_tool_execute_as(fill->tool, REDLANE_CMD_GET, &key, 1, &manner);
     if (!reply) {
         if (!PyErr_ExceptionMatches(fill->tool->state->WrongTypeError)) {
             return -1;
@@ -187,6 +195,10 @@ redlane_fill_read(const RedlaneFill *fill, RedlaneArg key, PyObject **value)
         return 0;
     }
     result = redlane_fill_decode(fill, key, reply, value);
+    if (result == 1 && pttl) {
+        redlane_fill_near_keep(fill, key, &near_fill, pttl, reply, *value);
+    }
+    Py_XDECREF(pttl);
     Py_DECREF(reply);
     return result == 2 ? 0 : result;
 }

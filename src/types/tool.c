@@ -78,6 +78,8 @@ replace_link(RedlaneTool *tool, RedlaneLink *link, RedlaneStore *store)
 
     tool->link = link;
     tool->store = store;
+    tool->near = NULL;
+    tool->near_asked = false;
     redlane_store_release(old_store);
     if (old_link) {
         redlane_link_release(old_link);
@@ -149,6 +151,20 @@ redlane_tool_resolve(RedlaneTool *tool)
     return connect_tool(tool);
 }
 
+RedlaneNear *
+redlane_tool_near(RedlaneTool *tool, RedlaneArg prefix)
+{
+    if (redlane_tool_resolve(tool) < 0) {
+        PyErr_Clear(); /* the command that follows says the same */
+        return NULL;
+    }
+    if (unlikely(!tool->near_asked)) {
+        tool->near_asked = true;
+        tool->near = redlane_link_near(tool->link, prefix);
+    }
+    return tool->near;
+}
+
 const RedlaneToolManner redlane_tool_reads = {.read = true},
                         redlane_tool_writes = {.read = false};
 
@@ -169,6 +185,7 @@ make_request(const RedlaneTool *tool, const RedlaneToolManner *manner)
         .durable = manner->durable,
         .unsourced = manner->unsourced,
         .answer = manner->answer,
+        .near_read = manner->near_read,
         .space = space_of(tool),
     };
 
@@ -253,6 +270,31 @@ redlane_tool_execute_as(RedlaneTool *tool, RedlaneCommandId id, const RedlaneArg
 
     memcpy(named + 1, argv, argc * sizeof(*argv));
     return execute_named(tool, id, named, argc + 1, manner);
+}
+
+PyObject *
+redlane_tool_execute_pttl(RedlaneTool *tool, RedlaneCommandId id,
+                          const RedlaneArg *argv, size_t argc,
+                          const RedlaneToolManner *manner, PyObject **pttl)
+{
+    const RedlaneCommand *command = redlane_command_by_id(id);
+    RedlaneArg named[1 + REDLANE_TOOL_ARGS] = {{command->name, strlen(command->name)}};
+    RedlaneArg ask[] = {REDLANE_ARG_LITERAL("PTTL"), argv[0]};
+    RedlaneVector vectors[] = {{named, argc + 1, command},
+                               {ask, 2, redlane_command_by_id(REDLANE_CMD_PTTL)}};
+    PyObject *replies[2];
+
+    memcpy(named + 1, argv, argc * sizeof(*argv));
+    if (redlane_tool_run(tool, vectors, 2, manner, replies) < 0) {
+        return NULL;
+    }
+    *pttl = replies[1];
+    if (unlikely(PyExceptionInstance_Check(replies[0]))) {
+        PyErr_SetObject((PyObject *)Py_TYPE(replies[0]), replies[0]);
+        Py_CLEAR(*pttl);
+        Py_CLEAR(replies[0]);
+    }
+    return replies[0];
 }
 
 PyObject *

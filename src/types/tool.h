@@ -4,6 +4,7 @@
 #define REDLANE_TYPES_TOOL_H
 
 #include "core/script.h"
+#include "py/state.h"
 #include "store/link.h"
 #include "store/store.h"
 
@@ -13,6 +14,8 @@ typedef struct {
     PyObject *client;    /* the Client in use, or NULL before the first use */
     RedlaneLink *link;   /* held; NULL before the first use */
     RedlaneStore *store; /* held */
+    RedlaneNear *near;   /* of the link, once asked for; or NULL */
+    bool near_asked;     /* of this link */
     PyObject *space;     /* bytes: a glob that matches all its keys, or NULL */
     RedlanePolicy policy;
     unsigned long long default_version; /* of the default client in use */
@@ -34,12 +37,26 @@ int redlane_tool_policy(PyObject *name, RedlanePolicy *policy);
 /* Finds client, link and store; later calls use it. RAISES_NEG */
 int redlane_tool_resolve(RedlaneTool *tool);
 
+/* True while the link is that of the client meant: the default client may be another.
+ */
+static inline bool
+redlane_tool_is_current(const RedlaneTool *tool)
+{
+    return tool->target != Py_None ||
+           tool->default_version == tool->state->default_version;
+}
+
+/* The near cache of the link, with keys of `prefix` watched, or NULL (no exception).
+ * BORROWED: it lives as long as the link. */
+RedlaneNear *redlane_tool_near(RedlaneTool *tool, RedlaneArg prefix);
+
 /* How a command wants to be treated: store.h says what each means. */
 typedef struct {
     bool read; /* RedlaneRequest.cache_read */
     bool durable;
     bool unsourced;
-    RedlaneAnswer *answer; /* REDLANE_ANSWER_SERVER beforehand, or NULL */
+    RedlaneAnswer *answer;      /* REDLANE_ANSWER_SERVER beforehand, or NULL */
+    RedlaneNearRead *near_read; /* or NULL */
 } RedlaneToolManner;
 
 /* Runs one command, `argv` without its name: a new reference, or NULL. A `read` may be
@@ -49,6 +66,12 @@ PyObject *redlane_tool_execute(RedlaneTool *tool, RedlaneCommandId id,
 PyObject *redlane_tool_execute_as(RedlaneTool *tool, RedlaneCommandId id,
                                   const RedlaneArg *argv, size_t argc,
                                   const RedlaneToolManner *manner);
+
+/* The same and PTTL of its first argument, in one round trip. *pttl is a new reference
+ * where the result is one. */
+PyObject *redlane_tool_execute_pttl(RedlaneTool *tool, RedlaneCommandId id,
+                                    const RedlaneArg *argv, size_t argc,
+                                    const RedlaneToolManner *manner, PyObject **pttl);
 
 #define REDLANE_TOOL_ARGS 8 /* the most that execute and script take */
 

@@ -92,9 +92,8 @@ fail_lost(RedlaneConnection *connection, ssize_t outcome, RedlaneFault *fault)
     return -1;
 }
 
-/* Writes what it can: 1 when something went, 0 when blocked, -1 with a fault. */
-static int
-push(RedlaneConnection *connection, RedlaneFault *fault)
+int
+redlane_connection_send_nogil(RedlaneConnection *connection, RedlaneFault *fault)
 {
     RedlaneTransport *transport = &connection->transport;
     ssize_t moved =
@@ -137,6 +136,12 @@ pull(RedlaneConnection *connection, size_t wanted, bool within, RedlaneFault *fa
     redlane_reader_filled_nogil(&connection->reader, (size_t)moved);
     connection->moved_at = redlane_clock_coarse();
     return 1;
+}
+
+int
+redlane_connection_receive_nogil(RedlaneConnection *connection, RedlaneFault *fault)
+{
+    return pull(connection, 0, false, fault);
 }
 
 /* A server that refuses a connection may say why before it closes: what it said can be
@@ -230,7 +235,7 @@ redlane_connection_turn_nogil(RedlaneConnection *connection, const RedlaneWait *
             return -1;
         }
         if (writing) {
-            wrote = push(connection, fault);
+            wrote = redlane_connection_send_nogil(connection, fault);
             if (wrote < 0) {
                 return pull_last_words(connection, fault);
             }

@@ -19,6 +19,7 @@
 #include "wire/wait.h"
 
 #define REDLANE_SERVER_VERSION_SIZE 32
+#define REDLANE_RUN_ID_SIZE 48 /* 40 hex digits */
 
 typedef struct RedlaneConnection RedlaneConnection;
 
@@ -32,6 +33,8 @@ struct RedlaneConnection {
     int64_t server_id;   /* CLIENT ID, or 0 */
     unsigned generation; /* of the pool it belongs to */
     bool ready;          /* open, and the handshake is done */
+    bool asked_run_id;   /* by the handshake, as the settings wanted it */
+    char run_id[REDLANE_RUN_ID_SIZE]; /* "" where the server did not say it */
     char server_version[REDLANE_SERVER_VERSION_SIZE]; /* "7.0.15", or "" */
     RedlaneConnection *next; /* in the pool's stack of idle ones */
 };
@@ -64,5 +67,12 @@ bool redlane_connection_usable_nogil(RedlaneConnection *connection);
  * with a fault (LOST, TIMEOUT, PROTOCOL, PYTHON, CLOSED, MEMORY). */
 int redlane_connection_turn_nogil(RedlaneConnection *connection,
                                   const RedlaneWait *wait, RedlaneFault *fault);
+
+/* For one that waits by itself: writes some of what is to be sent (there is some), or
+ * receives some of what has come. 1 when bytes moved, 0 when the transport blocks, -1
+ * with a fault. */
+int redlane_connection_send_nogil(RedlaneConnection *connection, RedlaneFault *fault);
+int redlane_connection_receive_nogil(RedlaneConnection *connection,
+                                     RedlaneFault *fault);
 
 #endif

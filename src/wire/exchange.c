@@ -1,5 +1,7 @@
 #include "wire/exchange.h"
 
+#include <string.h>
+
 #include "wire/reply_object.h"
 
 /* A request buffer larger than this is not kept for the next request. */
@@ -71,7 +73,8 @@ obtain_nogil(RedlaneExchange *x)
                 return -1;
             }
         }
-        x->reused = redlane_connection_usable_nogil(x->connection);
+        x->reused = redlane_connection_usable_nogil(x->connection) &&
+                    (!x->names_server || x->connection->asked_run_id);
         if (x->reused) {
             return 0;
         }
@@ -252,6 +255,9 @@ end_answered(RedlaneExchange *x)
     else {
         redlane_reader_trim_nogil(&connection->reader,
                                   connection->reader.received - x->received);
+    }
+    if (x->names_server) {
+        memcpy(x->run_id, connection->run_id, sizeof(x->run_id));
     }
     connection->reader.takes_bulks = false;
     connection->out.size = connection->sent = 0;

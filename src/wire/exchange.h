@@ -16,17 +16,19 @@ typedef struct {
     RedlaneState *state;
     RedlanePool *pool; /* NULL: a connection of its own, closed afterwards */
     const RedlaneSettings *settings;
-    int64_t deadline; /* CLOCK_MONOTONIC ns, or REDLANE_NEVER */
-    bool decode;      /* bulk strings become str */
-    bool keep_nested; /* an exception inside an array stays there */
-    bool repeatable;  /* may be sent twice */
-    size_t elements;  /* that the request may ask for in one array */
+    int64_t deadline;  /* CLOCK_MONOTONIC ns, or REDLANE_NEVER */
+    bool decode;       /* bulk strings become str */
+    bool keep_nested;  /* an exception inside an array stays there */
+    bool repeatable;   /* may be sent twice */
+    bool names_server; /* only over a connection that asked for the run_id */
+    size_t elements;   /* that the request may ask for in one array */
     /* between begin and run */
     RedlaneBuffer request;
     /* results of run */
     RedlaneFault fault;
     bool progress; /* bytes were still moving when the deadline came */
     bool unsure;   /* some of a request that failed was written: it may be executed */
+    char run_id[REDLANE_RUN_ID_SIZE]; /* of the server that answered: names_server */
     /* its own */
     RedlaneWait wait;
     PyThreadState *thread; /* while the GIL is given up */

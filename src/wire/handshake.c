@@ -1,5 +1,6 @@
-/* One write: HELLO 2 [AUTH user password] [SETNAME name], SELECT db. A server (or a
- * proxy) that does not know HELLO gets AUTH, CLIENT SETNAME and SELECT instead. */
+/* One write: HELLO 2 [AUTH user password] [SETNAME name], SELECT db, and INFO server
+ * where a near cache wants to know which server this is. A server (or a proxy) that
+ * does not know HELLO gets AUTH, CLIENT SETNAME and SELECT instead. */
 #include "wire/handshake.h"
 
 #include <stdio.h>
@@ -110,6 +111,14 @@ add_setname(RedlaneConnection *connection, const RedlaneSettings *settings)
     return redlane_encode_command(&connection->out, argv, 3);
 }
 
+static int
+add_info(RedlaneConnection *connection)
+{
+    const Arg argv[2] = {arg_of("INFO"), arg_of("server")};
+
+    return redlane_encode_command(&connection->out, argv, 2);
+}
+
 /* Old servers and proxies say "unknown command", a rule may forbid it. */
 static bool
 hello_is_unknown(const RedlanePlainReply *reply)
@@ -208,6 +217,40 @@ shake_old_way(RedlaneConnection *connection, const RedlaneSettings *settings,
     return 0;
 }
 
+/* Keeps the run_id of INFO's answer; a server that will not say it has none. */
+static int
+read_info(RedlaneConnection *connection, const RedlaneWait *wait, RedlaneFault *fault)
+{
+    static const char name[] = "\nrun_id:";
+    RedlanePlainReply *reply = redlane_connection_answer_nogil(connection, wait, fault);
+    const char *found;
+
+    if (!reply) {
+        return -1;
+    }
+    found = reply->kind == REDLANE_REPLY_BULK ? strstr(reply->text, name) : NULL;
+    if (found) {
+        found += sizeof(name) - 1;
+        (void)snprintf(connection->run_id, sizeof(connection->run_id), "%.*s",
+                       (int)strcspn(found, "\r\n"), found);
+    }
+    redlane_reply_plain_free(reply);
+    return 0;
+}
+
+/* Reads the answer to what was sent too early, before AUTH. */
+static int
+skip_answer(RedlaneConnection *connection, const RedlaneWait *wait, RedlaneFault *fault)
+{
+    RedlanePlainReply *reply = redlane_connection_answer_nogil(connection, wait, fault);
+
+    if (!reply) {
+        return -1;
+    }
+    redlane_reply_plain_free(reply);
+    return 0;
+}
+
 /* Reads the answer to HELLO: 1 when it is not known, 0, or -1 with a fault. */
 static int
 read_hello(RedlaneConnection *connection, const RedlaneWait *wait, RedlaneFault *fault)
@@ -241,11 +284,12 @@ static int
 shake(RedlaneConnection *connection, const RedlaneSettings *settings,
       const RedlaneWait *wait, RedlaneFault *fault)
 {
-    RedlanePlainReply *ignored;
+    bool asks = connection->asked_run_id;
     int old;
 
     if (add_hello(connection, settings) < 0 ||
-        (settings->db != 0 && add_select(connection, settings) < 0)) {
+        (settings->db != 0 && add_select(connection, settings) < 0) ||
+        (asks && add_info(connection) < 0)) {
         return fail_memory(fault);
     }
     old = read_hello(connection, wait, fault);
@@ -253,17 +297,22 @@ shake(RedlaneConnection *connection, const RedlaneSettings *settings,
         return -1;
     }
     if (!old) {
-        return settings->db != 0 ? expect_ok(connection, wait, fault) : 0;
-    }
-    if (settings->db != 0) {
-        /* SELECT, perhaps before AUTH: asked again below. */
-        ignored = redlane_connection_answer_nogil(connection, wait, fault);
-        if (!ignored) {
+        if (settings->db != 0 && expect_ok(connection, wait, fault) < 0) {
             return -1;
         }
-        redlane_reply_plain_free(ignored);
+        return asks ? read_info(connection, wait, fault) : 0;
     }
-    return shake_old_way(connection, settings, wait, fault);
+    /* SELECT and INFO came before AUTH, perhaps: asked again below. */
+    if ((settings->db != 0 && skip_answer(connection, wait, fault) < 0) ||
+        (asks && skip_answer(connection, wait, fault) < 0) ||
+        shake_old_way(connection, settings, wait, fault) < 0) {
+        return -1;
+    }
+    if (!asks) {
+        return 0;
+    }
+    return add_info(connection) < 0 ? fail_memory(fault)
+                                    : read_info(connection, wait, fault);
 }
 
 /* A server that speaks TLS answers a plain HELLO with an alert (0x15), which is no
@@ -287,8 +336,10 @@ redlane_handshake_nogil(RedlaneConnection *connection, const RedlaneSettings *se
 {
     int result;
 
-    connection->server_version[0] = '\0';
+    connection->server_version[0] = connection->run_id[0] = '\0';
     connection->server_id = 0;
+    connection->asked_run_id =
+        atomic_load_explicit(&settings->wants_run_id, memory_order_relaxed);
     result = shake(connection, settings, wait, fault);
     if (result < 0 && settings->scheme == REDLANE_SCHEME_TCP && !settings->tls) {
         suspect_tls(connection, fault);

@@ -42,6 +42,7 @@ redlane_settings_new(const RedlaneSettings *draft)
         return NULL;
     }
     atomic_init(&settings->references, 1);
+    atomic_init(&settings->wants_run_id, false);
     settings->scheme = draft->scheme;
     settings->port = draft->port;
     settings->db = draft->db;

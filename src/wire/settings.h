@@ -1,10 +1,11 @@
 /* How to reach one server: made once from a URL and keyword arguments, then never
- * changed, so that any thread reads it without a lock. Plain C, atomic references:
- * the background thread holds one too. */
+ * changed but for its atomics, so that any thread reads it without a lock. Plain C,
+ * atomic references: the background thread holds one too. */
 #ifndef REDLANE_WIRE_SETTINGS_H
 #define REDLANE_WIRE_SETTINGS_H
 
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -18,6 +19,7 @@ typedef enum {
 
 typedef struct {
     atomic_size_t references;
+    atomic_bool wants_run_id; /* connections made from now on learn the server's */
     RedlaneScheme scheme;
     char *host;     /* TCP: name or address, without brackets */
     char *path;     /* UNIX */

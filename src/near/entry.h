@@ -1,0 +1,35 @@
+/* A near value, as those hold it that hand it out.
+ *
+ * All but the atomics is written before anybody else sees the entry, and never again.
+ * A reference keeps the entry and its value in memory, dead or alive. References are
+ * taken and given back by whoever has the GIL (the invalidation thread gives back the
+ * table's own). */
+#ifndef REDLANE_NEAR_ENTRY_H
+#define REDLANE_NEAR_ENTRY_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+typedef struct {
+    atomic_uint_fast64_t generation; /* of its near cache when it was stored; 0: dead */
+    int64_t deadline;                /* redlane_clock_coarse ns, a tick early */
+    void *value;                     /* the owner's: opaque here */
+    atomic_size_t references;
+    atomic_bool visited; /* used since the eviction's hand was here */
+} RedlaneNearEntry;
+
+/* Another reference for one who has one. */
+static inline RedlaneNearEntry *
+redlane_near_entry_hold(RedlaneNearEntry *entry)
+{
+    (void)atomic_fetch_add_explicit(&entry->references, 1, memory_order_relaxed);
+    return entry;
+}
+
+/* Gives a reference back. NULL, or the value, which is the caller's from here on, when
+ * it was the last one: the entry is freed. */
+void *redlane_near_entry_release(RedlaneNearEntry *entry);
+
+#endif

@@ -1,0 +1,78 @@
+/* What the log hears of a link. GIL held; any Python code may run. */
+#include "py/log.h"
+#include "store/engine_store.h"
+#include "store/fallback.h"
+
+/* Once the link is well the engine's values are of no use, nor is their memory. */
+static void
+empty_engine(RedlaneMembers *members)
+{
+    RedlaneRoute route = redlane_guard_route(members->guard);
+
+    if (route.well && members->engine) {
+        redlane_engine_flush(redlane_engine_store_engine(members->engine));
+    }
+}
+
+static void
+tell_one(RedlaneState *state, RedlaneMembers *members, const RedlaneNews *news)
+{
+    const char *url = members->settings->redacted;
+
+    switch (news->kind) {
+    case REDLANE_NEWS_BACK:
+        empty_engine(members);
+        redlane_log(state, REDLANE_LOG_INFO, "Redis is back: %s", url);
+        break;
+    case REDLANE_NEWS_SUSPECT:
+        redlane_log(state, REDLANE_LOG_INFO, "Redis is being checked: %s (%s)", url,
+                    news->reason);
+        break;
+    case REDLANE_NEWS_AWAY:
+        redlane_log(state, REDLANE_LOG_WARNING, "Redis is away: %s (%s)", url,
+                    news->reason);
+        break;
+    case REDLANE_NEWS_REFUSED:
+        redlane_log(state, REDLANE_LOG_ERROR, "Redis is away: %s (%s)", url,
+                    news->reason);
+        break;
+    case REDLANE_NEWS_READONLY:
+        redlane_log(state, REDLANE_LOG_WARNING, "Redis takes no writes: %s (%s)", url,
+                    news->reason);
+        break;
+    case REDLANE_NEWS_WRITES:
+        empty_engine(members);
+        redlane_log(state, REDLANE_LOG_INFO, "Redis takes writes again: %s", url);
+        break;
+    case REDLANE_NEWS_LOST:
+        redlane_log(state, REDLANE_LOG_WARNING,
+                    "Redis did not hear of %llu changes made while it was away: %s",
+                    (unsigned long long)news->lost, url);
+        break;
+    }
+}
+
+/* Why there are no near hits, once for each reason. */
+static void
+tell_of_near(RedlaneState *state, RedlaneMembers *members)
+{
+    char reason[232];
+
+    if (redlane_near_take_notice(members->near, reason, sizeof(reason))) {
+        redlane_log(state, REDLANE_LOG_WARNING, "The near cache is off: %s (%s)",
+                    members->settings->redacted, reason);
+    }
+}
+
+void
+redlane_fallback_tell(RedlaneState *state, RedlaneMembers *members)
+{
+    RedlaneNews news;
+
+    if (members->near) {
+        tell_of_near(state, members);
+    }
+    while (redlane_guard_take_news(members->guard, &news)) {
+        tell_one(state, members, &news);
+    }
+}

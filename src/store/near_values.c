@@ -1,0 +1,105 @@
+/* Values of a near cache: their objects, and what ends them. GIL held. */
+#include "store/near_values.h"
+
+#include "core/command_keys.h"
+
+/* A command that is not known, with more arguments than this, may change anything. */
+#define ARGUMENTS_MAX 1024
+
+RedlaneNearForm
+redlane_near_form_new(void)
+{
+    static atomic_uint_fast64_t next = REDLANE_NEAR_FORM_OWN;
+
+    return atomic_fetch_add_explicit(&next, 1, memory_order_relaxed);
+}
+
+RedlaneNearValue *
+redlane_near_value_new(PyObject *object, RedlaneNearForm form)
+{
+    RedlaneNearValue *value = PyMem_Malloc(sizeof(*value));
+
+    if (value) {
+        *value = (RedlaneNearValue){Py_NewRef(object), form};
+    }
+    return value;
+}
+
+void
+redlane_near_value_free(void *value)
+{
+    PyObject *object;
+
+    if (value) {
+        object = ((RedlaneNearValue *)value)->object;
+        PyMem_Free(value);
+        Py_DECREF(object);
+    }
+}
+
+void
+redlane_near_free_dead(RedlaneNear *near, size_t limit)
+{
+    PyObject *type, *error, *traceback;
+    void *value = limit ? redlane_near_take_dead(near) : NULL;
+
+    if (!value) {
+        return;
+    }
+    PyErr_Fetch(&type, &error, &traceback);
+    (void)redlane_near_hold(near); /* what runs may drop the last reference */
+    while (value) {
+        redlane_near_value_free(value);
+        value = --limit ? redlane_near_take_dead(near) : NULL;
+    }
+    redlane_near_release(near);
+    PyErr_Restore(type, error, traceback);
+}
+
+void
+redlane_near_shut(RedlaneNear *near)
+{
+    redlane_near_close(near);
+    redlane_near_free_dead(near, SIZE_MAX);
+}
+
+bool
+redlane_near_is_write(const RedlaneRequest *request, const RedlaneVector *vectors,
+                      size_t count)
+{
+    for (size_t i = 0; !request->cache_read && i < count; i++) {
+        if (!(vectors[i].command->flags & REDLANE_COMMAND_READ)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static void
+note_command(RedlaneNear *near, const RedlaneVector *vector)
+{
+    RedlaneKeySpan keys = redlane_command_keys(vector);
+    RedlaneCommandId id = vector->command->id;
+
+    if (id == REDLANE_CMD_FLUSHDB || id == REDLANE_CMD_FLUSHALL ||
+        (id == REDLANE_CMD_NONE && vector->argc > ARGUMENTS_MAX)) {
+        redlane_near_kill_all(near);
+        return;
+    }
+    if (id == REDLANE_CMD_NONE) { /* any argument may be a key that it changes */
+        keys = (RedlaneKeySpan){1, vector->argc, 1};
+    }
+    for (size_t i = keys.first; i < keys.end; i += keys.step) {
+        redlane_near_kill(near, vector->argv[i].data, vector->argv[i].size);
+    }
+}
+
+void
+redlane_near_note_write(RedlaneNear *near, const RedlaneVector *vectors, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (!(vectors[i].command->flags & REDLANE_COMMAND_READ)) {
+            note_command(near, &vectors[i]);
+        }
+    }
+}

@@ -1,0 +1,178 @@
+/* Near values of a fill: reading and keeping them. Lock: the GIL.
+ *
+ * Kept is the object itself where nobody can change it (or nobody minds), else the
+ * stored bytes, which are decoded afresh at each hit. */
+#include "py/state.h"
+#include "types/fill.h"
+
+/* What a Python object takes besides its data, about. */
+#define OBJECT_COST 64
+/* Released after each store: more than one store ends. */
+#define DEAD_A_STORE 4
+
+static bool
+is_immutable(PyObject *value)
+{
+    PyTypeObject *type = Py_TYPE(value);
+
+    if (type == &PyUnicode_Type || type == &PyBytes_Type || type == &PyLong_Type ||
+        type == &PyFloat_Type || type == &PyBool_Type || value == Py_None) {
+        return true;
+    }
+    if (type != &PyTuple_Type) {
+        return false;
+    }
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(value); i++) {
+        PyObject *item = PyTuple_GET_ITEM(value, i);
+
+        if (PyTuple_CheckExact(item) || !is_immutable(item)) {
+            return false; /* deeper ones are decoded: no recursion without an end */
+        }
+    }
+    return true;
+}
+
+/* Whether a call that knows no key can use it: not what has to be opened with that. */
+static bool
+is_for_level0(const RedlaneFill *fill, const RedlaneNearValue *kept)
+{
+    return kept->form != REDLANE_NEAR_FORM_STORED ||
+           (!fill->serializer->seal && !redlane_envelope_is_marked(kept->object));
+}
+
+/* Puts an entry into the function's own table too, or gives it back. STEALS entry */
+static void
+hand_on(const RedlaneFill *fill, RedlaneNearEntry *STEALS entry)
+{
+    if (fill->level0 && fill->arguments && is_for_level0(fill, entry->value)) {
+        redlane_level0_put(fill->level0, fill->arguments, fill->near, entry);
+    }
+    else {
+        redlane_near_value_free(redlane_near_entry_release(entry));
+    }
+}
+
+/* The object of an entry that is held, if this fill can use it. */
+static int
+take_value(const RedlaneFill *fill, RedlaneArg key, const RedlaneNearValue *kept,
+           PyObject **value)
+{
+    RedlaneOpening opening = {
+        .key = key,
+        .type = fill->type,
+        .size_max = redlane_link_settings(fill->tool->link)->max_reply,
+    };
+
+    if (kept->form == fill->form) {
+        *value = Py_NewRef(kept->object);
+        return 1;
+    }
+    if (kept->form != REDLANE_NEAR_FORM_STORED) {
+        return 0;
+    }
+    *value = redlane_envelope_loads(fill->serializer, &opening, kept->object);
+    if (*value) {
+        if (!redlane_envelope_is_expired(&opening.header)) {
+            return 1;
+        }
+        Py_CLEAR(*value);
+        return 0;
+    }
+    if (!PyErr_ExceptionMatches(fill->tool->state->SerializationError)) {
+        return -1;
+    }
+    PyErr_Clear(); /* as it is on the server: that way drops it, and counts it */
+    return 0;
+}
+
+int
+redlane_fill_near_get(const RedlaneFill *fill, RedlaneArg key, PyObject **value)
+{
+    RedlaneNearEntry *entry;
+    int result;
+
+    *value = NULL;
+    entry = fill->near ? redlane_near_find(fill->near, key.data, key.size) : NULL;
+    if (!entry) {
+        return 0;
+    }
+    result = take_value(fill, key, entry->value, value);
+    if (result == 1 && fill->accept && !fill->accept(*value)) {
+        Py_CLEAR(*value);
+        result = 0;
+    }
+    if (result == 1) {
+        REDLANE_FILL_COUNT(fill, near_hits, 1);
+        hand_on(fill, entry);
+    }
+    else {
+        PyObject *type, *error, *traceback;
+
+        PyErr_Fetch(&type, &error, &traceback);
+        redlane_near_value_free(redlane_near_entry_release(entry));
+        PyErr_Restore(type, error, traceback);
+    }
+    return result;
+}
+
+bool
+redlane_fill_near_begin(const RedlaneFill *fill, RedlaneArg key,
+                        RedlaneNearFill *near_fill)
+{
+    if (!fill->near) {
+        return false;
+    }
+    near_fill->read = (RedlaneNearRead){.near = fill->near};
+    near_fill->ticket = redlane_near_ticket(fill->near, key.data, key.size);
+    return near_fill->ticket.generation != 0;
+}
+
+static size_t
+cost_of(const RedlaneFill *fill, PyObject *object)
+{
+    size_t size = OBJECT_COST;
+
+    if (PyBytes_CheckExact(object)) {
+        size += (size_t)PyBytes_GET_SIZE(object);
+    }
+    else if (PyUnicode_CheckExact(object)) {
+        size += (size_t)PyUnicode_GET_LENGTH(object) * PyUnicode_KIND(object);
+    }
+    return size + (fill->arguments ? redlane_level0_cost(fill->arguments) : 0);
+}
+
+void
+redlane_fill_near_keep(const RedlaneFill *fill, RedlaneArg key,
+                       const RedlaneNearFill *near_fill, PyObject *pttl,
+                       PyObject *stored, PyObject *value)
+{
+    bool as_it_is = fill->share || is_immutable(value);
+    PyObject *object = as_it_is ? value : stored;
+    RedlaneNearEntry *entry;
+    RedlaneNearValue *kept;
+    size_t cost;
+    int64_t pttl_ms;
+
+    if (!near_fill->read.known || !PyLong_CheckExact(pttl)) {
+        return;
+    }
+    pttl_ms = PyLong_AsLongLong(pttl); /* a reply: it fits */
+    kept = redlane_near_value_new(object,
+                                  as_it_is ? fill->form : REDLANE_NEAR_FORM_STORED);
+    if (!kept) {
+        return;
+    }
+    cost = cost_of(fill, object);
+    if (as_it_is && object != stored && !PyUnicode_CheckExact(object)) {
+        cost += (size_t)PyBytes_GET_SIZE(stored); /* about: a struct, a tuple */
+    }
+    entry = redlane_near_store(fill->near, key.data, key.size, &near_fill->ticket, kept,
+                               cost, pttl_ms, fill->near_ttl_ms);
+    if (entry) {
+        hand_on(fill, entry);
+    }
+    else {
+        redlane_near_value_free(kept);
+    }
+    redlane_near_free_dead(fill->near, DEAD_A_STORE);
+}
