@@ -445,7 +445,9 @@ expect_name(SSL *ssl, const char *name)
         return X509_VERIFY_PARAM_set1_ip_asc(parameters, trimmed) == 1 ? 0 : -1;
     }
     X509_VERIFY_PARAM_set_hostflags(parameters, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS);
-    return trimmed[0] && X509_VERIFY_PARAM_set1_host(parameters, trimmed, 0) == 1 &&
+    /* With a dot before it OpenSSL would take any name below that one. */
+    return trimmed[0] && trimmed[0] != '.' &&
+                   X509_VERIFY_PARAM_set1_host(parameters, trimmed, 0) == 1 &&
                    SSL_set_tlsext_host_name(ssl, trimmed) == 1
                ? 0
                : -1;
