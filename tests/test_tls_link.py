@@ -4,7 +4,11 @@ call fails; a call ends at its deadline; nobody gets another's reply."""
 from __future__ import annotations
 
 import contextlib
+import errno
+import itertools
 import os
+import re
+import select
 import signal
 import socket
 import ssl
@@ -14,14 +18,24 @@ import textwrap
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 import redlane
+from children import forks_among_busy_threads, started
 from proxy import Proxy
 from scripted import HELLO_ANSWER, Script, ScriptedServer, scripted
 from scripted import Peer as ScriptPeer
-from tls import Authority, Identity, Peer, TlsServer, over_tls, server_context
+from tls import (
+    Authority,
+    Identity,
+    Peer,
+    RecordPeer,
+    TlsServer,
+    over_tls,
+    server_context,
+)
 
 PATIENT: dict[str, Any] = {"timeout": 30.0, "connect_timeout": 30.0}
 BUSY_MACHINE = 5.0
@@ -148,6 +162,32 @@ def test_dripping_does_not_move_the_deadline(
         proxy.drip = 0.02
         took = timed(lambda: client.get("k"), redlane.TimeoutError)
         assert took < BUSY_MACHINE
+
+
+def test_part_of_a_record_is_progress(
+    tls_server: TlsServer, client_of: ClientOf
+) -> None:
+    """A reply is in hand once its record is whole; one whose bytes still come at the
+    deadline is slow, and no outage, as it is on TCP."""
+    value = b"x" * 10_000
+
+    def probes() -> int:
+        info = tls_server.cli("INFO", "commandstats").decode()
+        found = re.search(r"cmdstat_ping:calls=(\d+)", info)
+        return int(found.group(1)) if found else 0
+
+    tls_server.cli("SET", "large", value)
+    with Proxy(tls_server.tls_port) as proxy:
+        client = client_of(proxy.port, timeout=2)
+        assert client.get("large") == value
+        before = probes()
+        proxy.drip, proxy.drip_bytes = 0.02, 50
+        with pytest.raises(redlane.TimeoutError):
+            client.get("large")
+        proxy.heal()
+        # Had it been an outage, this would wait for a probe's verdict.
+        assert client.get("large") == value
+        assert probes() == before
 
 
 class Alarm(Exception):
