@@ -315,6 +315,43 @@ def test_what_nobody_asked_for(identity: Identity, client_of: ClientOf) -> None:
         assert server.connections == 3
 
 
+@pytest.mark.parametrize("held", [3, 5, 12])
+@pytest.mark.parametrize("together", [True, False])
+def test_part_of_a_record_that_nobody_asked_for(
+    identity: Identity, client_of: ClientOf, held: int, together: bool
+) -> None:
+    """With the rest of it a reply would come that is not the next request's."""
+    context = server_context(identity)
+    numbers = itertools.count()
+    answered, sent = threading.Event(), threading.Event()
+
+    def script(raw: ScriptPeer) -> None:
+        peer = RecordPeer(context, raw.link)
+        peer.read()
+        peer.send(HELLO_ANSWER)
+        peer.read()
+        if next(numbers) > 0:
+            peer.send(b"+second\r\n")
+            raw.wait_until_gone()
+            return
+        first, stray = peer.record(b"+first\r\n"), peer.record(b"+stray\r\n")
+        peer.send_record(first + stray[:held] if together else first)
+        if not together:
+            assert answered.wait(30)
+            peer.send_record(stray[:held])
+        sent.set()
+        peer.read_record()
+        peer.send_record(stray[held:])
+        raw.wait_until_gone()
+
+    with scripted(script) as server:
+        client = client_of(server.port)
+        assert client.execute("ANY") == b"first"
+        answered.set()
+        assert sent.wait(30)
+        assert client.execute("ANY") == b"second"
+
+
 def test_close_says_goodbye(identity: Identity, client_of: ClientOf) -> None:
     """Python raises for an end without close_notify when it is told to."""
     ends: list[object] = []

@@ -344,8 +344,17 @@ tls_write(RedlaneTransport *transport, const char *data, size_t size)
     return total > 0 ? (ssize_t)total : outcome;
 }
 
+/* Whether OpenSSL holds the beginning of a record: of its header, or of what follows it
+ * (RB: it reads the body). */
+static bool
+is_within_record(SSL *ssl)
+{
+    return SSL_has_pending(ssl) || strcmp(SSL_rstate_string(ssl), "RB") == 0;
+}
+
 /* A ticket or a key update is no reason to give a connection up: OpenSSL is asked for
- * data whenever there is anything. */
+ * data whenever there is anything. Part of a record is one: the rest could be a reply
+ * that nobody asked for, and would be taken for that to the next request. */
 static bool
 tls_quiet(RedlaneTransport *transport)
 {
@@ -364,15 +373,15 @@ tls_quiet(RedlaneTransport *transport)
         if (session->error) {
             return false;
         }
-        if (session->first == session->last && !session->ended &&
-            SSL_has_pending(session->ssl) == 0) {
-            return true;
+        if (session->first == session->last && !session->ended) {
+            return !is_within_record(session->ssl);
         }
     }
     if (enter(transport)) {
         int got = SSL_peek_ex(session->ssl, &byte, 1, &moved);
 
-        quiet = got != 1 && judge(transport, got, &wants) == REDLANE_IO_BLOCKED;
+        quiet = got != 1 && judge(transport, got, &wants) == REDLANE_IO_BLOCKED &&
+                !is_within_record(session->ssl);
         redlane_tls_leave();
     }
     return quiet;
