@@ -458,6 +458,67 @@ def test_new_keys(
         client.close()
 
 
+# Once, where there is a file of that name.
+FULL_SOCKET = r"""
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <errno.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+ssize_t
+send(int fd, const void *data, size_t size, int flags)
+{
+    ssize_t (*real)(int, const void *, size_t, int);
+
+    if (unlink(FULL) == 0) {
+        errno = EAGAIN;
+        return -1;
+    }
+    *(void **)&real = dlsym(RTLD_NEXT, "send");
+    return real(fd, data, size, flags);
+}
+"""
+
+
+def test_an_answer_that_a_read_could_not_write(
+    authority: Authority, identity: Identity, tmp_path: Path
+) -> None:
+    """The server asks for a renegotiation, and awaits it, when the socket takes
+    nothing more: it is answered once the socket does."""
+    source, library, full = tmp_path / "f.c", tmp_path / "f.so", tmp_path / "full"
+    source.write_text(FULL_SOCKET)
+    subprocess.run(
+        [
+            *(os.environ.get("CC", "gcc"), "-shared", "-fPIC", f'-DFULL="{full}"'),
+            *("-o", library, source, "-ldl"),
+        ],
+        check=True,
+    )
+    preloaded = f"{os.environ.get('LD_PRELOAD', '')}:{library}".lstrip(":")
+    with Peer(identity, "-tls1_2", "-state") as peer:
+        program = f"""
+            import redlane
+            with redlane.Client({peer.url!r}, tls_ca={str(authority.ca)!r}, timeout=20,
+                                connect_timeout=20) as client:
+                print(client.execute("ECHO", "hello"))
+        """
+        with started(
+            [sys.executable, "-c", textwrap.dedent(program)],
+            stdout=subprocess.PIPE,
+            env={**os.environ, "LD_PRELOAD": preloaded},
+        ) as process:
+            assert process.stdout is not None
+            answer_hello(peer)
+            peer.wait_for(b"hello")
+            full.touch()
+            peer.send(b"r\n")
+            peer.wait_for(b"SSL_do_handshake -> 1")
+            assert not full.exists()
+            peer.send(b"$5\r\nhello\r\n")
+            assert process.stdout.read() == "b'hello'\n"
+
+
 def test_tickets_cost_no_connection(
     authority: Authority, identity: Identity, tls_server: TlsServer
 ) -> None:

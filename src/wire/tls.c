@@ -303,7 +303,7 @@ tls_read_within(RedlaneTransport *transport, char *data, size_t size)
     ssize_t moved;
 
     if (session->first < session->last || session->ended || session->over ||
-        SSL_has_pending(session->ssl)) {
+        transport->wants_read == POLLOUT || SSL_has_pending(session->ssl)) {
         moved = tls_read(transport, data, size);
         if (moved != REDLANE_IO_BLOCKED) {
             return moved;
