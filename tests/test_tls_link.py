@@ -588,6 +588,61 @@ def test_fork_with_open_connections(tls_server: TlsServer) -> None:
         assert isinstance(mine, int)
 
 
+@forks_among_busy_threads
+def test_a_fork_waits_until_openssl_is_started(
+    tls_server: TlsServer, tmp_path: Path
+) -> None:
+    """A thread is held in the middle of it by a configuration that does not end."""
+    program = f"""
+        import os, signal, sys, threading, redlane
+        url = {tls_server.url!r}
+        def work():
+            with redlane.Client(url, timeout=30, connect_timeout=30) as client:
+                client.ping()
+        thread = threading.Thread(target=work)
+        thread.start()
+        sys.stdin.readline()
+        pid = os.fork()
+        signal.alarm(60)
+        os.write(1, b"parent\\n" if pid else b"child\\n")
+        work()
+        if pid == 0:
+            os._exit(0)
+        thread.join()
+        sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+    """
+    configuration = tmp_path / "openssl.cnf"
+    os.mkfifo(configuration)
+    with started(
+        [sys.executable, "-c", textwrap.dedent(program)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env={**os.environ, "OPENSSL_CONF": str(configuration)},
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        writer = open_for_a_reader(configuration)
+        process.stdin.write("fork\n")
+        process.stdin.flush()
+        told, _, _ = select.select([process.stdout], [], [], 0.5)
+        os.close(writer)
+        assert told == []
+        assert sorted(process.stdout.read().split()) == ["child", "parent"]
+        assert process.wait(60) == 0
+
+
+def open_for_a_reader(fifo: Path) -> int:
+    """For writing, once somebody has it open for reading."""
+    end = time.monotonic() + 30
+    while True:
+        try:
+            return os.open(fifo, os.O_WRONLY | os.O_NONBLOCK)
+        except OSError as error:
+            if error.errno != errno.ENXIO or time.monotonic() > end:
+                raise
+            time.sleep(0.01)
+
+
 @pytest.mark.parametrize("round_", range(20 if SOAK else 3))
 def test_exit_with_threads_in_tls(tls_server: TlsServer, round_: int) -> None:
     """The process ends while daemon threads read, write and shake hands."""
