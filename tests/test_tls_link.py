@@ -458,7 +458,8 @@ def test_new_keys(
         client.close()
 
 
-# Once, where there is a file of that name.
+# While there is a file of that name, what becomes of each send: half of it, nothing, or
+# all of it; as of the last, so of those that follow.
 FULL_SOCKET = r"""
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -469,16 +470,77 @@ FULL_SOCKET = r"""
 ssize_t
 send(int fd, const void *data, size_t size, int flags)
 {
+    static const char plan[] = PLAN, *at = plan;
     ssize_t (*real)(int, const void *, size_t, int);
 
-    if (unlink(FULL) == 0) {
-        errno = EAGAIN;
-        return -1;
-    }
     *(void **)&real = dlsym(RTLD_NEXT, "send");
+    if (access(FULL, F_OK) == 0) {
+        char next = at[1] ? *at++ : *at;
+
+        if (next == 'n') {
+            errno = EAGAIN;
+            return -1;
+        }
+        size = next == 'h' ? size / 2 : size;
+    }
     return real(fd, data, size, flags);
 }
 """
+
+
+def full_socket(folder: Path, plan: str) -> tuple[Path, dict[str, str]]:
+    """The file, and the environment of a program whose sends go so."""
+    source, library, full = folder / "f.c", folder / "f.so", folder / "full"
+    source.write_text(FULL_SOCKET)
+    subprocess.run(
+        [
+            *(os.environ.get("CC", "gcc"), "-shared", "-fPIC", f'-DFULL="{full}"'),
+            *(f'-DPLAN="{plan}"', "-o", library, source, "-ldl"),
+        ],
+        check=True,
+    )
+    preloaded = f"{os.environ.get('LD_PRELOAD', '')}:{library}".lstrip(":")
+    return full, {**os.environ, "LD_PRELOAD": preloaded}
+
+
+def test_what_was_sent_is_not_sent_again(
+    authority: Authority, identity: Identity, tmp_path: Path
+) -> None:
+    """A record goes in two parts and the next one does not: the first has arrived, with
+    a whole command, and the connection breaks."""
+    full, environment = full_socket(tmp_path, "hnyn")
+
+    def script(peer: ScriptPeer) -> None:
+        peer.greet()
+        peer.read()
+        peer.send(b"$-1\r\n")
+        peer.read()
+        peer.reset()
+        full.unlink(missing_ok=True)
+
+    with encrypted(identity, script) as server:
+        program = f"""
+            import redlane
+            url = "rediss://127.0.0.1:{server.port}"
+            client = redlane.Client(url, tls_ca={str(authority.ca)!r}, timeout=20,
+                                    connect_timeout=20)
+            client.get("k")
+            open({str(full)!r}, "w").close()
+            try:
+                client.pipeline(transaction=False).incr("n").set(
+                    "k", b"x" * 100_000
+                ).execute()
+            except redlane.ConnectionError:
+                print("lost")
+        """
+        with started(
+            [sys.executable, "-c", textwrap.dedent(program)],
+            stdout=subprocess.PIPE,
+            env=environment,
+        ) as process:
+            assert process.stdout is not None
+            assert process.stdout.read() == "lost\n"
+        assert server.commands.count([b"INCRBY", b"n", b"1"]) == 1
 
 
 def test_an_answer_that_a_read_could_not_write(
@@ -486,16 +548,7 @@ def test_an_answer_that_a_read_could_not_write(
 ) -> None:
     """The server asks for a renegotiation, and awaits it, when the socket takes
     nothing more: it is answered once the socket does."""
-    source, library, full = tmp_path / "f.c", tmp_path / "f.so", tmp_path / "full"
-    source.write_text(FULL_SOCKET)
-    subprocess.run(
-        [
-            *(os.environ.get("CC", "gcc"), "-shared", "-fPIC", f'-DFULL="{full}"'),
-            *("-o", library, source, "-ldl"),
-        ],
-        check=True,
-    )
-    preloaded = f"{os.environ.get('LD_PRELOAD', '')}:{library}".lstrip(":")
+    full, environment = full_socket(tmp_path, "n")
     with Peer(identity, "-tls1_2", "-state") as peer:
         program = f"""
             import redlane
@@ -506,15 +559,17 @@ def test_an_answer_that_a_read_could_not_write(
         with started(
             [sys.executable, "-c", textwrap.dedent(program)],
             stdout=subprocess.PIPE,
-            env={**os.environ, "LD_PRELOAD": preloaded},
+            env=environment,
         ) as process:
             assert process.stdout is not None
             answer_hello(peer)
             peer.wait_for(b"hello")
             full.touch()
             peer.send(b"r\n")
+            peer.wait_for(b"write hello request")
+            time.sleep(0.2)  # the client reads it
+            full.unlink()
             peer.wait_for(b"SSL_do_handshake -> 1")
-            assert not full.exists()
             peer.send(b"$5\r\nhello\r\n")
             assert process.stdout.read() == "b'hello'\n"
 

@@ -23,6 +23,9 @@
 
 #define RECEIVE (32 * 1024)     /* two records at least */
 #define WRITE_MOST (256 * 1024) /* then the answers get their turn */
+/* Of one record. Given more, OpenSSL may write a whole one that it had begun and begin
+ * the next, and then say that nothing went: what is sent must be known to be sent. */
+#define RECORD_MOST SSL3_RT_MAX_PLAIN_LENGTH
 /* A server that sends what OpenSSL keeps for itself, tickets without end, would keep a
  * call there: after so many receives it gets to look at the deadline. */
 #define FETCHES_MOST 4
@@ -327,7 +330,8 @@ tls_write(RedlaneTransport *transport, const char *data, size_t size)
         return REDLANE_IO_FAILED;
     }
     while (total < size && total < WRITE_MOST) {
-        int sent = SSL_write_ex(session->ssl, data + total, size - total, &moved);
+        size_t piece = size - total < RECORD_MOST ? size - total : RECORD_MOST;
+        int sent = SSL_write_ex(session->ssl, data + total, piece, &moved);
 
         if (sent != 1) {
             outcome = judge(transport, sent, &transport->wants_write);
