@@ -178,10 +178,10 @@ def test_part_of_a_record_is_progress(
 
     tls_server.cli("SET", "large", value)
     with Proxy(tls_server.tls_port) as proxy:
-        client = client_of(proxy.port, timeout=2)
+        client = client_of(proxy.port, timeout=4)
         assert client.get("large") == value
         before = probes()
-        proxy.drip, proxy.drip_bytes = 0.02, 50
+        proxy.drip, proxy.drip_bytes = 0.02, 20
         with pytest.raises(redlane.TimeoutError):
             client.get("large")
         proxy.heal()
