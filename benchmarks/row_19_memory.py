@@ -33,7 +33,7 @@ DICT = "dict"
 PAYLOAD = "key and value"
 TOLERANCE = 0.02
 
-NEAR_ENTRIES = 100_000  # within what is kept near unless told otherwise
+NEAR_ENTRIES = 50_000  # within what is kept near unless told otherwise
 NEAR_PREFIX = "near"
 NEAR_SIZE = 100  # bytes of a value
 CHUNK = 1000  # sets in one pipeline

@@ -60,7 +60,7 @@ ROWS = {
 NEED_NEAR = {
     "near hit, f(1), a dict with share=True",
     "canvas as stored gzip, near, in hand",
-    "1,000 near entries, 100 bytes",
+    "500 near entries, 100 bytes",
 }
 
 
