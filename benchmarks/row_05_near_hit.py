@@ -145,7 +145,7 @@ FORMS = (
         plain_method,
         options={"ignore": ["self"]},
     ),
-    Form("near hit, o.f(1), self by __cache_key__", "f.name(1)", keyed_method),
+    Form("near hit, o.f(1), self in the key", "f.name(1)", keyed_method),
     Form(
         "near hit, f(1), a dict decoded afresh",
         "f(1)",
