@@ -1,29 +1,15 @@
-"""The near cache as the rows see it: whether it is there, and whether it answered."""
+"""The near cache as the rows see it: whether it answered."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from functools import cache
 from typing import Any
 
 from benchmarks.harness import Fact, Measure, Unavailable
 
-NOT_BUILT = "this redlane keeps no values in the process"
 PATIENCE = 10.0  # seconds, until the server has confirmed the invalidation connection
 ENOUGH = 0.999  # of the timed calls; the rest may be what a busy machine confirmed late
-
-
-@cache
-def is_built() -> bool:
-    from redlane import Cache
-
-    return "near_hits" in Cache("memory://").stats()
-
-
-def far_options() -> dict[str, Any]:
-    """For a `Cache` of which each read is to go to the server."""
-    return {"near": False} if is_built() else {}
 
 
 def hits(cache: Any) -> int:
@@ -33,8 +19,6 @@ def hits(cache: Any) -> int:
 
 def wait_until_near(cache: Any, call: Callable[[], object]) -> None:
     """Returns once a call was answered from the process; Unavailable: none is."""
-    if not is_built():
-        raise Unavailable(NOT_BUILT)
     deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline:
         before = hits(cache)
@@ -42,7 +26,7 @@ def wait_until_near(cache: Any, call: Callable[[], object]) -> None:
         if hits(cache) > before:
             return
         time.sleep(0.01)
-    state = cache.client.health().get("near")
+    state = cache.client.health()["near"]
     raise Unavailable(f"no near hit within {PATIENCE:.0f} s: {state!r}")
 
 
@@ -54,15 +38,13 @@ class Watched:
         self._measure = measure
         self._count = count
         self._calls = 0
-        self._before = hits(cache) if is_built() else 0
+        self._before = hits(cache)
 
     def __call__(self) -> float:
         self._calls += self._count
         return self._measure()
 
     def fact(self) -> Fact:
-        if not is_built():
-            return Fact(f"no timed call is a near hit: {NOT_BUILT}", False)
         near = hits(self._cache) - self._before
         text = f"{near:,} of {self._calls:,} timed calls were near hits"
         return Fact(text, near >= ENOUGH * self._calls)

@@ -27,7 +27,6 @@ from benchmarks.harness import (
     Measure,
     Result,
     Role,
-    Unavailable,
     at_most,
     calls_within,
     loop,
@@ -189,12 +188,9 @@ def race(bench: Bench, form: Form) -> Result:
 def enter_redlane(bench: Bench, stack: ExitStack, form: Form) -> near.Watched:
     from redlane import Cache
 
-    if "share" in form.options and not near.is_built():
-        raise Unavailable(near.NOT_BUILT)
     kept = Cache(clients.redlane_client(bench, stack), prefix=PREFIX)
     f, call = checked(form, kept(ttl=TTL, **form.options))
-    if near.is_built():
-        near.wait_until_near(kept, call)
+    near.wait_until_near(kept, call)
     measure, count = timed(bench, form.statement, f=f)
     return near.Watched(kept, measure, count)
 

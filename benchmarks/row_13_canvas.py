@@ -97,7 +97,7 @@ def open_mural(bench: Bench, stack: ExitStack, folder: Path, pixels: int) -> Any
 
 def read_far(mural: Any) -> None:
     """From here on it asks Redis for each canvas."""
-    mural.bodies = bodies(mural, **near.far_options())
+    mural.bodies = bodies(mural, near=False)
 
 
 def read_near(mural: Any) -> None:

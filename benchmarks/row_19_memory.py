@@ -12,7 +12,7 @@ from contextlib import ExitStack
 from functools import partial
 from importlib import import_module
 
-from benchmarks import clients, near
+from benchmarks import clients
 from benchmarks.floor import ROOT
 from benchmarks.harness import (
     OURS,
@@ -193,8 +193,6 @@ def race_near(bench: Bench, count: int) -> Result:
     warm = "warm"
 
     def ours() -> Measure:
-        if not near.is_built():
-            raise Unavailable(near.NOT_BUILT)
         fill_server(bench, [warm, *(f"{i:0{digits}}" for i in range(count))])
 
         def measure() -> float:
