@@ -123,6 +123,7 @@ soak: system build
 
 bench: build
 	@$(BIN)/pip install $(VENV) -r benchmarks/requirements.txt
+	-@$(PYTHON) tools/fetch_servers.py redis-8 >/dev/null
 	@$(BIN)/python -m benchmarks
 
 # --- checks -----------------------------------------------------------------------

@@ -12,6 +12,7 @@ from benchmarks import (
     report,
     row_01_sync_get,
     row_02_threads,
+    row_05_near_hit,
     row_13_canvas,
     row_14_video_key,
     row_15_engine_get,
@@ -28,6 +29,7 @@ ROWS = {
     for row in (
         row_01_sync_get,
         row_02_threads,
+        row_05_near_hit,
         row_13_canvas,
         row_14_video_key,
         row_15_engine_get,

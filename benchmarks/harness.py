@@ -18,7 +18,7 @@ from timeit import Timer
 from typing import Any, Literal
 
 from benchmarks.floor import Floor
-from benchmarks.server import Server
+from benchmarks.server import Server, find_redis
 from benchmarks.tls_server import TlsServer
 
 Measure = Callable[[], float]
@@ -170,6 +170,14 @@ class Bench:
         return self._stack.enter_context(Server())
 
     @cached_property
+    def newer_server(self) -> Server:
+        """One that redis-py's client-side cache accepts."""
+        program = find_redis(7, 4)
+        if program is None:
+            raise Unavailable("no Redis 7.4 or later here: `make servers` fetches one")
+        return self._stack.enter_context(Server(program))
+
+    @cached_property
     def tls_server(self) -> TlsServer:
         return self._stack.enter_context(TlsServer())
 
@@ -250,6 +258,14 @@ def loop(statement: str, count: int, **names: Any) -> Measure:
     setup = "; ".join(f"{name} = names[{name!r}]" for name in names) or "pass"
     timer = Timer(statement, setup, globals={"names": names})
     return lambda: timer.timeit(count) / count
+
+
+def calls_within(seconds: float, statement: str, **names: Any) -> int:
+    """How many calls take about that long; at least one."""
+    count = 1
+    while loop(statement, count, **names)() * count < seconds / 2:
+        count *= 2
+    return count
 
 
 def format_seconds(seconds: float) -> str:

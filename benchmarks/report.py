@@ -26,6 +26,10 @@ PACKAGES = (
     "hiredis",
     "valkey-glide-sync",
     "cachebox",
+    "cachetools",
+    "theine",
+    "dogpile.cache",
+    "cashews",
     "msgspec",
     "flask",
     "flask-caching",
@@ -46,11 +50,11 @@ def table(results: list[Result]) -> str:
     for result in results:
         rows += _lines(result)
         below += [
-            f"row {result.row}: {fact.text}: {_verdict(fact.met)}"
+            f"row {result.row}, {result.what}: {fact.text}: {_verdict(fact.met)}"
             for fact in result.facts
         ]
         below += [
-            f"row {result.row}: {name} is absent: {why}"
+            f"row {result.row}, {result.what}: {name} is absent: {why}"
             for name, why in result.absent.items()
         ]
     widths = [max(len(row[i]) for row in rows) for i in range(len(HEADINGS))]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -10,8 +11,11 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 HOST = "127.0.0.1"
+# What tools/fetch_servers.py puts there.
+FETCHED = Path(__file__).resolve().parent.parent / ".servers/redis-8/redis-server"
 _pinning = hasattr(os, "sched_setaffinity")
 _allowed = sorted(os.sched_getaffinity(0)) if _pinning else []
 
@@ -40,6 +44,20 @@ def on_every_core() -> Iterator[None]:
         os.sched_setaffinity(0, before)
 
 
+def find_redis(*at_least: int) -> str | None:
+    """A redis-server of that version or a later one: installed, or fetched."""
+    for program in (shutil.which("redis-server"), str(FETCHED)):
+        if program is None or not os.access(program, os.X_OK):
+            continue
+        said = subprocess.run(
+            [program, "--version"], capture_output=True, text=True, check=False
+        ).stdout
+        found = re.search(r"v=(\d+)\.(\d+)", said)
+        if found and tuple(map(int, found.groups())) >= at_least:
+            return program
+    return None
+
+
 class Server:
     """Nothing is stored on disk, and it ends with the context.
 
@@ -48,8 +66,16 @@ class Server:
 
     server_core: int | None = None
 
+    def __init__(self, program: str | None = None) -> None:
+        """`program`: None for the server that is installed."""
+        self._program = program
+
     def __enter__(self) -> Server:
-        program = shutil.which("redis-server") or shutil.which("valkey-server")
+        program = (
+            self._program
+            or shutil.which("redis-server")
+            or shutil.which("valkey-server")
+        )
         if program is None:
             raise RuntimeError("no redis-server (or valkey-server) on the PATH")
         self._folder = tempfile.TemporaryDirectory(prefix="redlane-bench-")

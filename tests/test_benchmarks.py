@@ -6,15 +6,19 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+import redlane
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from benchmarks import harness, report  # noqa: E402
+from benchmarks import harness, near, report  # noqa: E402
 from benchmarks.harness import Lineup, Unavailable  # noqa: E402
 
+LRU = {"functools.lru_cache"}
+IN_PROCESS = LRU | {"cachetools.TTLCache + lock", "cachebox.TTLCache", "theine.Memoize"}
 GETS = {"redis-py + hiredis", "Flask-Caching on Redis", "hiredis C loop"}
 # For each row: who stands beside redlane in each of its results.
 ROWS = {
@@ -23,9 +27,21 @@ ROWS = {
         {"redis-py + hiredis"},
     ],
     2: [{"redis-py + hiredis"}] * 5,
+    5: [
+        IN_PROCESS
+        | {"dogpile.cache, memory", "dogpile.cache, Redis"}
+        | {"Flask-Caching, memory", "Flask-Caching, Redis"}
+        | {"cashews, memory, awaited", "redis-py client-side cache, GET"},
+        *[IN_PROCESS] * 3,
+        *[LRU] * 2,
+        LRU
+        | {"cachebox.TTLCache", "Flask-Caching, memory", "msgspec.json.decode alone"},
+        LRU,
+    ],
     13: [
         {"json.dumps", "msgspec", *GETS},
         {"zlib.decompress"},
+        {"json.dumps", "msgspec"},
         GETS,
         {"jsonify, uncached"},
     ],
@@ -35,6 +51,7 @@ ROWS = {
     18: [{"import redis", "bare interpreter"}],
     19: [
         {"cachebox.TTLCache", "dict", "key and value"},
+        {"key and value"},
         {"key and value"},
         {"key and value"},
     ],
@@ -52,12 +69,23 @@ def test_each_row_runs_and_names_everyone(row: int, tmp_path: Path) -> None:
     document = json.loads(file.read_text())
     assert document["failed"] == {}
     assert [result["row"] for result in document["rows"]] == [row] * len(ROWS[row])
+    for fact in near_facts(document):
+        assert fact["met"], fact["text"]
     for result, others in zip(document["rows"], ROWS[row], strict=True):
         assert set(result["times"]) | set(result["absent"]) == others | {"redlane"}
         assert all(spread["median"] > 0 for spread in result["times"].values())
         assert all(result["absent"].values())
-        assert "redlane" in result["times"], result["absent"]
         assert result["what"] in done.stdout
+        assert "redlane" in result["times"], result["absent"]
+
+
+def near_facts(document: dict[str, Any]) -> list[dict[str, Any]]:
+    return [
+        fact
+        for result in document["rows"]
+        for fact in result["facts"]
+        if "near hit" in fact["text"]
+    ]
 
 
 def turns(name: str, seconds: list[float], log: list[str]) -> harness.Measure:
@@ -118,7 +146,42 @@ def test_who_cannot_take_part_is_named_with_the_reason(error: Exception) -> None
     lineup.add("peer", "peer", fail)
     result = lineup.race(3, [harness.at_most(1, "peer")])
     assert result.absent == {"peer": "not here"}
-    assert "row 99: peer is absent: not here" in report.table([result])
+    assert "row 99, test: peer is absent: not here" in report.table([result])
+
+
+class Answers:
+    """Of a cache only how many of its answers were near."""
+
+    near_hits = 5
+
+    def stats(self) -> dict[str, int]:
+        return {"near_hits": self.near_hits}
+
+
+@pytest.mark.parametrize(("answered", "met"), [(3000, True), (2996, False), (0, False)])
+def test_what_was_timed_must_be_near_hits(answered: int, met: bool) -> None:
+    cache = Answers()
+    watched = near.Watched(cache, lambda: 2e-8, 1000)
+    assert [watched() for _ in range(3)] == [2e-8] * 3
+    cache.near_hits += answered
+    fact = watched.fact()
+    assert fact.text == f"{answered:,} of 3,000 timed calls were near hits"
+    assert fact.met is met
+
+
+def test_a_call_that_is_never_a_near_hit_is_said(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(near, "PATIENCE", 0.02)
+    cache = redlane.Cache("memory://")
+    monkeypatch.setattr(near, "hits", lambda cache: 0)
+    with pytest.raises(Unavailable, match="no near hit"):
+        near.wait_until_near(cache, lambda: cache.get("k"))
+
+
+def test_the_calls_of_a_loop_fill_the_time() -> None:
+    assert harness.calls_within(0, "f()", f=dict) == 1
+    assert harness.calls_within(1e-3, "f()", f=dict) > 1
 
 
 @pytest.mark.parametrize(

@@ -568,6 +568,18 @@ def test_health_keys_are_those_of_the_report() -> None:
     assert documented == set(redlane.Client("memory://").health())
 
 
+def test_near_keys_are_those_of_the_report(redis_server: Server) -> None:
+    text = (DOCS / "near-cache.md").read_text(encoding="utf-8")
+    part = text.partition('| in `health()["near"]` |')[2].partition("\n\n")[0]
+    documented = set()
+    for cell in re.findall(r"^\| (`.*?`) \|", part, re.M):
+        documented.update(re.findall(r"`(\w+)`", cell))
+    cache = redlane.Cache(redis_server.url)
+    cache.get("k")
+    assert documented == set(cache.client.health()["near"])
+    cache.client.close()
+
+
 def test_statistics_are_those_of_the_cache() -> None:
     text = (DOCS / "caching.md").read_text(encoding="utf-8")
     part = text.partition("## Statistics\n")[2]

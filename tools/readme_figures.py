@@ -27,21 +27,28 @@ def show_time(seconds: float) -> str:
     return f"{seconds / 1e-9:.3g} ns"
 
 
-def show_value(unit: str, seconds: float) -> str:
-    return f"{1 / seconds:,.0f}/s" if unit == "rate" else show_time(seconds)
+def show_value(unit: str, value: float) -> str:
+    if unit == "bytes":
+        return f"{value:.0f} B"
+    return f"{1 / value:,.0f}/s" if unit == "rate" else show_time(value)
 
 
-def show_ratio(comparison: dict[str, Any]) -> str:
+def show_difference(unit: str, value: float) -> str:
+    return show_value("bytes" if unit == "bytes" else "time", value)
+
+
+def show_ratio(unit: str, comparison: dict[str, Any]) -> str:
     median = comparison["spread"]["median"]
     if comparison["kind"] == "excess":
-        return f"+ {show_time(median)}"
-    return f"{median:.3g} ×" + (" faster" if comparison["kind"] == "speedup" else "")
+        return f"+ {show_difference(unit, median)}"
+    better = " smaller" if unit == "bytes" else " faster"
+    return f"{median:.3g} ×" + (better if comparison["kind"] == "speedup" else "")
 
 
-def show_middle(comparison: dict[str, Any]) -> str:
+def show_middle(unit: str, comparison: dict[str, Any]) -> str:
     low, high = comparison["spread"]["low"], comparison["spread"]["high"]
     if comparison["kind"] == "excess":
-        return f"{show_time(low)} to {show_time(high)}"
+        return f"{show_difference(unit, low)} to {show_difference(unit, high)}"
     return f"{low:.3g} to {high:.3g}"
 
 
@@ -90,11 +97,20 @@ def write_bench(documents: list[dict[str, Any]], note: str) -> str:
                     show_value(row["unit"], row["times"]["redlane"]["median"]),
                     other,
                     show_value(row["unit"], row["times"][other]["median"]),
-                    show_ratio(comparison),
-                    show_middle(comparison),
+                    show_ratio(row["unit"], comparison),
+                    show_middle(row["unit"], comparison),
                     show_goal(comparison),
                 )
                 lines.append(f"| {' | '.join(cells)} |".replace("|  |", "| |"))
+    failed = [
+        f"- Row {number}, {row['what']}: {fact['text']}."
+        for number in sorted(rows)
+        for row in rows[number]
+        for fact in row["facts"]
+        if not fact["met"]
+    ]
+    if failed:
+        lines += ["", "What was to hold beside these and did not:", "", *failed]
     return "\n".join(lines)
 
 
