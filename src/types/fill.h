@@ -45,7 +45,7 @@ typedef struct {
     bool (*accept)(PyObject *value);
     void *context; /* of load and keep */
     /* Near values: */
-    RedlaneNear *near; /* BORROWED; NULL: none are read or kept */
+    RedlaneNear *near; /* BORROWED from the tool's link; NULL: none are read or kept */
     int64_t near_ttl_ms;
     RedlaneNearForm form;  /* of objects that may be handed out more than once */
     bool share;            /* all may be */
@@ -79,6 +79,7 @@ int redlane_fill_near_get(const RedlaneFill *fill, RedlaneArg key, PyObject **va
 
 /* A read of one key that may bring a near value. */
 typedef struct {
+    RedlaneLink *link; /* held: the tool may get another while this one is asked */
     RedlaneNearRead read;
     RedlaneNearTicket ticket;
 } RedlaneNearFill;
@@ -86,6 +87,9 @@ typedef struct {
 /* Before the read is sent. False: do without, nothing may be kept. */
 bool redlane_fill_near_begin(const RedlaneFill *fill, RedlaneArg key,
                              RedlaneNearFill *near_fill);
+
+/* Where that was true, in the end. */
+void redlane_fill_near_end(RedlaneNearFill *near_fill);
 
 /* After it: the stored bytes, what they decoded to, and the reply of PTTL. */
 void redlane_fill_near_keep(const RedlaneFill *fill, RedlaneArg key,

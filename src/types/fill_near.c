@@ -1,7 +1,10 @@
-/* Near values of a fill: reading and keeping them. Lock: the GIL.
+/* Near values of a fill: reading and keeping them. Lock: the GIL. Decoding runs other
+ * code, which may give the tool another client; the near cache lives as long as the
+ * link that it belongs to, so that is held meanwhile.
  *
  * Kept is the object itself where nobody can change it (or nobody minds), else the
  * stored bytes, which are decoded afresh at each hit. */
+#include "core/clock.h"
 #include "py/state.h"
 #include "types/fill.h"
 
@@ -85,17 +88,26 @@ take_value(const RedlaneFill *fill, RedlaneArg key, const RedlaneNearValue *kept
     return 0;
 }
 
+/* Whether the near cache is still that of the tool's link, and so is there. */
+static bool
+has_near(const RedlaneFill *fill)
+{
+    return fill->near && fill->near == fill->tool->near;
+}
+
 int
 redlane_fill_near_get(const RedlaneFill *fill, RedlaneArg key, PyObject **value)
 {
     RedlaneNearEntry *entry;
+    RedlaneLink *link;
     int result;
 
     *value = NULL;
-    entry = fill->near ? redlane_near_find(fill->near, key.data, key.size) : NULL;
+    entry = has_near(fill) ? redlane_near_find(fill->near, key.data, key.size) : NULL;
     if (!entry) {
         return 0;
     }
+    link = redlane_link_hold(fill->tool->link);
     result = take_value(fill, key, entry->value, value);
     if (result == 1 && fill->accept && !fill->accept(*value)) {
         Py_CLEAR(*value);
@@ -112,6 +124,7 @@ redlane_fill_near_get(const RedlaneFill *fill, RedlaneArg key, PyObject **value)
         redlane_near_value_free(redlane_near_entry_release(entry));
         PyErr_Restore(type, error, traceback);
     }
+    redlane_link_release(link);
     return result;
 }
 
@@ -119,12 +132,22 @@ bool
 redlane_fill_near_begin(const RedlaneFill *fill, RedlaneArg key,
                         RedlaneNearFill *near_fill)
 {
-    if (!fill->near) {
+    if (!has_near(fill)) {
         return false;
     }
     near_fill->read = (RedlaneNearRead){.near = fill->near};
     near_fill->ticket = redlane_near_ticket(fill->near, key.data, key.size);
-    return near_fill->ticket.generation != 0;
+    if (!near_fill->ticket.generation) {
+        return false;
+    }
+    near_fill->link = redlane_link_hold(fill->tool->link);
+    return true;
+}
+
+void
+redlane_fill_near_end(RedlaneNearFill *near_fill)
+{
+    redlane_link_release(near_fill->link);
 }
 
 static size_t
@@ -141,6 +164,36 @@ cost_of(const RedlaneFill *fill, PyObject *object)
     return size + (fill->arguments ? redlane_level0_cost(fill->arguments) : 0);
 }
 
+/* What the header of stored bytes says; nothing for bare ones. */
+static RedlaneEnvelope
+header_of(PyObject *stored)
+{
+    RedlaneEnvelope header = {0};
+
+    if (redlane_envelope_is_marked(stored)) {
+        (void)redlane_envelope_read(PyBytes_AS_STRING(stored),
+                                    (size_t)PyBytes_GET_SIZE(stored), &header);
+    }
+    return header;
+}
+
+/* No value is near for longer than it says itself, whatever the key's TTL is: who can
+ * change that need not have the keys of a seal. */
+static int64_t
+limit_pttl(const RedlaneEnvelope *header, int64_t pttl_ms, int64_t near_ttl_ms)
+{
+    int64_t limit = pttl_ms == -1 ? near_ttl_ms : pttl_ms, left;
+
+    if (!(header->fields & REDLANE_ENVELOPE_EXPIRES)) {
+        return pttl_ms;
+    }
+    left = header->expires_at - redlane_clock_unix_ms();
+    if (left >= limit) {
+        return pttl_ms;
+    }
+    return left > 0 ? left : 0;
+}
+
 void
 redlane_fill_near_keep(const RedlaneFill *fill, RedlaneArg key,
                        const RedlaneNearFill *near_fill, PyObject *pttl,
@@ -148,6 +201,7 @@ redlane_fill_near_keep(const RedlaneFill *fill, RedlaneArg key,
 {
     bool as_it_is = fill->share || is_immutable(value);
     PyObject *object = as_it_is ? value : stored;
+    const RedlaneEnvelope header = header_of(stored);
     RedlaneNearEntry *entry;
     RedlaneNearValue *kept;
     size_t cost;
@@ -164,10 +218,14 @@ redlane_fill_near_keep(const RedlaneFill *fill, RedlaneArg key,
     }
     cost = cost_of(fill, object);
     if (as_it_is && object != stored && !PyUnicode_CheckExact(object)) {
-        cost += (size_t)PyBytes_GET_SIZE(stored); /* about: a struct, a tuple */
+        /* about: a struct, a tuple; not what they were compressed to */
+        cost += header.fields & REDLANE_ENVELOPE_COMPRESSED
+                    ? (size_t)header.raw_size
+                    : (size_t)PyBytes_GET_SIZE(stored);
     }
     entry = redlane_near_store(fill->near, key.data, key.size, &near_fill->ticket, kept,
-                               cost, pttl_ms, fill->near_ttl_ms);
+                               cost, limit_pttl(&header, pttl_ms, fill->near_ttl_ms),
+                               fill->near_ttl_ms);
     if (entry) {
         hand_on(fill, entry);
     }
