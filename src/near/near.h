@@ -85,8 +85,8 @@ void redlane_near_close(RedlaneNear *near);
 bool redlane_near_stop_all(int64_t limit);
 
 /* Values of keys with this prefix are wanted: the link will ask for their invalidation
- * (at once if it stands already). False when memory or threads are exhausted, or it is
- * closed. */
+ * (at once if it stands already). False when memory or threads are exhausted, there are
+ * too many prefixes, or it is closed. */
 bool redlane_near_watch(RedlaneNear *near, const char *prefix, size_t size);
 
 /* No entry is a hit while the near cache is suspended: its owner is in doubt whether
@@ -138,6 +138,13 @@ RedlaneNearEntry *redlane_near_find_stale(RedlaneNear *near, const char *key,
 void redlane_near_kill(RedlaneNear *near, const char *key, size_t size);
 void redlane_near_kill_prefix(RedlaneNear *near, const char *prefix, size_t size);
 void redlane_near_kill_all(RedlaneNear *near);
+
+/* The same in every near cache of the process: each client of a server has its own, and
+ * a server may go by several names. */
+void redlane_near_kill_everywhere(const char *key, size_t size);
+void redlane_near_kill_prefix_everywhere(const char *prefix, size_t size);
+void redlane_near_kill_all_everywhere(void);
+bool redlane_near_is_anywhere(void); /* is there one? */
 
 /* A value to be released by the caller, who has the GIL, or NULL. Take two for each
  * store at least, so that the queue does not grow. */

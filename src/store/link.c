@@ -126,9 +126,8 @@ literal_size(RedlaneArg pattern)
 void
 redlane_link_forget_near(RedlaneLink *link, RedlaneArg pattern)
 {
-    if (link->members.near) {
-        redlane_near_kill_prefix(link->members.near, pattern.data,
-                                 literal_size(pattern));
+    if (!is_memory(link)) {
+        redlane_near_kill_prefix_everywhere(pattern.data, literal_size(pattern));
     }
 }
 

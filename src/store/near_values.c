@@ -1,6 +1,8 @@
 /* Values of a near cache: their objects, and what ends them. GIL held. */
 #include "store/near_values.h"
 
+#include <string.h>
+
 #include "core/command_keys.h"
 
 /* A command that is not known, with more arguments than this, may change anything. */
@@ -75,31 +77,47 @@ redlane_near_is_write(const RedlaneRequest *request, const RedlaneVector *vector
     return false;
 }
 
+/* True for a command that names no key and may change all. Servers send no messages
+ * for SWAPDB. */
+static bool
+changes_all(const RedlaneVector *vector)
+{
+    switch (vector->command->id) {
+    case REDLANE_CMD_FLUSHDB:
+    case REDLANE_CMD_FLUSHALL:
+        return true;
+    case REDLANE_CMD_NONE:
+        return vector->argc > ARGUMENTS_MAX ||
+               strcmp(vector->command->name, "SWAPDB") == 0;
+    default:
+        return false;
+    }
+}
+
 static void
-note_command(RedlaneNear *near, const RedlaneVector *vector)
+note_command(const RedlaneVector *vector)
 {
     RedlaneKeySpan keys = redlane_command_keys(vector);
     RedlaneCommandId id = vector->command->id;
 
-    if (id == REDLANE_CMD_FLUSHDB || id == REDLANE_CMD_FLUSHALL ||
-        (id == REDLANE_CMD_NONE && vector->argc > ARGUMENTS_MAX)) {
-        redlane_near_kill_all(near);
+    if (changes_all(vector)) {
+        redlane_near_kill_all_everywhere();
         return;
     }
     if (id == REDLANE_CMD_NONE) { /* any argument may be a key that it changes */
         keys = (RedlaneKeySpan){1, vector->argc, 1};
     }
     for (size_t i = keys.first; i < keys.end; i += keys.step) {
-        redlane_near_kill(near, vector->argv[i].data, vector->argv[i].size);
+        redlane_near_kill_everywhere(vector->argv[i].data, vector->argv[i].size);
     }
 }
 
 void
-redlane_near_note_write(RedlaneNear *near, const RedlaneVector *vectors, size_t count)
+redlane_near_note_write(const RedlaneVector *vectors, size_t count)
 {
-    for (size_t i = 0; i < count; i++) {
+    for (size_t i = 0; redlane_near_is_anywhere() && i < count; i++) {
         if (!(vectors[i].command->flags & REDLANE_COMMAND_READ)) {
-            note_command(near, &vectors[i]);
+            note_command(&vectors[i]);
         }
     }
 }

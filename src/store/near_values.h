@@ -45,9 +45,8 @@ void redlane_near_shut(RedlaneNear *near);
 bool redlane_near_is_write(const RedlaneRequest *request, const RedlaneVector *vectors,
                            size_t count);
 
-/* Ends the values of all keys that such a request may change: before it is sent, and
- * after its end. */
-void redlane_near_note_write(RedlaneNear *near, const RedlaneVector *vectors,
-                             size_t count);
+/* Ends the values of all keys that such a request may change, for all clients of this
+ * process: before it is sent, and after its end. */
+void redlane_near_note_write(const RedlaneVector *vectors, size_t count);
 
 #endif
