@@ -86,6 +86,17 @@ def test_unit_tests_pass(library: list[Path], tmp_path: Path) -> None:
     assert int(counts[1]) > 1000
 
 
+def test_exhausted_memory(library: list[Path], tmp_path: Path) -> None:
+    wrapped = [f"-Wl,--wrap={name}" for name in ("malloc", "calloc", "realloc")]
+    target, source = tmp_path / "memory", NEAR / "memory.c"
+    program = compile_near(target, [source], library, *ASAN, *wrapped)
+    done = subprocess.run([program], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+    refused = re.fullmatch(r"(\d+) allocations refused\n", done.stdout)
+    assert refused
+    assert int(refused[1]) > 100
+
+
 def test_near_does_not_know_python() -> None:
     """Headers of headers included."""
     seen: set[Path] = set()
