@@ -205,6 +205,22 @@ WRITES: dict[str, tuple[Callable[[Cache, Client[Any]], Any], Any]] = {
 }
 
 
+def by_another_client(cache: Cache, client: Client[Any]) -> None:
+    with Client(client.health()["url"], **PATIENCE) as other:
+        other.set("cache:k", "2")
+
+
+WRITES["another client"] = (by_another_client, 2)
+WRITES["another client's cache"] = (
+    lambda cache, client: Cache(client.health()["url"]).set("k", 2),
+    2,
+)
+WRITES["another client's pattern"] = (
+    lambda cache, client: Cache(client.health()["url"]).invalidate("cache:?"),
+    None,
+)
+
+
 def in_pipeline(client: Client[Any], transaction: bool) -> None:
     with client.pipeline(transaction=transaction) as pipe:
         pipe.set("cache:x", "1").set("cache:k", "2")
