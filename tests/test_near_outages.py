@@ -134,7 +134,7 @@ def test_one_slow_call_costs_no_hits(fresh_server: Server) -> None:
 
 
 def test_writes_that_are_refused(fresh_server: Server) -> None:
-    """Reads go on, from near too; what the engine holds meanwhile is not the server's."""
+    """Reads go on, from near too; what the engine holds is not the server's."""
     with Client(fresh_server.url, timeout=5, connect_timeout=5) as client:
         cache = Cache(client)
 
