@@ -29,6 +29,7 @@ typedef struct {
     int64_t soft_ms;     /* 0: none; how long a caller waits if it has a stale value */
     int64_t hard_ms;     /* 0: none; how long a caller waits for the function */
     bool lock;           /* single flight */
+    bool hooked;         /* redlane_function_options_hook has something to do */
     bool logged;         /* an uncacheable result */
     RedlaneCounts counts;
 } RedlaneCachedFunction;
@@ -55,7 +56,7 @@ int redlane_function_options_init(RedlaneCachedFunction *self,
                                   const RedlaneFunctionOptions *options);
 void redlane_function_options_clear(RedlaneCachedFunction *self);
 
-/* The hooks of a fill that the options ask for. */
+/* The hooks of a fill that the options ask for; to be called if `hooked`. */
 void redlane_function_options_hook(RedlaneFunctionCall *call);
 
 /* cached_function_limit.c: a call whose function may not keep its caller for longer

@@ -58,7 +58,9 @@ redlane_function_prepare(RedlaneFunctionCall *call)
     fill->shown = self->signature.shown;
     fill->load = call_function;
     fill->context = call;
-    redlane_function_options_hook(call);
+    if (unlikely(self->hooked)) {
+        redlane_function_options_hook(call);
+    }
 }
 
 /* The full key of a call: 1, 0 where the arguments do not fit, -1. */

@@ -171,6 +171,8 @@ redlane_function_options_init(RedlaneCachedFunction *self,
         take_exceptions(self, options->exceptions) < 0) {
         return -1;
     }
+    self->hooked =
+        self->condition || self->ttl_of || self->jitter > 0 || self->failures;
     if (self->hard_ms == 0) {
         return 0;
     }
