@@ -284,7 +284,7 @@ def test_waiters_get_it_too(cache: Cache) -> None:
 
 def test_bad_options(cache: Cache) -> None:
     for bad in (LookupError, [LookupError], 5, {LookupError}):
-        with pytest.raises(TypeError, match="cache_exceptions must be a dict"):
+        with pytest.raises(TypeError, match="cache_exceptions must be a mapping"):
             cache(cache_exceptions=bad)(len)
     for key in (KeyboardInterrupt, BaseException, int, "LookupError", LookupError()):
         with pytest.raises(TypeError, match="no class of exceptions"):

@@ -247,7 +247,9 @@ def describe_callable(
     if has_key and name is not None:
         raise TypeError("key= says the whole key: name= has no place in it")
     head = f"{_escape(namespace)}:" if namespace else ""
-    inner, args, keywords = function, (), {}
+    inner: Any = function
+    args: tuple[Any, ...] = ()
+    keywords: dict[str, Any] = {}
     if not has_key:
         head += _head(function, shown, name)
         if name is None:

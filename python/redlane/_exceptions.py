@@ -70,7 +70,9 @@ def _make(cls: type[Exception], args: list[Any]) -> Exception:
     return error
 
 
-def load_exception(data: bytes, allowed: tuple[type, ...]) -> Exception | None:
+def load_exception(
+    data: bytes, allowed: tuple[type[Exception], ...]
+) -> Exception | None:
     """A new exception like the one stored; None when the bytes do not tell of one."""
     try:
         known = json.loads(data[len(MARK) :])

@@ -97,7 +97,7 @@ is_exception_class(PyObject *object)
            PyType_IsSubtype((PyTypeObject *)object, (PyTypeObject *)PyExc_Exception);
 }
 
-/* {exception: TTL}; the items of a copy, so that no user code changes it. RAISES_NEG */
+/* The (exception, TTL) pairs of a dict of our own. RAISES_NEG */
 static int
 take_items(RedlaneCachedFunction *self, PyObject *items)
 {
@@ -130,25 +130,27 @@ take_items(RedlaneCachedFunction *self, PyObject *items)
 static int
 take_exceptions(RedlaneCachedFunction *self, PyObject *exceptions)
 {
-    PyObject *items;
-    int result;
+    PyObject *copy, *items = NULL;
+    int result = -1;
 
     if (!exceptions) {
         return 0;
     }
-    if (!PyDict_Check(exceptions)) {
+    copy = PyDict_New();
+    if (copy && PyDict_Update(copy, exceptions) == 0) {
+        items = PyDict_Items(copy);
+    }
+    else if (PyErr_ExceptionMatches(PyExc_AttributeError)) {
         PyErr_Format(PyExc_TypeError,
-                     "cache_exceptions must be a dict of exception classes and their "
+                     "cache_exceptions must be a mapping of exception classes to their "
                      "TTLs, not %.100s",
                      Py_TYPE(exceptions)->tp_name);
-        return -1;
     }
-    items = PyDict_Items(exceptions);
-    if (!items) {
-        return -1;
+    if (items) {
+        result = take_items(self, items);
+        Py_DECREF(items);
     }
-    result = take_items(self, items);
-    Py_DECREF(items);
+    Py_XDECREF(copy);
     if (result < 0) {
         return -1;
     }
