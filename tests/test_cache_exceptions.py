@@ -220,6 +220,7 @@ def test_others_take_it_for_a_miss(cache: Cache, client: Any) -> None:
     name = f.cache_key()[len("cache:") :]
     assert cache.get(name, "none") == "none"
     assert cache.get_many([name]) == {}
+    assert (cache.has(name), cache.ttl(name)) == (False, None)
     assert cache.get_or_set(name, lambda: 5) == 5
     assert client.get(f.cache_key()).startswith(MARK)
     assert cache.stats()["corrupted"] == 0

@@ -3,7 +3,8 @@
 #include <stdbool.h>
 #include <string.h>
 
-#define FRACTION_DIGITS 9 /* of a week's milliseconds still fit int64; more do not count */
+#define FRACTION_DIGITS \
+    9 /* of a week's milliseconds still fit int64; more do not count */
 
 typedef struct {
     const char *at, *end;
@@ -64,7 +65,8 @@ read_unit(Text *text, size_t first)
         size++;
     }
     for (size_t i = first; i < UNITS; i++) {
-        if (strlen(units[i].name) == size && memcmp(units[i].name, text->at, size) == 0) {
+        if (strlen(units[i].name) == size &&
+            memcmp(units[i].name, text->at, size) == 0) {
             text->at += size;
             return i;
         }

@@ -3,7 +3,8 @@
  * A function that runs cannot be stopped, so a worker thread runs it, in a copy of the
  * caller's context, and the caller waits for that: with the value or exception, or,
  * when the time is over, without. The worker goes on and stores what it computes. A
- * value that is there needs no worker, at the price of one more GET for one that is not.
+ * value that is there needs no worker, at the price of one more GET for one that is
+ * not.
  */
 #include "py/state.h"
 #include "types/cached_function.h"
@@ -53,8 +54,7 @@ call_worker(RedlaneFunctionCall *call, PyMethodDef *work)
 PyObject *
 redlane_function_limited_refresh(RedlaneFunctionCall *call)
 {
-    static PyMethodDef work = {"refresh",
-                               (PyCFunction)(void (*)(void))compute_anew,
+    static PyMethodDef work = {"refresh", (PyCFunction)(void (*)(void))compute_anew,
                                METH_FASTCALL | METH_KEYWORDS, NULL};
 
     return call_worker(call, &work);

@@ -197,8 +197,8 @@ redlane_function_options_clear(RedlaneCachedFunction *self)
 static double
 draw_fraction(RedlaneCachedFunction *self)
 {
-    uint64_t mixed = self->random += UINT64_C(0x9e3779b97f4a7c15) ^
-                                     (uint64_t)redlane_clock_now();
+    uint64_t mixed = self->random +=
+        UINT64_C(0x9e3779b97f4a7c15) ^ (uint64_t)redlane_clock_now();
 
     mixed = (mixed ^ mixed >> 30) * UINT64_C(0xbf58476d1ce4e5b9); /* splitmix64 */
     mixed = (mixed ^ mixed >> 27) * UINT64_C(0x94d049bb133111eb);
@@ -232,8 +232,8 @@ find_ttl(RedlaneCachedFunction *self, PyObject *value, int64_t *ttl_ms)
             return -1;
         }
         if (ttl != Py_None) {
-            result = redlane_args_ttl_ms(ttl, "what the callable of ttl= returns",
-                                         ttl_ms);
+            result =
+                redlane_args_ttl_ms(ttl, "what the callable of ttl= returns", ttl_ms);
         }
         Py_DECREF(ttl);
     }

@@ -73,10 +73,12 @@ forward(PyObject *self, const char *name, PyObject *const *args, Py_ssize_t narg
 
 #define FORWARD_DOC "As of the cached function, for this object."
 
-PyDoc_STRVAR(invalidate_doc, "invalidate($self, /, *args, **kwargs)\n--\n\n" FORWARD_DOC);
+PyDoc_STRVAR(invalidate_doc,
+             "invalidate($self, /, *args, **kwargs)\n--\n\n" FORWARD_DOC);
 
 static PyObject *
-method_invalidate(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+method_invalidate(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
+                  PyObject *kwnames)
 {
     return forward(self, "invalidate", args, nargs, kwnames);
 }
@@ -84,7 +86,8 @@ method_invalidate(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObj
 PyDoc_STRVAR(refresh_doc, "refresh($self, /, *args, **kwargs)\n--\n\n" FORWARD_DOC);
 
 static PyObject *
-method_refresh(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+method_refresh(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
+               PyObject *kwnames)
 {
     return forward(self, "refresh", args, nargs, kwnames);
 }
@@ -92,7 +95,8 @@ method_refresh(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject
 PyDoc_STRVAR(uncached_doc, "uncached($self, /, *args, **kwargs)\n--\n\n" FORWARD_DOC);
 
 static PyObject *
-method_uncached(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+method_uncached(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
+                PyObject *kwnames)
 {
     return forward(self, "uncached", args, nargs, kwnames);
 }
@@ -100,7 +104,8 @@ method_uncached(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObjec
 PyDoc_STRVAR(cache_key_doc, "cache_key($self, /, *args, **kwargs)\n--\n\n" FORWARD_DOC);
 
 static PyObject *
-method_cache_key(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+method_cache_key(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
+                 PyObject *kwnames)
 {
     return forward(self, "cache_key", args, nargs, kwnames);
 }
@@ -243,9 +248,11 @@ redlane_cached_method_setup(PyObject *module)
         {"__wrapped__", method_get_wrapped, NULL, "The plain bound method.", NULL},
         {NULL, NULL, NULL, NULL, NULL},
     };
-#define METHOD(name) \
-    {#name, (PyCFunction)(void (*)(void))method_##name, \
-     METH_FASTCALL | METH_KEYWORDS, name##_doc}
+#define METHOD(name)                                       \
+    {                                                      \
+        #name, (PyCFunction)(void (*)(void))method_##name, \
+            METH_FASTCALL | METH_KEYWORDS, name##_doc      \
+    }
     static PyMethodDef methods[] = {
         METHOD(invalidate),
         METHOD(refresh),

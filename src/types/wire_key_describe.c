@@ -183,7 +183,7 @@ list_parameters(const RedlaneSignature *signature, PyObject **names, PyObject **
         return -1;
     }
     for (Py_ssize_t i = 0; i < count; i++) {
-        PyObject *name = i < signature->count ? PyTuple_GET_ITEM(signature->names, i)
+        PyObject *name = i < signature->count    ? PyTuple_GET_ITEM(signature->names, i)
                          : i == signature->count ? signature->star
                                                  : signature->stars;
 
@@ -216,9 +216,9 @@ take_key(RedlaneSignature *signature, PyObject *describe, PyObject *key)
         described = PyObject_CallMethod(describe, "describe_key", "OOOO", key,
                                         signature->shown, names, ignored);
     }
-    if (described && PyArg_ParseTuple(described, "O!O!", &PyTuple_Type,
-                                      &signature->texts, &PyTuple_Type,
-                                      &signature->fields)) {
+    if (described &&
+        PyArg_ParseTuple(described, "O!O!", &PyTuple_Type, &signature->texts,
+                         &PyTuple_Type, &signature->fields)) {
         Py_INCREF(signature->texts);
         Py_INCREF(signature->fields);
         result = 0;
@@ -244,8 +244,7 @@ redlane_signature_init(RedlaneSignature *signature, RedlaneState *state,
         goto exit;
     }
     described = describe_callable(describe, function, options);
-    if (!described ||
-        take_description(signature, described, &args, &keywords) < 0) {
+    if (!described || take_description(signature, described, &args, &keywords) < 0) {
         goto exit;
     }
     signature->ignored = PyMem_Calloc((size_t)signature->count + 2, sizeof(bool));

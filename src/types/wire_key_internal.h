@@ -10,7 +10,7 @@ typedef struct {
 
 /* A call laid out by parameter; everything BORROWED from the call. */
 typedef struct {
-    PyObject **slots; /* one for each parameter name */
+    PyObject **slots;  /* one for each parameter name */
     RedlaneMore *more; /* what went to **kwargs, in the order of the call */
     Py_ssize_t more_count;
     PyObject *const *rest; /* what went to *args */

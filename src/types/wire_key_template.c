@@ -1,5 +1,5 @@
-/* Keys that the options of a cached function make: from a template or by a callable; and
- * the pattern that all keys of a function match. Lock: the GIL.
+/* Keys that the options of a cached function make: from a template or by a callable;
+ * and the pattern that all keys of a function match. Lock: the GIL.
  *
  * A template is text, field, text, …, field, text. A field's text is one of
  *
