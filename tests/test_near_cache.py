@@ -155,6 +155,34 @@ def test_disabled_goes_past_near(cache: Cache) -> None:
     assert calls == [1, 1]
 
 
+def test_a_function_with_a_hard_timeout(cache: Cache) -> None:
+    calls = []
+
+    @cache(hard_timeout=30)
+    def f(x: Any) -> int:
+        calls.append(x)
+        return 7
+
+    for argument in (1, [1]):
+        warm(f, partial(f, argument))
+        hits = near_hits(f)
+        assert f(argument) == 7
+        assert near_hits(f) == hits + 1
+    assert calls == [1, [1]]
+
+
+def test_a_cached_exception_is_not_near(cache: Cache) -> None:
+    @cache(cache_exceptions={LookupError: 60})
+    def f(x: int) -> int:
+        raise LookupError(x)
+
+    for _ in range(5):
+        with pytest.raises(LookupError):
+            f(1)
+    assert f.cache_info().misses == 1
+    assert near_hits(f) == 0
+
+
 def test_a_lease_is_never_near(cache: Cache, redis_server: Server) -> None:
     redis_server.cli("SET", "cache:k", LEASE)
     for _ in range(5):

@@ -56,6 +56,20 @@ drop_value(const RedlaneFill *fill, RedlaneArg key, PyObject *stored)
     return 0;
 }
 
+/* What a function raised: raised again. -1, or 0 for a miss. */
+static int
+raise_again(const RedlaneFill *fill, RedlaneArg key, PyObject *stored)
+{
+    if (!fill->raise) {
+        return 0;
+    }
+    if (fill->raise(fill->context, stored) < 0) {
+        REDLANE_FILL_COUNT(fill, hits, 1);
+        return -1;
+    }
+    return drop_value(fill, key, stored);
+}
+
 static int
 decode_bytes(const RedlaneFill *fill, RedlaneArg key, PyObject *stored,
              PyObject **value)
@@ -66,6 +80,10 @@ decode_bytes(const RedlaneFill *fill, RedlaneArg key, PyObject *stored,
         return 0;
     }
     REDLANE_FILL_COUNT(fill, bytes_read, size);
+    if (unlikely(
+            redlane_serializer_is_raised(PyBytes_AS_STRING(stored), (size_t)size))) {
+        return raise_again(fill, key, stored);
+    }
     *value = redlane_serializer_loads(fill->serializer, stored);
     if (!*value) {
         if (!PyErr_ExceptionMatches(fill->tool->state->SerializationError)) {

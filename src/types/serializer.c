@@ -338,10 +338,22 @@ redlane_serializer_loads(RedlaneSerializer *serializer, PyObject *stored)
     return value ? value : raise_serialization(serializer, NULL, NULL);
 }
 
-bool
-redlane_serializer_is_lease(const char *data, size_t size)
+static bool
+has_mark(const char *data, size_t size, char kind)
 {
     return size > REDLANE_MARK_SIZE &&
            memcmp(data, REDLANE_MARK, REDLANE_MARK_SIZE) == 0 &&
-           data[REDLANE_MARK_SIZE] == REDLANE_MARK_LEASE;
+           data[REDLANE_MARK_SIZE] == kind;
+}
+
+bool
+redlane_serializer_is_lease(const char *data, size_t size)
+{
+    return has_mark(data, size, REDLANE_MARK_LEASE);
+}
+
+bool
+redlane_serializer_is_raised(const char *data, size_t size)
+{
+    return has_mark(data, size, REDLANE_MARK_RAISED);
 }

@@ -51,4 +51,7 @@ int redlane_json_prepare(RedlaneState *state);
 /* A stored string that begins with a lease's mark. */
 bool redlane_serializer_is_lease(const char *data, size_t size);
 
+/* One that holds what a function raised. */
+bool redlane_serializer_is_raised(const char *data, size_t size);
+
 #endif
