@@ -8,7 +8,9 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -50,6 +52,20 @@ def started(
         yield child
     finally:
         end(child)
+
+
+def wait_until_asleep(process: int, thread: int | None = None) -> None:
+    """Until a thread that is about to block does so, however long the machine lets it
+    wait for its turn: one that waits for that is not asleep. By its native id, or the
+    first one of the process."""
+    stat_of = Path(f"/proc/{process}/task/{thread or process}/stat")
+    end = time.monotonic() + 60
+    seen = 0
+    while seen < 5:
+        stat = stat_of.read_text()
+        seen = seen + 1 if stat.rpartition(")")[2].split()[0] == "S" else 0
+        assert time.monotonic() < end, "it does not block"
+        time.sleep(0.02)
 
 
 def run_program(

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -19,6 +19,7 @@ from servers import (
     ACL_PASSWORD,
     ACL_USER,
     PASSWORD,
+    PATIENT,
     Server,
     server_binaries,
     server_name,
@@ -26,10 +27,15 @@ from servers import (
 from tls import Authority, TlsServer, running, temporary_authority
 
 # CI draws the same examples each time, so that what it says depends on the change;
-# elsewhere each run explores further.
-if os.environ.get("CI"):
-    settings.register_profile("ci", derandomize=True)
-    settings.load_profile("ci")
+# elsewhere each run explores further. How long one takes, and how long it takes to draw
+# one, is the machine's affair.
+settings.register_profile(
+    "redlane",
+    derandomize=bool(os.environ.get("CI")),
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile("redlane")
 
 # A shell that runs the tests in the background has them ignore SIGINT, and so would
 # their children: the tests of Ctrl-C need it to arrive.
@@ -71,7 +77,8 @@ def redis_server(session_server: Server) -> Server:
 
 @pytest.fixture
 def redis_url(redis_server: Server) -> str:
-    return redis_server.url
+    """For tools that are made of a URL, with time-outs that a busy machine keeps."""
+    return redis_server.patient_url
 
 
 @pytest.fixture
@@ -137,8 +144,7 @@ def make_client(executor: str, request: pytest.FixtureRequest, **options: Any) -
     else:
         server: Server = request.getfixturevalue("redis_server")
         url = server.url if executor == "redis" else server.unix_url
-        options.setdefault("timeout", 10)
-        options.setdefault("connect_timeout", 10)
+        options = {**PATIENT, **options}
     client = Client(url, **options)
     client.flushdb()
     return client

@@ -92,12 +92,12 @@ class DriverLink(RespLink):
     def close(self) -> None:
         """Ends the program; a leak or another finding of a sanitizer fails here."""
         super().close()
-        assert self.process.wait(timeout=60) == 0
+        assert self.process.wait(timeout=300) == 0
 
 
 class ServerLink(RespLink):
     def __init__(self, server: Server) -> None:
-        self.socket = socket.create_connection(("127.0.0.1", server.port), timeout=30)
+        self.socket = socket.create_connection(("127.0.0.1", server.port), timeout=120)
         self.writer, self.reader = (
             self.socket.makefile("wb"),
             self.socket.makefile("rb"),

@@ -13,7 +13,7 @@ from proxy import Proxy
 from redlane import Client
 from servers import Server
 
-BOUND = 30.0  # seconds that a test waits for what must come; far above what it takes
+BOUND = 60.0  # seconds that a test waits for what must come; far above what it takes
 
 
 def wait_until(condition: Callable[[], Any], what: str) -> None:

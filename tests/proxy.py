@@ -30,6 +30,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from servers import PORTS, listen_on_loopback
+
 CHUNK = 65536
 RESET = struct.pack("ii", 1, 0)  # SO_LINGER: on, with no time
 
@@ -80,7 +82,7 @@ class Pair:
         # A descriptor that a thread still receives on is closed when that returns.
         for thread in self.threads:
             if thread is not threading.current_thread():
-                thread.join(timeout=10)
+                thread.join(timeout=30)
 
 
 class Proxy:
@@ -103,7 +105,7 @@ class Proxy:
         self._lock = threading.Lock()
         self._pairs: list[Pair] = []
         self._closed = False
-        self._listeners = [socket.create_server(("127.0.0.1", 0), backlog=256)]
+        self._listeners = [listen_on_loopback()]
         self.port: int = self._listeners[0].getsockname()[1]
         self.path = listen
         if listen is not None:
@@ -135,9 +137,7 @@ class Proxy:
             except OSError:
                 return
             if self.refuse:
-                self.refused += 1
-                abort(client)
-                client.close()
+                self._refuse(client)
                 continue
             try:
                 server = self._connect()
@@ -146,21 +146,32 @@ class Proxy:
                 continue
             pair = Pair(client, server)
             with self._lock:
-                self.connections += 1
-                self._pairs.append(pair)
-                pair.threads += [
-                    self._start(self._forward_requests, pair),
-                    self._start(self._forward_replies, pair),
-                ]
-            if self._closed:
+                # Asked again: who refuses and then ends all pairs ends this one too.
+                refuse = self.refuse
+                if not refuse:
+                    self.connections += 1
+                    self._pairs.append(pair)
+                    pair.threads += [
+                        self._start(self._forward_requests, pair),
+                        self._start(self._forward_replies, pair),
+                    ]
+            if refuse:
+                self._refuse(client)
+                server.close()
+            elif self._closed:
                 self._end_pairs(reset=False)
+
+    def _refuse(self, client: socket.socket) -> None:
+        self.refused += 1
+        abort(client)
+        client.close()
 
     def _connect(self) -> socket.socket:
         if isinstance(self.target, str):
             server = socket.socket(socket.AF_UNIX)
             server.connect(self.target)
         else:
-            server = socket.create_connection(("127.0.0.1", self.target), timeout=10)
+            server = socket.create_connection(("127.0.0.1", self.target), timeout=30)
             server.settimeout(None)
             server.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return server
@@ -193,7 +204,8 @@ class Proxy:
                 # who asks whether that was a cut is told so.
                 pair.replied += len(part)
                 cut = limit is not None and pair.replied >= limit
-                self.cuts += cut
+                with self._lock:
+                    self.cuts += cut
                 self._send_slowly(pair, part)
                 if cut:
                     break
@@ -274,6 +286,7 @@ class Proxy:
             hang_up(listener)
             listener.close()
         self._end_pairs(reset=False)
+        PORTS.release(self.port)
 
     def __enter__(self) -> Proxy:
         return self

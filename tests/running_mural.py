@@ -61,7 +61,7 @@ class RunningMural:
         body: bytes | None = None,
         **headers: str,
     ) -> Answer:
-        link = http.client.HTTPConnection("127.0.0.1", self._server.port, timeout=60)
+        link = http.client.HTTPConnection("127.0.0.1", self._server.port, timeout=300)
         try:
             link.putrequest(method, path, skip_accept_encoding=True)
             for name, value in headers.items():

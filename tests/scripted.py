@@ -15,6 +15,8 @@ import struct
 import threading
 from collections.abc import Callable, Iterator
 
+from servers import PORTS, listen_on_loopback
+
 HELLO_ANSWER = (
     b"*14\r\n$6\r\nserver\r\n$5\r\nredis\r\n$7\r\nversion\r\n$6\r\n7.0.15\r\n"
     b"$5\r\nproto\r\n:2\r\n$2\r\nid\r\n:1\r\n$4\r\nmode\r\n$10\r\nstandalone\r\n"
@@ -108,7 +110,7 @@ class ScriptedServer:
         self.failures: list[Exception] = []
         self._open: list[Peer] = []
         self._threads: list[threading.Thread] = []
-        self._listener = socket.create_server(("127.0.0.1", 0), backlog=64)
+        self._listener = listen_on_loopback()
         self.port: int = self._listener.getsockname()[1]
         self._acceptor = threading.Thread(target=self._accept, daemon=True)
         self._acceptor.start()
@@ -133,7 +135,7 @@ class ScriptedServer:
     def _serve(self, peer: Peer) -> None:
         try:
             self.script(peer)
-        except Gone:
+        except (Gone, OSError):  # the latter where a script uses the link itself
             pass
         except Exception as failure:
             self.failures.append(failure)
@@ -146,12 +148,13 @@ class ScriptedServer:
         with contextlib.suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
-        self._acceptor.join(10)
+        self._acceptor.join(30)
         for peer in self._open:
             with contextlib.suppress(OSError):
                 peer.link.shutdown(socket.SHUT_RDWR)
         for thread in self._threads:
-            thread.join(10)
+            thread.join(30)
+        PORTS.release(self.port)
         if self.failures:
             raise self.failures[0]
 

@@ -7,17 +7,29 @@ client of a few lines, so that a fault of the library cannot hide itself.
 
 from __future__ import annotations
 
+import fcntl
+import itertools
 import os
+import random
 import shutil
 import signal
 import socket
 import subprocess
 import tempfile
+import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-START_SECONDS = 20.0
+# Far above what it takes: the machine may have more to do, and stand still for a while.
+START_SECONDS = 60.0
+ANSWER_SECONDS = 60.0
+
+# Of a client whose time-outs are not what a test is about: a call that such a machine
+# delays by a second must not look like an outage.
+PATIENT: dict[str, Any] = {"timeout": 30.0, "connect_timeout": 30.0}
+
 PASSWORD = "canary p@ss:w/ord#1"
 ACL_USER = "us:er@1"
 ACL_PASSWORD = "s3cret/?#[]@%:canary"
@@ -48,11 +60,81 @@ def find_binary(name: str) -> str:
     return path
 
 
+def patient(url: str) -> str:
+    """The URL for programs that make their clients themselves, with those time-outs."""
+    options = "&".join(f"{name}={seconds:g}" for name, seconds in PATIENT.items())
+    return f"{url}{'&' if '?' in url else '?'}{options}"
+
+
+LOCAL_PORTS = Path("/proc/sys/net/ipv4/ip_local_port_range")
+
+
+def ports_to_listen_on() -> Iterator[int]:
+    """Those that the system gives to nobody who does not ask for them by number, in
+    turn, so that none comes again soon: who still looks for a server that has gone does
+    not meet another one."""
+    low, high = 32768, 65535
+    if LOCAL_PORTS.exists():
+        low, high = map(int, LOCAL_PORTS.read_text().split())
+    every = range(10_000, 65_536)
+    ports = [port for port in every if not low <= port <= high]
+    if len(ports) < 1000:
+        ports = list(every)
+    first = random.SystemRandom().randrange(len(ports))
+    return itertools.cycle(ports[first:] + ports[:first])
+
+
+class Ports:
+    """Gives ports of loopback to the tests, each to one at a time in all processes."""
+
+    def __init__(self) -> None:
+        self._turn = ports_to_listen_on()
+        self._taken: set[int] = set()
+        self._lock = threading.Lock()
+        # A byte of it is locked for each port that is taken.
+        path = Path(tempfile.gettempdir()) / f"redlane-test-ports-{os.getuid()}"
+        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+
+    def take(self) -> int:
+        with self._lock:
+            for port in itertools.islice(self._turn, 5000):
+                if port not in self._taken and self._try(port):
+                    self._taken.add(port)
+                    return port
+        raise RuntimeError("no port is free")
+
+    def _try(self, port: int) -> bool:
+        try:
+            fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, port)
+        except OSError:
+            return False
+        try:
+            with socket.socket() as probe:
+                probe.bind(("127.0.0.1", port))
+        except OSError:
+            fcntl.lockf(self._file, fcntl.LOCK_UN, 1, port)
+            return False
+        return True
+
+    def release(self, port: int) -> None:
+        with self._lock:
+            if port in self._taken:
+                self._taken.remove(port)
+                fcntl.lockf(self._file, fcntl.LOCK_UN, 1, port)
+
+
+PORTS = Ports()
+
+
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A port on loopback where nothing listens, and nothing will but who asked for it,
+    also while a server has left it for a while."""
+    return PORTS.take()
+
+
+def listen_on_loopback() -> socket.socket:
+    """Its port is to be released when it is closed."""
+    return socket.create_server(("127.0.0.1", free_port()), backlog=256)
 
 
 class ReplyError(Exception):
@@ -109,6 +191,10 @@ class Server:
         return f"redis://127.0.0.1:{self.port}/0"
 
     @property
+    def patient_url(self) -> str:
+        return patient(self.url)
+
+    @property
     def unix_url(self) -> str:
         return f"unix://{self.socket_path}"
 
@@ -126,6 +212,8 @@ class Server:
                 self.port = port
                 return
             self._reap()
+            if not self.port:
+                PORTS.release(port)
         log = (self.folder / "log").read_text(errors="replace")
         raise RuntimeError(f"{self.binary} did not start:\n{log[-2000:]}")
 
@@ -159,7 +247,9 @@ class Server:
         return False
 
     def _ask(self, port: int, *args: object) -> Any:
-        with socket.create_connection(("127.0.0.1", port), timeout=10) as link:
+        with socket.create_connection(
+            ("127.0.0.1", port), timeout=ANSWER_SECONDS
+        ) as link:
             stream = link.makefile("rb")
             if self.password is not None:
                 login = [self.username] if self.username else []
@@ -197,4 +287,5 @@ class Server:
 
     def close(self) -> None:
         self.kill()
+        PORTS.release(self.port)
         shutil.rmtree(self.folder, ignore_errors=True)

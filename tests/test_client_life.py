@@ -206,10 +206,15 @@ def test_no_references_leak(client: Client) -> None:
 
     for _ in range(20):
         work()
-    gc.collect()
-    before = sys.getallocatedblocks()
-    for _ in range(500):
-        work()
-    gc.collect()
-    # one block a round would be 500; other threads and caches make some noise
-    assert sys.getallocatedblocks() - before < 400
+    grown = []
+    for _ in range(4):  # what comes once is no leak: that is there each time
+        gc.collect()
+        before = sys.getallocatedblocks()
+        for _ in range(500):
+            work()
+        gc.collect()
+        grown.append(sys.getallocatedblocks() - before)
+        # one block a round would be 500; other threads and caches make some noise
+        if grown[-1] < 400:
+            break
+    assert grown[-1] < 400, grown

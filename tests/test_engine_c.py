@@ -22,7 +22,7 @@ from servers import ReplyError
 
 def run_program(program: Path) -> str:
     done = subprocess.run(
-        [program], capture_output=True, text=True, check=False, timeout=300
+        [program], capture_output=True, text=True, check=False, timeout=1200
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout

@@ -84,7 +84,7 @@ def measure(fill: str) -> tuple[int, int, int, int]:
         check=False,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=1200,
     )
     if "undefined symbol: mallinfo2" in done.stderr:
         pytest.skip("this libc has no mallinfo2 to measure with")

@@ -154,9 +154,14 @@ def test_nothing_is_left_behind(engine: Any) -> None:
 
     for _ in range(50):
         work()
-    gc.collect()
-    before = sys.getallocatedblocks()
-    for _ in range(500):
-        work()
-    gc.collect()
-    assert sys.getallocatedblocks() - before < 50
+    grown = []
+    for _ in range(4):  # what comes once is no leak: that is there each time
+        gc.collect()
+        before = sys.getallocatedblocks()
+        for _ in range(500):
+            work()
+        gc.collect()
+        grown.append(sys.getallocatedblocks() - before)
+        if grown[-1] < 50:
+            break
+    assert grown[-1] < 50, grown

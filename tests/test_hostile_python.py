@@ -10,16 +10,16 @@ import logging
 import os
 import signal
 import threading
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 import redlane
+from children import wait_until_asleep
 from redlane import Cache, Client, Counter, VideoCache
 from servers import Server
 
-PATIENCE = 30
+PATIENCE = 60
 
 
 def connect(url: str, **options: Any) -> Any:
@@ -504,7 +504,7 @@ def test_a_buffer_that_changes_during_a_call(
     sent: list[object] = []
     thread = threading.Thread(target=lambda: sent.append(client.set("k", value)))
     thread.start()
-    time.sleep(0.2)  # the sockets are full, and the call waits
+    wait_until_asleep(os.getpid(), thread.native_id)  # the sockets are full
     assert not sent
     store[:] = b"b" * size
     if kind is bytearray:

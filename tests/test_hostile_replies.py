@@ -14,7 +14,7 @@ import redlane
 from redlane import Cache, Client, Counter, VideoCache
 from scripted import HELLO_ANSWER, Peer, scripted
 
-PATIENCE = 30
+PATIENCE = 60
 
 # What may be an answer to something: the connection goes on.
 WELL_FORMED = {

@@ -24,12 +24,12 @@ import pytest
 import redlane
 from redlane import Cache, Client, Counter, VideoCache
 from scripted import Gone, Peer, ScriptedServer, scripted
-from servers import Server, free_port
+from servers import PATIENT, Server, free_port, patient
 
 PASSWORD = "c4nary/p@ss:wörd%?#"
 VALUE = "v4lue-canary"
 SEAL_KEY = "s3al-c4nary-kéy-of-32-bytes"
-PATIENCE = 30
+PATIENCE = 60
 
 
 def forms_of(secret: str) -> set[str]:
@@ -243,21 +243,21 @@ def guarded_server() -> Iterator[Server]:
 
 def test_a_server_that_answers(output: Output, guarded_server: Server) -> None:
     url = url_of(guarded_server.port, user="app")
-    options = {"timeout": PATIENCE, "connect_timeout": PATIENCE}
-    assert "ReplyError" in drive(output, "tcp", url, **options)
+    assert "ReplyError" in drive(output, "tcp", url, **PATIENT)
     login = f"app:{quote(PASSWORD, safe='')}@"
     unix = guarded_server.unix_url.replace("unix://", f"unix://{login}")
-    assert "ReplyError" in drive(output, "unix", unix, **options)
-    drive(output, "decoding", url, decode_responses=True, name="n", **options)
+    assert "ReplyError" in drive(output, "unix", unix, **PATIENT)
+    drive(output, "decoding", url, decode_responses=True, name="n", **PATIENT)
 
 
 def test_a_server_that_refuses(output: Output, guarded_server: Server) -> None:
     for user in ("", "app", "nobody"):
         url = url_of(guarded_server.port, "wrong" + PASSWORD, user)
-        names = drive(output, f"wrong password of {user!r}", url, timeout=5)
+        names = drive(output, f"wrong password of {user!r}", url, **PATIENT)
         assert "AuthenticationError" in names
     guarded_server.cli("ACL", "SETUSER", "app", "-@all", "+get", "+hello")
-    names = drive(output, "no permission", url_of(guarded_server.port, user="app"))
+    url = url_of(guarded_server.port, user="app")
+    names = drive(output, "no permission", url, **PATIENT)
     assert "PermissionDeniedError" in names
 
 
@@ -335,7 +335,7 @@ def test_a_server_that_repeats_the_password(
     """What it says of a value it may say: the application asked for its answer."""
 
     def drive_one(server: ScriptedServer, where: str, **options: Any) -> None:
-        client: Any = Client(url_of(server.port), timeout=PATIENCE, **options)
+        client: Any = Client(url_of(server.port), **PATIENT, **options)
         cache = Cache(client, fallback="raise")
         for call in (
             lambda: client.get("k"),
@@ -381,7 +381,7 @@ finally:
 def test_a_process_that_ends_with_a_traceback(guarded_server: Server) -> None:
     environment = {
         **os.environ,
-        "REDIS_URL": url_of(guarded_server.port, user="app"),
+        "REDIS_URL": patient(url_of(guarded_server.port, user="app")),
         "CANARY_VALUE": VALUE,
     }
     for more in ([], ["configured"]):
@@ -408,7 +408,7 @@ def test_the_command_line(guarded_server: Server, command: str, password: str) -
             [sys.executable, "-m", "redlane", command, *more, *form],
             env={
                 **os.environ,
-                "REDIS_URL": url_of(guarded_server.port, password, "app"),
+                "REDIS_URL": patient(url_of(guarded_server.port, password, "app")),
             },
             capture_output=True,
             text=True,

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from outage_tools import Switch, is_well, messages
 from redlane import Cache, Client
+from servers import PATIENT
 
 LIMIT = 16 << 20
 PATTERNS = 256
@@ -19,7 +20,7 @@ PATTERNS = 256
 
 @pytest.fixture
 def client(switch: Switch) -> Iterator[Client[Any]]:
-    made = Client(switch.url, timeout=10)
+    made = Client(switch.url, **PATIENT)
     made.ping()
     yield made
     made.close()
@@ -73,7 +74,7 @@ def test_more_deletes_than_fit_without_a_prefix(
     switch: Switch, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, logger="redlane")
-    client = Client(switch.url, fallback="memory", timeout=10)
+    client = Client(switch.url, fallback="memory", **PATIENT)
     client.ping()
     switch.off(client)
     for some in long_names(20_000):

@@ -12,7 +12,7 @@ import pytest
 from outage_tools import is_well, switched, wait_until
 from redlane import Cache, Client
 from scripted import HELLO_ANSWER, Gone, Peer, ScriptedServer, scripted
-from servers import Server
+from servers import PATIENT, Server
 
 Answer = Callable[[list[bytes]], bytes]
 
@@ -46,7 +46,7 @@ class Spoiler:
 
 def kept_by(server: ScriptedServer) -> tuple[Client[Any], Cache]:
     """A client that keeps a change of each kind for that server."""
-    client = Client(server.url, timeout=2)
+    client = Client(server.url, **PATIENT)
     cache = Cache(client, prefix="c")
     cache.delete("deleted")
     cache.set("temporary", "v", ttl=60)
@@ -182,7 +182,7 @@ def test_missing_rights(fresh_server: Server, missing: str) -> None:
     fresh_server.cli("ACL", "SETUSER", "app", "on", ">word", "~*", "&*", "+@all")
     with switched(fresh_server) as switch:
         url = switch.url.replace("redis://", "redis://app:word@")
-        client = Client(url, timeout=5)
+        client = Client(url, **PATIENT)
         cache = Cache(client, prefix="c")
         cache.set("m:1", "old")
         switch.off(client)

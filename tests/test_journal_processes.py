@@ -15,7 +15,7 @@ import pytest
 from children import forks_among_busy_threads, started
 from outage_tools import Switch, is_well, messages, wait_until
 from redlane import Cache, Client
-from servers import Server
+from servers import PATIENT, Server
 
 SOAK = "REDLANE_SOAK" in os.environ
 
@@ -23,7 +23,7 @@ SOAK = "REDLANE_SOAK" in os.environ
 FORKS = """
 import os, sys, time
 from redlane import Cache, Client
-client = Client(sys.argv[1], timeout=5)
+client = Client(sys.argv[1], timeout=30, connect_timeout=30)
 cache = Cache(client, prefix="c")
 assert cache.get("deleted") == "old"
 print("ready", flush=True)
@@ -34,7 +34,7 @@ def well():
     return health["breaker"] == "closed" and health["journal"]["keys"] == 0
 
 def wait(condition):
-    end = time.monotonic() + 60
+    end = time.monotonic() + 120
     while not condition():
         assert time.monotonic() < end
         time.sleep(0.01)
@@ -86,7 +86,7 @@ def test_parent_and_children_heal(switch: Switch) -> None:
         assert child.stdout.readline() == "forked\n"
         time.sleep(0.2)  # the children count
         switch.on()
-        out, complaint = child.communicate(timeout=100)
+        out, complaint = child.communicate(timeout=300)
         assert (child.returncode, out) == (0, "0\n"), complaint
     assert cli("GET", "c:amount") == b"1605"
     assert cli("EXISTS", "c:deleted", "c:child") == 0
@@ -96,7 +96,7 @@ def test_parent_and_children_heal(switch: Switch) -> None:
 
 
 def test_close_with_a_journal(switch: Switch, caplog: pytest.LogCaptureFixture) -> None:
-    client = Client(switch.url, timeout=5)
+    client = Client(switch.url, **PATIENT)
     cache = Cache(client, prefix="c")
     client.ping()
     switch.off(client)
@@ -109,7 +109,7 @@ def test_close_with_a_journal(switch: Switch, caplog: pytest.LogCaptureFixture) 
         f"closed before Redis has heard of 3 changes: {switch.url}"
     ]
     switch.on()
-    other = Client(switch.url, timeout=5)
+    other = Client(switch.url, **PATIENT)
     switch.off(other)
     other.close()
     assert len(messages(caplog.records, "closed before")) == 1
@@ -120,7 +120,7 @@ def test_exit_with_a_journal(switch: Switch, how: str) -> None:
     program = f"""
 import os, sys, time
 from redlane import Cache, Client
-client = Client(sys.argv[1], timeout=5)
+client = Client(sys.argv[1], timeout=30, connect_timeout=30)
 cache = Cache(client, prefix="c")
 cache.delete("a")
 cache.set("b", "v")
@@ -132,7 +132,7 @@ assert client.health()["journal"]["patterns"] == 1
     with started(
         [sys.executable, "-c", program, switch.url], stderr=subprocess.PIPE
     ) as child:
-        _, complaint = child.communicate(timeout=60)
+        _, complaint = child.communicate(timeout=300)
         assert child.returncode == 0, complaint
 
 
@@ -142,7 +142,7 @@ def test_threads_write_while_the_link_flaps(
     """Every 200 ms it goes or comes: nothing raises, nothing counts twice, and nothing
     is left in the end."""
     caplog.set_level(logging.INFO, logger="redlane")
-    client = Client(switch.url, timeout=5)
+    client = Client(switch.url, **PATIENT)
     cache = Cache(client, prefix="c")
     stop = threading.Event()
     failures: list[BaseException] = []
@@ -230,8 +230,9 @@ def test_a_slow_call_loses_nothing(fresh_server: Server) -> None:
     assert cache.get("deleted") is None
     for number in range(8):
         assert cache.get(f"n{number}", 0) <= 5
-        found = cache.get_many([f"k{number}:{n}" for n in range(5)])
-        assert found == {f"k{number}:{n}": n for n in range(5)}
+        there = {f"k{number}:{n}": n for n in range(5)}
+        # A read that a busy machine delays is a miss.
+        wait_until(lambda t=there: cache.get_many(list(t)) == t, "what was set")
     client.close()
 
 

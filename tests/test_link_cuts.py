@@ -16,7 +16,7 @@ import pytest
 import redlane
 from proxy import Proxy
 from servers import Server
-from toolset import SOURCE, Toolset, toolset, wait_until
+from toolset import SOURCE, Toolset, is_connected, toolset, wait_until
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def every_cut(proxy: Proxy, tools: Toolset, reset: bool) -> Iterator[int]:
 
 def open_connection(tools: Toolset) -> bool:
     """True once the breaker is closed and a connection stands in the pool."""
-    return tools.mode == "redis"
+    return is_connected(tools.client)
 
 
 REPLIES: dict[str, tuple[Callable[[redlane.Client], object], object]] = {
@@ -71,7 +71,7 @@ def test_a_raw_reply_cut_after_every_byte(
 
     expected = redlane.WrongTypeError if name == "error" else REPLIES[name][1]
     answered = []
-    with toolset(proxy.url, timeout=10) as tools:
+    with toolset(proxy.url, timeout=30) as tools:
         for k in every_cut(proxy, tools, reset):
             try:
                 assert ask(tools.client) == expected
@@ -89,7 +89,7 @@ def test_a_write_cut_after_every_byte_goes_once(
     redis_server: Server, proxy: Proxy
 ) -> None:
     sent = raised = 0
-    with toolset(proxy.url, timeout=10) as tools:
+    with toolset(proxy.url, timeout=30) as tools:
         for _ in every_cut(proxy, tools, False):
             sent += 1
             try:
@@ -105,7 +105,7 @@ def test_a_request_cut_after_every_byte_is_none(
 ) -> None:
     """The server never runs a part of it; of a whole one the fate is unknown."""
     request = b"*2\r\n$4\r\nINCR\r\n$1\r\nn\r\n"
-    with toolset(proxy.url, timeout=10) as tools:
+    with toolset(proxy.url, timeout=30) as tools:
         for k in range(len(request)):
             wait_until(lambda: open_connection(tools), "a connection")
             proxy.cut_requests_in(k)
@@ -147,7 +147,7 @@ def test_a_tool_never_raises_whatever_is_cut(
     redis_server: Server, proxy: Proxy, name: str
 ) -> None:
     call, outcomes = CALLS[name]
-    with toolset(proxy.url, timeout=10) as tools:
+    with toolset(proxy.url, timeout=30) as tools:
         tools.warm()
         for k in every_cut(proxy, tools, reset=len(name) % 2 == 0):
             outcome = call(tools, f"{k:05}")
@@ -158,7 +158,7 @@ def test_a_tool_never_raises_whatever_is_cut(
 def test_an_increment_that_is_cut_counts_at_most_once(
     redis_server: Server, proxy: Proxy
 ) -> None:
-    with toolset(proxy.url, timeout=10) as tools:
+    with toolset(proxy.url, timeout=30) as tools:
         assert tools.counter.get("x") == SOURCE
         for k in every_cut(proxy, tools, reset=False):
             tools.counter.increment("x")

@@ -21,7 +21,7 @@ def version_of(server: Server) -> str:
 
 
 def test_health_names_the_version_of_the_server(redis_server: Server) -> None:
-    with redlane.Client(redis_server.url, timeout=10, connect_timeout=10) as client:
+    with redlane.Client(redis_server.url, timeout=60, connect_timeout=60) as client:
         health = client.health()
         assert health["server_version"] == version_of(redis_server)
         assert health["connected"] is True
@@ -30,7 +30,7 @@ def test_health_names_the_version_of_the_server(redis_server: Server) -> None:
 
 def test_the_doctor_does_too(redis_server: Server) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "redlane", "doctor", "--url", redis_server.url],
+        [sys.executable, "-m", "redlane", "doctor", "--url", redis_server.patient_url],
         capture_output=True,
         text=True,
     )

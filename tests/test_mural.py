@@ -248,7 +248,7 @@ class TestPlacing:
     def test_a_store_that_refuses_is_no_page(
         self, fresh_server: Server, tmp_path: Path
     ) -> None:
-        with RunningMural(fresh_server.url, tmp_path) as running:
+        with RunningMural(fresh_server.patient_url, tmp_path) as running:
             running.place(1, 1, "ann")
             running.get("/api/canvas")
             fresh_server.cli("CONFIG", "SET", "maxmemory", "1")
@@ -498,7 +498,7 @@ def test_runs_as_its_readme_says(tmp_path: Path) -> None:
         stderr=subprocess.DEVNULL,
     )
     try:
-        for _ in range(600):
+        for _ in range(3600):
             try:
                 page = urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=60)
             except urllib.error.URLError:

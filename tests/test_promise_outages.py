@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from redlane import Cache, Client
-from servers import Server
+from servers import PATIENT, Server
 from toolset import wait_until
 
 
@@ -15,7 +15,7 @@ def test_a_delete_on_the_server_is_one_on_the_engine(fresh_server: Server) -> No
     """The server is back and out of memory: it hears of the set of "a", which it is
     told as a delete, and not of that of "kept". The second delete of "a" goes to it,
     and a read of both keys, one of which it does not know, does not."""
-    client = Client(fresh_server.url, timeout=1, connect_timeout=1)
+    client = Client(fresh_server.url, **PATIENT)
     cache = Cache(client, prefix="c", ttl=300)
     cache.set("a", "first")
     fresh_server.kill()

@@ -10,9 +10,9 @@ import pytest
 import redlane
 from redlane import Cache, Client
 from scripted import HELLO_ANSWER, Peer, scripted
-from servers import Server
+from servers import PATIENT, Server
 from test_hostile_replies import client_calls
-from toolset import wait_until
+from toolset import eventually, wait_until
 
 NO_COMMANDS = {"health", "pipeline keeping", "transaction keeping"}
 TYPED = (redlane.ConnectionError, redlane.TimeoutError, redlane.ReplyError)
@@ -44,7 +44,7 @@ def test_every_command_raises(kind: str, tools: bool, fresh_server: Server) -> N
     with away(kind, fresh_server) as url:
         client = Client(url, timeout=0.2, connect_timeout=0.2)
         if kind in ("killed", "frozen"):
-            assert client.set("k", "on the server") is True
+            assert eventually(lambda: client.set("k", "on the server")) is True
             (fresh_server.kill if kind == "killed" else fresh_server.pause)()
             with pytest.raises(TYPED):
                 client.get("k")
@@ -66,14 +66,14 @@ def test_every_command_raises(kind: str, tools: bool, fresh_server: Server) -> N
             (fresh_server.start if kind == "killed" else fresh_server.resume)()
             wait_until(lambda: client.health()["mode"] == "redis", "the return")
             expected = None if kind == "killed" or tools else b"on the server"
-            assert client.get("k") == expected
+            assert eventually(lambda: client.get("k")) == expected
         client.close()
 
 
 def test_unless_asked_to(fresh_server: Server) -> None:
-    raw = Client(fresh_server.url)
-    memory = Client(fresh_server.url, fallback="memory")
-    nothing = Client(fresh_server.url, fallback="none")
+    raw = Client(fresh_server.url, **PATIENT)
+    memory = Client(fresh_server.url, fallback="memory", **PATIENT)
+    nothing = Client(fresh_server.url, fallback="none", **PATIENT)
     strict = Cache(memory, prefix="s", fallback="raise")
     for client in (raw, memory, nothing):
         assert client.set("k", "on the server") is True

@@ -12,9 +12,10 @@ import pytest
 import redlane
 from redlane import Cache, Client
 from scripted import HELLO_ANSWER, Peer, scripted
-from servers import Server
+from servers import PATIENT, Server
+from toolset import with_more_time
 
-BOUND = 30.0  # seconds that a test waits for what must come; far above what it takes
+BOUND = 60.0  # seconds that a test waits for what must come; far above what it takes
 
 
 def wait_until(condition: Callable[[], Any], what: str) -> None:
@@ -36,21 +37,25 @@ def test_what_was_executed_beside_a_refusal_is_not_counted_twice() -> None:
         peer.send(b":7\r\n-CLUSTERDOWN The cluster is down\r\n")
         peer.wait_until_gone()
 
-    with scripted(script) as server:
-        client = Client(server.url, fallback="memory", timeout=1)
-        pipeline = client.pipeline(transaction=False)
-        pipeline.incr("executed")
-        pipeline.incr("refused")
-        assert pipeline.execute() == [7, 1]
-        # The engine counted the refused one alone.
-        assert client.health()["journal"]["keys"] == 1
-        client.close()
+    def scenario(seconds: float) -> None:
+        with scripted(script) as server:
+            options = {"timeout": seconds, "connect_timeout": seconds}
+            client = Client(server.url, fallback="memory", **options)
+            pipeline = client.pipeline(transaction=False)
+            pipeline.incr("executed")
+            pipeline.incr("refused")
+            assert pipeline.execute() == [7, 1]
+            # The engine counted the refused one alone.
+            assert client.health()["journal"]["keys"] == 1
+            client.close()
+
+    with_more_time(scenario, 1, 5, 30)
 
 
 def test_a_set_that_takes_place_only_on_something_is_no_change_on_nothing(
     fresh_server: Server,
 ) -> None:
-    client = Client(fresh_server.url, fallback="memory")
+    client = Client(fresh_server.url, fallback="memory", **PATIENT)
     fresh_server.kill()
     assert client.execute("SET", "absent", "v", "XX", "GET") is None
     client.set("present", "v")
@@ -63,7 +68,7 @@ def test_a_set_that_takes_place_only_on_something_is_no_change_on_nothing(
 
 
 def test_busy_writers_do_not_keep_the_server_away(fresh_server: Server) -> None:
-    client = Client(fresh_server.url)
+    client = Client(fresh_server.url, **PATIENT)
     cache = Cache(client, ttl=60)
     fresh_server.kill()
     for i in range(60_000):
@@ -88,7 +93,7 @@ def test_busy_writers_do_not_keep_the_server_away(fresh_server: Server) -> None:
 
 
 def test_a_full_journal_stays_cheap(fresh_server: Server) -> None:
-    client = Client(fresh_server.url, max_memory=8 << 20)
+    client = Client(fresh_server.url, max_memory=8 << 20, **PATIENT)
     cache = Cache(client, serializer="raw")
     fresh_server.kill()
     for i in range(300):
@@ -120,11 +125,11 @@ def test_one_link_is_not_kept_waiting_by_the_replay_of_another(
                 peer.send(b"+PONG\r\n" if command[0] == b"PING" else b"+OK\r\n")
 
     with scripted(script) as server:
-        slow = Client(server.url, timeout=5)
+        slow = Client(server.url, **PATIENT)
         assert Cache(slow).invalidate("cache:*") == 0  # kept for its return
         up.set()
         assert scanning.wait(BOUND)
-        other = Client(fresh_server.url, fallback="memory")
+        other = Client(fresh_server.url, fallback="memory", **PATIENT)
         fresh_server.kill()
         assert other.get("k") is None
         fresh_server.start()
@@ -144,7 +149,7 @@ def test_a_scan_in_circles_ends() -> None:
             peer.send(b"*2\r\n$1\r\n%s\r\n*0\r\n" % step)
 
     with scripted(script) as server:
-        client = Client(server.url, timeout=5)
+        client = Client(server.url, **PATIENT)
         with pytest.raises(redlane.ReplyError, match="circles"):
             Cache(client).invalidate("cache:*")
         client.close()

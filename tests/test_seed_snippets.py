@@ -100,7 +100,7 @@ def test_permanent_and_temporary(default: Any) -> None:
     )
     assert video_cache.get("black", ["white"]) == "winner"
     assert default.ttl(content_key("video", "black", ["white"])) == -1
-    assert 86_390 < default.ttl(content_key("video", "b", ["w"])) <= 86_400
+    assert 86_000 < default.ttl(content_key("video", "b", ["w"])) <= 86_400
 
 
 def test_pregeneration(default: Any) -> None:
@@ -144,7 +144,7 @@ def test_function_caching_and_invalidation(default: Any) -> None:
         b"cache:expensive_function:app:42",
         b"cache:expensive_function:app:43",
     ]
-    assert 50 < default.ttl(keys[0]) <= 60
+    assert 0 < default.ttl(keys[0]) <= 60
     run_snippet("krowoc_invalidate.py")
     assert default.dbsize() == 0
     assert make("other")["expensive_function"](42) == "other"

@@ -24,7 +24,7 @@ import random, sys, threading, time
 from redlane import Cache, Client
 
 url, number, rounds = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
-client = Client(url, timeout=20, connect_timeout=20)
+client = Client(url, timeout=60, connect_timeout=60)
 cache = Cache(client, prefix="L", ttl=60)
 wrong, running = [], True
 raise_to = (
@@ -88,7 +88,7 @@ import random, sys, threading
 from redlane import Cache, Client, Counter
 
 url, number, rounds = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
-client = Client(url, timeout=20, connect_timeout=20)
+client = Client(url, timeout=60, connect_timeout=60)
 counter, cache = Counter(client, "n:{id}", ttl=300), Cache(client, prefix="C")
 added, lock = [0, 0, 0, 0], threading.Lock()
 
@@ -151,7 +151,7 @@ def test_nothing_computed_before_an_invalidation_comes_after_it(
 
 @pytest.mark.parametrize("rounds", [500, pytest.param(50_000, marks=pytest.mark.soak)])
 def test_counts_are_exact(fresh_server: Server, rounds: int) -> None:
-    with Client(fresh_server.url, timeout=10, connect_timeout=10) as client:
+    with Client(fresh_server.url, timeout=60, connect_timeout=60) as client:
         client.mset({"n:0": 0, "n:1": 0, "n:2": 0})
         outputs = run_processes(COUNTS, fresh_server.url, rounds)
         added = [[int(word) for word in output.split()] for output in outputs]

@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from operator import gt
 from pathlib import Path
 
 import pytest
@@ -34,8 +35,8 @@ from redlane import Cache, Client, Counter, VideoCache, content_key
 contextvars.ContextVar("made").set(1)  # the thread's context too
 logging.disable(logging.CRITICAL)
 url, together, most = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
-client = Client(url, timeout=10, connect_timeout=10)
-text = Client(url, timeout=10, connect_timeout=10, decode_responses=True)
+client = Client(url, timeout=60, connect_timeout=60)
+text = Client(url, timeout=60, connect_timeout=60, decode_responses=True)
 cache = Cache(client, ttl=60)
 counter = Counter(client, "n:{id}", ttl=60, source=lambda id: 5)
 video = VideoCache(client)
@@ -92,7 +93,7 @@ def decorated():
     repr(function)
 
 def opened():
-    with Client(url, timeout=10, connect_timeout=10, name="n") as made:
+    with Client(url, timeout=60, connect_timeout=60, name="n") as made:
         made.get("k")
         made.health()
 
@@ -227,7 +228,7 @@ def fault_cycles(server: Server, proxy: Proxy) -> list[Callable[[int], object]]:
 def measure() -> tuple[int, int, int, int]:
     """Descriptors, threads of Python and of all, kilobytes."""
     gc.collect()
-    time.sleep(0.3)  # the proxy's threads end
+    time.sleep(0.2)
     kilobytes = int(Path("/proc/self/statm").read_text().split()[1]) * 4
     return (
         len(os.listdir("/proc/self/fd")),
@@ -247,12 +248,17 @@ def test_faults_leave_nothing_behind(fresh_server: Server, cycles: int) -> None:
                 with contextlib.suppress(redlane.RedlaneError):
                     ways[number % len(ways)](number)
 
+        # A sanitizer keeps what is freed, for a while.
+        most = 1 << 40 if os.environ.get("REDLANE_SANITIZED") else 8 * 1024
+        limits = (2, 2, 2, most)
+
+        def grown() -> list[int]:
+            return [now - was for now, was in zip(measure(), before, strict=True)]
+
         run(700)
         before = measure()
         run(cycles)
-        after = measure()
-    assert after[0] <= before[0] + 2
-    assert after[1] <= before[1] + 2
-    assert after[2] <= before[2] + 2
-    if not os.environ.get("REDLANE_SANITIZED"):  # it keeps what is freed, for a while
-        assert after[3] - before[3] < 8 * 1024
+        end = time.monotonic() + 60
+        # The threads of the proxy and the probes end a little later.
+        while any(map(gt, left := grown(), limits)):
+            assert time.monotonic() < end, left

@@ -28,7 +28,7 @@ def value_of(number: int) -> str:
 
 
 def fill(server: Server) -> None:
-    with Client(server.url, timeout=10, connect_timeout=10) as client:
+    with Client(server.url, timeout=60, connect_timeout=60) as client:
         client.mset({f"k{number}": value_of(number) for number in range(KEYS)})
 
 

@@ -18,7 +18,7 @@ import pytest
 import redlane
 from scripted import Peer as ScriptPeer
 from scripted import scripted
-from servers import Server
+from servers import PATIENT, Server, patient
 from tls import (
     CANARY,
     Authority,
@@ -29,8 +29,8 @@ from tls import (
     running,
     server_context,
 )
+from toolset import is_connected, wait_until
 
-PATIENT = {"timeout": 30, "connect_timeout": 30}
 SOAK = os.environ.get("REDLANE_SOAK") == "1"
 
 
@@ -261,7 +261,7 @@ def test_silent_server_behind_rediss() -> None:
             begin = time.monotonic()
             with pytest.raises(redlane.TimeoutError, match="in the TLS handshake"):
                 client.ping()
-            assert 1.9 <= time.monotonic() - begin < 10
+            assert 1.9 <= time.monotonic() - begin < 30
 
 
 def test_tls_server_behind_redis(tls_server: TlsServer) -> None:
@@ -337,14 +337,8 @@ def test_killed_and_started_again(fresh_tls_server: TlsServer) -> None:
         with pytest.raises(redlane.ConnectionError):
             client.get("k")
         fresh_tls_server.start()
-        end = time.monotonic() + 30
-        while True:
-            try:
-                assert client.get("k") is None
-                break
-            except redlane.ConnectionError:
-                assert time.monotonic() < end
-                time.sleep(0.02)
+        wait_until(lambda: is_connected(client), "the return")
+        assert client.get("k") is None
 
 
 def test_idle_connection_that_the_server_closes(tls_server: TlsServer) -> None:
@@ -357,7 +351,7 @@ def test_idle_connection_that_the_server_closes(tls_server: TlsServer) -> None:
 
 def test_cache_without_a_trusted_server(tls_server: TlsServer) -> None:
     """An untrusted server is one that is away: the tools go on in memory."""
-    cache = redlane.Cache(tls_server.tls_url())
+    cache = redlane.Cache(patient(tls_server.tls_url()))
     cache.set("k", 1)
     assert cache.get("k") == 1
     assert tls_server.cli("DBSIZE") == 0
@@ -420,14 +414,17 @@ def test_connections_leave_nothing_behind(
 
     cycle(50)
     fail(20)
-    descriptors, memory = open_descriptors(), resident_kb()
-    cycle(1000 if SOAK else 150)
-    fail(200 if SOAK else 30)
-    # The probes of the failed ones run on a thread.
-    end = time.monotonic() + 30
-    while open_descriptors() > descriptors and time.monotonic() < end:
-        time.sleep(0.02)
-    assert open_descriptors() <= descriptors
-    if "REDLANE_SANITIZED" not in os.environ:  # ASan keeps what is freed for a while
+    grown = []
+    for _ in range(4):  # what comes once is no leak: that is there each time
+        descriptors, memory = open_descriptors(), resident_kb()
+        cycle(1000 if SOAK else 150)
+        fail(200 if SOAK else 30)
+        # The probes of the failed ones run on a thread.
+        wait_until(lambda d=descriptors: open_descriptors() <= d, "the descriptors")
+        grown.append(resident_kb() - memory)
+        if "REDLANE_SANITIZED" in os.environ:  # ASan keeps what is freed for a while
+            return
         # One session leaked each time would be some 50 kB of it.
-        assert resident_kb() - memory < 4000
+        if grown[-1] < 4000:
+            return
+    raise AssertionError(f"kilobytes more, each time: {grown}")

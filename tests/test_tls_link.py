@@ -14,17 +14,17 @@ import textwrap
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import pytest
 import redlane
 from proxy import Proxy
 from scripted import HELLO_ANSWER, Script, ScriptedServer, scripted
 from scripted import Peer as ScriptPeer
+from servers import PATIENT
 from tls import Authority, Identity, Peer, TlsServer, over_tls, server_context
+from toolset import is_connected, wait_until
 
-PATIENT: dict[str, Any] = {"timeout": 30.0, "connect_timeout": 30.0}
-BUSY_MACHINE = 5.0
+BUSY_MACHINE = 20.0
 SOAK = os.environ.get("REDLANE_SOAK") == "1"
 
 
@@ -64,6 +64,11 @@ def timed(call: Callable[[], object], error: type[BaseException]) -> float:
     return time.monotonic() - begin
 
 
+def connect(client: redlane.Client) -> None:
+    """A busy machine may need more than one call to get there in time."""
+    wait_until(lambda: is_connected(client), "a connection")
+
+
 # --- the way there ----------------------------------------------------------------
 
 
@@ -71,7 +76,7 @@ def test_one_byte_at_a_time(tls_server: TlsServer, client_of: ClientOf) -> None:
     tls_server.cli("SET", "k", "x" * 500)
     with Proxy(tls_server.tls_port) as proxy:
         proxy.drip = 0.0001
-        client = client_of(proxy.port)
+        client = client_of(proxy.port, timeout=120, connect_timeout=120)
         assert client.get("k") == b"x" * 500
         assert proxy.connections == 1
 
@@ -121,7 +126,7 @@ def test_reset(tls_server: TlsServer, client_of: ClientOf) -> None:
 
 def test_frozen_server(fresh_tls_server: TlsServer, client_of: ClientOf) -> None:
     client = client_of(fresh_tls_server.tls_port, timeout=0.3)
-    client.ping()
+    connect(client)
     fresh_tls_server.pause()
     took = timed(lambda: client.get("k"), redlane.TimeoutError)
     assert 0.25 <= took < BUSY_MACHINE
@@ -140,11 +145,7 @@ def test_dripping_does_not_move_the_deadline(
     with Proxy(tls_server.tls_port) as proxy:
         client = client_of(proxy.port, timeout=0.4)
         if part == "reply":
-            client_of(proxy.port).ping()
-            while True:  # a busy machine may need more than one call to get there
-                with contextlib.suppress(redlane.TimeoutError):
-                    client.ping()
-                    break
+            connect(client)
         proxy.drip = 0.02
         took = timed(lambda: client.get("k"), redlane.TimeoutError)
         assert took < BUSY_MACHINE
@@ -221,7 +222,7 @@ def test_end_while_idle(identity: Identity, client_of: ClientOf, notice: bool) -
     with encrypted(identity, script) as server:
         client = client_of(server.port)
         assert client.incr("n") == 1
-        assert ended.wait(30)
+        assert ended.wait(60)
         assert client.incr("n") == 1
         assert server.connections == 2
 
@@ -270,7 +271,7 @@ def test_what_nobody_asked_for(identity: Identity, client_of: ClientOf) -> None:
         client = client_of(server.port)
         assert client.execute("ANY") == b"first"
         assert client.execute("ANY") == b"second"
-        assert sent.wait(30)
+        assert sent.wait(60)
         assert client.execute("ANY") == b"third"
         assert server.connections == 3
 
@@ -294,9 +295,7 @@ def test_close_says_goodbye(identity: Identity, client_of: ClientOf) -> None:
         client = client_of(server.port)
         client.execute("ANY")
         client.close()
-        end = time.monotonic() + 30
-        while not ends and time.monotonic() < end:
-            time.sleep(0.01)
+        wait_until(lambda: ends, "the end")
     assert ends == [b""]
 
 
@@ -314,7 +313,8 @@ def test_broken_pipe_kills_nobody(tls_server: TlsServer, identity: Identity) -> 
             import signal, redlane
             signal.signal(signal.SIGPIPE, signal.SIG_DFL)
             client = redlane.Client("rediss://127.0.0.1:{server.port}",
-                                    tls_ca={str(tls_server.ca)!r}, timeout=30)
+                                    tls_ca={str(tls_server.ca)!r},
+                                    timeout=60, connect_timeout=60)
             for _ in range(3):
                 try:
                     client.set("k", b"x" * 50_000_000)
@@ -326,7 +326,7 @@ def test_broken_pipe_kills_nobody(tls_server: TlsServer, identity: Identity) -> 
             [sys.executable, "-c", textwrap.dedent(program)],
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=300,
             check=False,
         )
     assert (done.returncode, done.stdout.strip()) == (0, "alive"), done.stderr
@@ -347,7 +347,7 @@ def in_thread(call: Callable[[], object]) -> Callable[[], object]:
     thread.start()
 
     def finish() -> object:
-        thread.join(60)
+        thread.join(120)
         return results[0]
 
     return finish
@@ -367,13 +367,11 @@ def test_new_keys(
         answer_hello(peer)
         peer.wait_for(b"hello")
         peer.send(b"$5\r\nhel")
-        time.sleep(0.05)  # s_server takes what comes at once for one piece
         peer.send(key)
-        time.sleep(0.05)
         peer.send(b"lo\r\n")
         assert first() == b"hello"
         peer.send(key)
-        time.sleep(0.1)
+        time.sleep(0.1)  # it comes to the client
         second = in_thread(lambda: client.execute("ECHO", "second"))
         peer.wait_for(b"second")
         peer.send(b"$6\r\nsecond\r\n")
@@ -434,7 +432,7 @@ def test_fork_with_open_connections(tls_server: TlsServer) -> None:
                 if pid == 0:
                     code = 1
                     try:
-                        signal.alarm(60)
+                        signal.alarm(120)
                         if client.echo("child") == b"child":
                             code = 0
                         client.close()
@@ -456,13 +454,13 @@ def test_exit_with_threads_in_tls(tls_server: TlsServer, round_: int) -> None:
     program = f"""
         import os, threading, time, redlane
         url = {tls_server.url!r}
-        client = redlane.Client(url, timeout=30, pool_size=4)
+        client = redlane.Client(url, timeout=60, connect_timeout=60, pool_size=4)
         def calls():
             while True:
                 client.echo("x" * 50_000)
         def handshakes():
             while True:
-                with redlane.Client(url, timeout=30) as other:
+                with redlane.Client(url, timeout=60, connect_timeout=60) as other:
                     other.ping()
         def failures():
             while True:
@@ -477,7 +475,7 @@ def test_exit_with_threads_in_tls(tls_server: TlsServer, round_: int) -> None:
         [sys.executable, "-c", textwrap.dedent(program)],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         check=False,
     )
     assert done.returncode == 0, done.stderr

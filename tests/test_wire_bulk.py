@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import redlane
 from scripted import Peer, scripted
-from servers import Server
+from servers import PATIENT, Server
 from tls import Authority, TlsServer
 
 LARGE = 512 * 1024  # from here on, what is still to come does not go through the buffer
@@ -32,7 +32,7 @@ def bulk(value: bytes) -> bytes:
 
 
 def connect(url: str, **options: Any) -> redlane.Client:
-    return redlane.Client(url, **{"timeout": 30, "connect_timeout": 30, **options})
+    return redlane.Client(url, **{**PATIENT, **options})
 
 
 @pytest.mark.parametrize(
@@ -199,11 +199,12 @@ def test_a_reply_behind_it_that_nobody_awaits_closes_the_connection() -> None:
 
 def test_an_announced_size_costs_nothing_before_its_bytes_come() -> None:
     """500 MB announced, 1 MB sent."""
+    wire = b"$%d\r\n" % (500 * MB) + content(MB)  # not while memory is traced
 
     def script(peer: Peer) -> None:
         peer.greet()
         peer.read()
-        peer.send(b"$%d\r\n" % (500 * MB) + content(MB))
+        peer.send(wire)
         peer.wait_until_gone()
 
     with scripted(script) as server, connect(server.url, timeout=1) as client:
@@ -266,7 +267,7 @@ def test_a_signal_handler_ends_it() -> None:
         if peer.number == 0:
             peer.send(WIRE[:-4000])
             signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)
-            released.wait(30)
+            released.wait(60)
         else:
             peer.send(b"+again\r\n")
         peer.wait_until_gone()

@@ -25,13 +25,13 @@ def everything_shown_of(error: BaseException) -> str:
 
 
 def test_no_password(redis_server: Server) -> None:
-    client = redlane.Client(redis_server.url, timeout=10, connect_timeout=10)
+    client = redlane.Client(redis_server.url, timeout=60, connect_timeout=60)
     assert client.execute("PING") == b"PONG"
     client.close()
 
 
 def test_unix_socket(redis_server: Server) -> None:
-    client = redlane.Client(redis_server.unix_url, timeout=10, connect_timeout=10)
+    client = redlane.Client(redis_server.unix_url, timeout=60, connect_timeout=60)
     assert client.execute("SET", "a", "1") == b"OK"
     assert redis_server.cli("GET", "a") == b"1"
     client.close()
@@ -39,7 +39,7 @@ def test_unix_socket(redis_server: Server) -> None:
 
 def test_name_that_is_resolved(redis_server: Server) -> None:
     client = redlane.Client(
-        f"redis://localhost:{redis_server.port}/0", timeout=10, connect_timeout=10
+        f"redis://localhost:{redis_server.port}/0", timeout=60, connect_timeout=60
     )
     assert client.execute("PING") == b"PONG"
     client.close()
@@ -47,7 +47,7 @@ def test_name_that_is_resolved(redis_server: Server) -> None:
 
 def test_default_user(password_server: Server) -> None:
     client = redlane.Client(
-        url_of(password_server, "", PASSWORD), timeout=10, connect_timeout=10
+        url_of(password_server, "", PASSWORD), timeout=60, connect_timeout=60
     )
     assert client.execute("ACL", "WHOAMI") == b"default"
     client.close()
@@ -55,7 +55,7 @@ def test_default_user(password_server: Server) -> None:
 
 def test_acl_user_with_special_characters(password_server: Server) -> None:
     client = redlane.Client(
-        url_of(password_server, ACL_USER, ACL_PASSWORD), timeout=10, connect_timeout=10
+        url_of(password_server, ACL_USER, ACL_PASSWORD), timeout=60, connect_timeout=60
     )
     assert client.execute("ACL", "WHOAMI") == ACL_USER.encode()
     client.close()
@@ -63,7 +63,7 @@ def test_acl_user_with_special_characters(password_server: Server) -> None:
 
 def test_wrong_password_is_loud_and_not_shown(password_server: Server) -> None:
     client = redlane.Client(
-        url_of(password_server, ACL_USER, CANARY), timeout=10, connect_timeout=10
+        url_of(password_server, ACL_USER, CANARY), timeout=60, connect_timeout=60
     )
     with pytest.raises(redlane.AuthenticationError) as caught:
         client.execute("PING")
@@ -72,7 +72,7 @@ def test_wrong_password_is_loud_and_not_shown(password_server: Server) -> None:
 
 
 def test_missing_password(password_server: Server) -> None:
-    client = redlane.Client(password_server.url, timeout=10, connect_timeout=10)
+    client = redlane.Client(password_server.url, timeout=60, connect_timeout=60)
     with pytest.raises(redlane.AuthenticationError):
         client.execute("PING")
     client.close()
@@ -81,8 +81,8 @@ def test_missing_password(password_server: Server) -> None:
 def test_database_and_name(redis_server: Server) -> None:
     client = redlane.Client(
         f"redis://127.0.0.1:{redis_server.port}/5",
-        timeout=10,
-        connect_timeout=10,
+        timeout=60,
+        connect_timeout=60,
         name="lane-5",
     )
     client.execute("SET", "here", "x")
@@ -96,7 +96,7 @@ def test_database_and_name(redis_server: Server) -> None:
 
 def test_database_out_of_range(redis_server: Server) -> None:
     client = redlane.Client(
-        f"redis://127.0.0.1:{redis_server.port}/4711", timeout=10, connect_timeout=10
+        f"redis://127.0.0.1:{redis_server.port}/4711", timeout=60, connect_timeout=60
     )
     with pytest.raises(redlane.ReplyError, match="DB index is out of range"):
         client.execute("PING")
@@ -115,8 +115,8 @@ def test_one_write_says_it_all() -> None:
     with scripted(script) as server:
         client = redlane.Client(
             f"redis://u:p@127.0.0.1:{server.port}/3",
-            timeout=10,
-            connect_timeout=10,
+            timeout=60,
+            connect_timeout=60,
             name="n",
         )
         assert client.execute("PING") == b"PONG"
@@ -150,8 +150,8 @@ def test_server_without_hello(refusal: bytes) -> None:
     with scripted(script) as server:
         client = redlane.Client(
             f"redis://:{CANARY}@127.0.0.1:{server.port}/2",
-            timeout=10,
-            connect_timeout=10,
+            timeout=60,
+            connect_timeout=60,
             name="n",
         )
         assert client.execute("PING") == b"PONG"
@@ -180,8 +180,8 @@ def test_old_server_that_refuses_the_password() -> None:
     with scripted(script) as server:
         client = redlane.Client(
             f"redis://:{CANARY}@127.0.0.1:{server.port}/0",
-            timeout=10,
-            connect_timeout=10,
+            timeout=60,
+            connect_timeout=60,
         )
         with pytest.raises(redlane.AuthenticationError) as caught:
             client.execute("PING")
@@ -211,7 +211,7 @@ def test_answers_that_end_the_handshake(answer: bytes, expected: str) -> None:
         peer.send(answer)
 
     with scripted(script) as server:
-        client = redlane.Client(server.url, timeout=10, connect_timeout=10)
+        client = redlane.Client(server.url, timeout=60, connect_timeout=60)
         with pytest.raises(getattr(redlane, expected)) as caught:
             client.execute("PING")
         assert type(caught.value).__name__ == expected
@@ -230,7 +230,7 @@ def test_strange_facts_are_not_trusted() -> None:
         peer.wait_until_gone()
 
     with scripted(script) as server:
-        client = redlane.Client(server.url, timeout=10, connect_timeout=10)
+        client = redlane.Client(server.url, timeout=60, connect_timeout=60)
         assert client.execute("PING") == b"PONG"
         client.close()
 
@@ -245,7 +245,7 @@ def test_handshake_one_byte_at_a_time() -> None:
         peer.wait_until_gone()
 
     with scripted(script) as server:
-        client = redlane.Client(server.url, timeout=10, connect_timeout=10)
+        client = redlane.Client(server.url, timeout=60, connect_timeout=60)
         assert client.execute("PING") == b"PONG"
         client.close()
 
@@ -255,7 +255,7 @@ def test_nothing_listens() -> None:
         unused.bind(("127.0.0.1", 0))
         port = unused.getsockname()[1]
         client = redlane.Client(
-            f"redis://127.0.0.1:{port}/0", timeout=10, connect_timeout=10
+            f"redis://127.0.0.1:{port}/0", timeout=60, connect_timeout=60
         )
         with pytest.raises(redlane.ConnectionError, match="Connection refused"):
             client.execute("PING")
@@ -264,7 +264,7 @@ def test_nothing_listens() -> None:
 
 def test_name_without_address() -> None:
     client = redlane.Client(
-        "redis://no-such-host.invalid:6379/0", timeout=20, connect_timeout=20
+        "redis://no-such-host.invalid:6379/0", timeout=60, connect_timeout=60
     )
     with pytest.raises(redlane.ConnectionError):
         client.execute("PING")
@@ -273,7 +273,7 @@ def test_name_without_address() -> None:
 
 def test_unix_path_that_is_not_there(tmp_path: object) -> None:
     client = redlane.Client(
-        f"unix://{tmp_path}/none.sock", timeout=10, connect_timeout=10
+        f"unix://{tmp_path}/none.sock", timeout=60, connect_timeout=60
     )
     with pytest.raises(redlane.ConnectionError, match="No such file"):
         client.execute("PING")
@@ -284,7 +284,7 @@ def test_unix_path_that_is_too_long() -> None:
     with pytest.raises(
         (redlane.ConnectionError, redlane.ConfigurationError), match="unix"
     ):
-        redlane.Client("unix:///" + "x" * 200, timeout=10, connect_timeout=10).execute(
+        redlane.Client("unix:///" + "x" * 200, timeout=60, connect_timeout=60).execute(
             "PING"
         )
 
@@ -301,7 +301,7 @@ def test_last_words_of_a_full_server() -> None:
         peer.reset()
 
     with scripted(script) as server:
-        client = redlane.Client(server.url, timeout=10, connect_timeout=10)
+        client = redlane.Client(server.url, timeout=60, connect_timeout=60)
         with pytest.raises(redlane.ReplyError, match="max number of clients"):
             client.execute("PING")
         client.close()

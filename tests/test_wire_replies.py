@@ -95,7 +95,7 @@ def url_of_answers() -> Any:
 @pytest.mark.parametrize(("wire", "expected"), GOOD)
 def test_every_type(wire: bytes, expected: object) -> None:
     with scripted(answering(wire, b"+PONG\r\n")) as server:
-        client = redlane.Client(server.url, timeout=10, connect_timeout=10)
+        client = redlane.Client(server.url, timeout=60, connect_timeout=60)
         assert client.execute("ANY") == expected
         assert client.execute("PING") == b"PONG"
         assert server.connections == 1
@@ -116,7 +116,7 @@ def test_cut_after_every_byte(wire: bytes, expected: object) -> None:
                 peer.wait_until_gone()
 
         with scripted(script) as server:
-            client = redlane.Client(server.url, timeout=10, connect_timeout=10)
+            client = redlane.Client(server.url, timeout=60, connect_timeout=60)
             with pytest.raises(redlane.ConnectionError):
                 client.execute("ANY")
             assert client.execute("ANY") == expected
@@ -134,7 +134,7 @@ def test_one_byte_at_a_time(wire: bytes, expected: object) -> None:
         peer.wait_until_gone()
 
     with scripted(script) as server:
-        client = redlane.Client(server.url, timeout=10, connect_timeout=10)
+        client = redlane.Client(server.url, timeout=60, connect_timeout=60)
         assert client.execute("ANY") == expected
         client.close()
 
@@ -143,7 +143,7 @@ def test_one_byte_at_a_time(wire: bytes, expected: object) -> None:
 def test_hostile_reply_is_a_typed_error(kind: str, url_of_answers: Any) -> None:
     with url_of_answers(HOSTILE[kind], b"+crossed\r\n") as server:
         client = redlane.Client(
-            server.url, timeout=2, connect_timeout=10, max_reply=65536
+            server.url, timeout=20, connect_timeout=60, max_reply=65536
         )
         with pytest.raises((redlane.ConnectionError, redlane.TimeoutError)):
             client.execute("ANY")
@@ -188,7 +188,7 @@ UNFIT = sorted(unfit(redlane.Client("memory://")))
 def test_a_reply_that_makes_no_result_is_a_typed_error(name: str) -> None:
     _, replies = unfit(redlane.Client("memory://"))[name]
     with scripted(answering(*replies, b"+PONG\r\n")) as server:
-        client = redlane.Client(server.url, timeout=10, connect_timeout=10)
+        client = redlane.Client(server.url, timeout=60, connect_timeout=60)
         call, _ = unfit(client)[name]
         for _ in replies:
             with pytest.raises(redlane.ReplyError) as caught:
@@ -202,7 +202,7 @@ def test_a_reply_that_makes_no_result_is_a_typed_error(name: str) -> None:
 def test_info_of_a_hostile_server() -> None:
     text = b"modules:5\r\nmodule:name=a\r\n:\r\nx\r\n=:,\r\n,:=,=\r\n\xff:\xff\r\n"
     with scripted(answering(b"$%d\r\n%s\r\n" % (len(text), text))) as server:
-        client = redlane.Client(server.url, timeout=10, connect_timeout=10)
+        client = redlane.Client(server.url, timeout=60, connect_timeout=60)
         assert client.info()["modules"] == [{"name": "a"}]
         client.close()
 
@@ -210,7 +210,7 @@ def test_info_of_a_hostile_server() -> None:
 @pytest.mark.parametrize("kind", ["resp3 double", "bulk without terminator", "junk"])
 def test_hostile_reply_in_a_pipeline(kind: str, url_of_answers: Any) -> None:
     with url_of_answers(b":1\r\n" + HOSTILE[kind]) as server:
-        client = redlane.Client(server.url, timeout=2, connect_timeout=10)
+        client = redlane.Client(server.url, timeout=20, connect_timeout=60)
         pipeline = client.pipeline()
         for key in "abc":
             pipeline.get(key)
@@ -230,7 +230,7 @@ def test_endless_reply_is_bounded() -> None:
 
     with scripted(script) as server:
         client = redlane.Client(
-            server.url, timeout=10, connect_timeout=10, max_reply=200_000
+            server.url, timeout=60, connect_timeout=60, max_reply=200_000
         )
         with pytest.raises(redlane.ConnectionError, match="max_reply"):
             client.execute("ANY")
@@ -246,7 +246,7 @@ def test_endless_line_is_bounded() -> None:
             peer.send(b"x" * 10_000)
 
     with scripted(script) as server:
-        client = redlane.Client(server.url, timeout=10, connect_timeout=10)
+        client = redlane.Client(server.url, timeout=60, connect_timeout=60)
         with pytest.raises(redlane.ConnectionError, match="line"):
             client.execute("ANY")
         client.close()
@@ -254,7 +254,7 @@ def test_endless_line_is_bounded() -> None:
 
 def test_many_replies_may_exceed_max_reply_together(redis_server: Server) -> None:
     client = redlane.Client(
-        redis_server.url, timeout=10, connect_timeout=10, max_reply=5000
+        redis_server.url, timeout=60, connect_timeout=60, max_reply=5000
     )
     client.execute("SET", "k", "v" * 1000)
     pipeline = client.pipeline()
@@ -266,7 +266,7 @@ def test_many_replies_may_exceed_max_reply_together(redis_server: Server) -> Non
 
 def test_reply_that_nobody_awaits_with_the_answer(url_of_answers: Any) -> None:
     with url_of_answers(b"+mine\r\n+not mine\r\n") as server:
-        client = redlane.Client(server.url, timeout=10, connect_timeout=10)
+        client = redlane.Client(server.url, timeout=60, connect_timeout=60)
         assert client.execute("ANY") == b"mine"
         assert client.execute("NEXT") == b"again"
         assert server.connections == 2
@@ -281,7 +281,7 @@ def test_reply_that_nobody_awaits_while_idle() -> None:
         peer.read()
         if peer.number == 0:
             peer.send(b"+mine\r\n")
-            go.wait(10)
+            go.wait(60)
             peer.send(b"+not mine\r\n")
             sent.set()
         else:
@@ -289,17 +289,17 @@ def test_reply_that_nobody_awaits_while_idle() -> None:
         peer.wait_until_gone()
 
     with scripted(script) as server:
-        client = redlane.Client(server.url, timeout=10, connect_timeout=10)
+        client = redlane.Client(server.url, timeout=60, connect_timeout=60)
         assert client.execute("ANY") == b"mine"
         go.set()
-        assert sent.wait(10)
+        assert sent.wait(60)
         assert client.execute("NEXT") == b"again"
         assert server.connections == 2
         client.close()
 
 
 def test_error_replies_are_typed(redis_server: Server) -> None:
-    client = redlane.Client(redis_server.url, timeout=10, connect_timeout=10)
+    client = redlane.Client(redis_server.url, timeout=60, connect_timeout=60)
     client.execute("LPUSH", "list", "a")
     with pytest.raises(redlane.WrongTypeError):
         client.execute("INCR", "list")
@@ -310,7 +310,7 @@ def test_error_replies_are_typed(redis_server: Server) -> None:
 
 
 def test_error_reply_shows_no_argument(redis_server: Server) -> None:
-    client = redlane.Client(redis_server.url, timeout=10, connect_timeout=10)
+    client = redlane.Client(redis_server.url, timeout=60, connect_timeout=60)
     with pytest.raises(redlane.ReplyError, match="unknown command") as caught:
         client.execute("NOSUCH", "canary-value", "x")
     assert "canary" not in str(caught.value) + repr(caught.value)
@@ -320,7 +320,7 @@ def test_error_reply_shows_no_argument(redis_server: Server) -> None:
 def test_errors_inside_arrays_stay_there() -> None:
     wire = b"*3\r\n:1\r\n-WRONGTYPE no\r\n$1\r\nx\r\n"
     with scripted(answering(wire)) as server:
-        client = redlane.Client(server.url, timeout=10, connect_timeout=10)
+        client = redlane.Client(server.url, timeout=60, connect_timeout=60)
         one, error, x = client.execute("ANY")
         assert (one, x) == (1, b"x")
         assert type(error) is redlane.WrongTypeError
@@ -329,7 +329,7 @@ def test_errors_inside_arrays_stay_there() -> None:
 
 def test_decoding(redis_server: Server) -> None:
     client = redlane.Client(
-        redis_server.url, timeout=10, connect_timeout=10, decode_responses=True
+        redis_server.url, timeout=60, connect_timeout=60, decode_responses=True
     )
     client.execute("SET", "text", "grün ✓")
     client.execute("SET", "raw", b"\xff\xfe")
@@ -345,7 +345,7 @@ def test_decoding(redis_server: Server) -> None:
 
 def test_undecodable_reply_spares_the_rest_of_a_pipeline(redis_server: Server) -> None:
     client = redlane.Client(
-        redis_server.url, timeout=10, connect_timeout=10, decode_responses=True
+        redis_server.url, timeout=60, connect_timeout=60, decode_responses=True
     )
     client.execute("SET", "raw", b"\xff")
     client.execute("SET", "text", "t")
@@ -361,7 +361,7 @@ def test_undecodable_reply_spares_the_rest_of_a_pipeline(redis_server: Server) -
 
 @pytest.mark.parametrize("size", [0, 1, 16383, 16384, 65536, 1_000_003, 12_000_000])
 def test_sizes(redis_server: Server, size: int) -> None:
-    client = redlane.Client(redis_server.url, timeout=30, connect_timeout=10)
+    client = redlane.Client(redis_server.url, timeout=60, connect_timeout=60)
     value = bytes(range(256)) * (size // 256) + b"z" * (size % 256)
     client.execute("SET", "k", value)
     assert client.execute("GET", "k") == value
@@ -373,7 +373,7 @@ def test_sizes(redis_server: Server, size: int) -> None:
 def test_large_pipeline_does_not_deadlock(redis_server: Server) -> None:
     """Both directions carry more than sockets hold: the server stops reading until its
     replies are read."""
-    client = redlane.Client(redis_server.url, timeout=60, connect_timeout=10)
+    client = redlane.Client(redis_server.url, timeout=60, connect_timeout=60)
     value = b"v" * 4_000_000
     pipeline = client.pipeline()
     for i in range(6):

@@ -29,7 +29,7 @@ def forgetful(peer: Peer) -> None:
 @pytest.mark.parametrize("sha1", HASHES)
 def test_the_text_follows_a_hash_that_is_unknown(sha1: str) -> None:
     with scripted(forgetful) as server:
-        client = redlane.Client(server.url, timeout=10, connect_timeout=10)
+        client = redlane.Client(server.url, timeout=60, connect_timeout=60)
         assert client.execute("EVALSHA", sha1, "1", "key", "x") == b"EVAL"
         name, text, *rest = server.commands[-1]
         assert name == b"EVAL"
@@ -40,7 +40,7 @@ def test_the_text_follows_a_hash_that_is_unknown(sha1: str) -> None:
 
 def test_a_hash_that_is_not_ours_is_an_error() -> None:
     with scripted(forgetful) as server:
-        client = redlane.Client(server.url, timeout=10, connect_timeout=10)
+        client = redlane.Client(server.url, timeout=60, connect_timeout=60)
         with pytest.raises(redlane.NoScriptError):
             client.execute("EVALSHA", "0" * 40, "0")
         with pytest.raises(redlane.NoScriptError):
@@ -51,7 +51,7 @@ def test_a_hash_that_is_not_ours_is_an_error() -> None:
 
 def test_the_text_goes_once() -> None:
     with scripted(answering(NOSCRIPT, NOSCRIPT)) as server:
-        client = redlane.Client(server.url, timeout=10, connect_timeout=10)
+        client = redlane.Client(server.url, timeout=60, connect_timeout=60)
         with pytest.raises(redlane.NoScriptError):
             client.execute("EVALSHA", HASHES[0], "1", "key")
         names = [command[0] for command in server.commands]

@@ -8,12 +8,15 @@ package is then between the tests and what they test.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import queue
 import shutil
 import ssl
 import subprocess
 import tempfile
+import termios
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +26,7 @@ from urllib.parse import quote
 
 from scripted import Gone, Script
 from scripted import Peer as ScriptPeer
-from servers import Server, free_port, server_binaries
+from servers import PORTS, Server, free_port, server_binaries
 
 CANARY = "canary-pa55phrase"
 LOOPBACK = "DNS:localhost,IP:127.0.0.1"
@@ -159,6 +162,10 @@ class TlsServer(Server):
     def url(self) -> str:
         return f"{self.tls_url()}?tls_ca={quote(str(self.ca), safe='')}"
 
+    def close(self) -> None:
+        super().close()
+        PORTS.release(self.tls_port)
+
     def tls_url(self, host: str = "127.0.0.1", login: str = "") -> str:
         return f"rediss://{login}{host}:{self.tls_port}/0"
 
@@ -209,19 +216,29 @@ class Peer:
     def wait_for(self, text: bytes) -> None:
         """Until the output since the last call holds `text`."""
         while text not in self.output:
-            data = self._came.get(timeout=30)
+            data = self._came.get(timeout=60)
             if not data:
                 raise RuntimeError(f"s_server ended: {self.output.decode()}")
             self.output += data
         self.output = self.output.partition(text)[2]
 
     def send(self, data: bytes) -> None:
+        """Returns once s_server has read it: what it reads at once is one piece."""
         assert self._process.stdin is not None
         self._process.stdin.write(data)
+        left = bytearray(4)
+        end = time.monotonic() + 60
+        while True:
+            fcntl.ioctl(self._process.stdin, termios.FIONREAD, left)
+            if not any(left):
+                return
+            assert time.monotonic() < end, "s_server does not read"
+            time.sleep(0.001)
 
     def close(self) -> None:
         self._process.kill()
         self._process.wait()
+        PORTS.release(self.port)
         self._reader.join(30)
         for stream in (self._process.stdin, self._process.stdout):
             assert stream is not None

@@ -14,6 +14,7 @@ import gc
 import os
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +24,8 @@ ROUNDS = 2000
 # and of the allocator's, which fill up once.
 SLACK_BLOCKS = 250
 SLACK_BYTES = 16 << 10
+# A probe that the background thread had begun holds what it needs until its end.
+SETTLE_SECONDS = 1.0
 
 Once = Callable[[], Any]
 
@@ -101,8 +104,15 @@ def growth(once: Once, types: Iterable[type], rounds: int) -> list[str]:
     before = Sample.take(types)
     for _ in range(rounds):
         once()
-    after = Sample.take(types)
+    end = time.monotonic() + SETTLE_SECONDS
+    while found := differences(before, Sample.take(types), rounds):
+        if time.monotonic() > end:
+            break
+        time.sleep(0.1)
+    return found
 
+
+def differences(before: Sample, after: Sample, rounds: int) -> list[str]:
     found = [
         f"{after.references[name] - count:+} references to {name}"
         for name, count in before.references.items()

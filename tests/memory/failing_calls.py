@@ -20,7 +20,7 @@ import redlane
 from redlane import Cache, Client, Counter, VideoCache
 
 MOST = 3000  # allocations of one call
-PATIENCE = 20
+PATIENCE = 60
 ENGINE = "memory://"
 
 
