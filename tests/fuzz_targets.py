@@ -29,6 +29,7 @@ class Target:
 TARGETS = {
     "url": Target(["core/url", "core/url_redact", "core/number", "core/buffer"]),
     "glob": Target(["core/glob"]),
+    "envelope": Target(["core/envelope"]),
     "json": Target(["core/json", "core/buffer"]),
     "command": Target(["core/command", "core/command_rules", "core/number"]),
     "journal": Target(

@@ -47,7 +47,15 @@ class Serializer:
     def loads(self, data):
         return [1, 2]
 
+class Long(Serializer):
+    def dumps(self, value):
+        return b"xyz" * 50
+
+KEYS = ["k" * 16, "l" * 16]
 other = Cache(client, prefix="s", serializer=Serializer())
+sealed = Cache(
+    client, "sealed", 60, Long(), seal=KEYS, compress="zlib", compress_above=100
+)
 
 @cache
 def cached(a, b=2, *, k="x"):
@@ -123,6 +131,11 @@ calls = [
     lambda: cache.stats(),
     lambda: other.set("a", (1,)),
     lambda: other.get("a"),
+    lambda: Cache(client, serializer=Long(), seal=KEYS, compress="zlib"),
+    lambda: sealed.set("a", 1),
+    lambda: sealed.get("a"),
+    lambda: sealed.touch("a", 50),
+    lambda: (client.set("sealed:a", b"x"), sealed.get("a")),
     lambda: counter.get(1),
     lambda: counter.increment(1),
     lambda: counter.transfer(1, 2),

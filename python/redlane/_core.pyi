@@ -28,7 +28,8 @@ _Score: TypeAlias = float | str | bytes
 _Period: TypeAlias = float | str | timedelta
 _Moment: TypeAlias = float | datetime
 _CacheKey: TypeAlias = str | bytes
-_SerializerName: TypeAlias = Literal["json", "raw", "msgpack"]
+_SerializerName: TypeAlias = Literal["json", "raw", "msgpack", "pickle"]
+_SealKey: TypeAlias = str | bytes
 _Fallback: TypeAlias = Literal["raise", "memory", "none"]
 
 _Path: TypeAlias = str | bytes | PathLike[str] | PathLike[bytes]
@@ -656,6 +657,9 @@ class Cache:
         *,
         fallback: _Fallback = "memory",
         strict: bool = False,
+        compress: Literal["zlib"] | None = None,
+        compress_above: int | None = 1024,
+        seal: _SealKey | list[_SealKey] | tuple[_SealKey, ...] | None = None,
         near: bool = True,
         near_ttl: _Period = 60,
     ) -> Self: ...

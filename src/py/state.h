@@ -49,6 +49,9 @@
     X(dump_exception)                            \
     X(load_exception)                            \
     X(call_limited)                              \
+    X(find_codec)                                \
+    X(zlib_compress)                             \
+    X(zlib_decompressobj)                        \
     /* constant texts */                         \
     X(syntax_error)
 

@@ -60,11 +60,14 @@ init_function(RedlaneCachedFunction *self, const RedlaneFunctionOptions *options
 {
     if (redlane_signature_init(&self->signature, self->state, self->function,
                                &options->key) < 0 ||
+        redlane_result_type_init(
+            &self->type, self->state, self->function,
+            redlane_serializer_typed_name(&self->cache->serializer)) < 0 ||
         redlane_function_options_init(self, options) < 0) {
         return -1;
     }
     redlane_level0_init(&self->level0, &self->signature);
-    self->form = self->share ? redlane_near_form_new() : self->cache->form;
+    self->form = redlane_near_form_new();
     self->dict = PyDict_New();
     return self->dict ? wrap_function(self) : -1;
 }
@@ -162,6 +165,7 @@ static int
 function_tp_traverse(PyObject *self, visitproc visit, void *arg)
 {
     RedlaneCachedFunction *function = (RedlaneCachedFunction *)self;
+    int result;
 
     Py_VISIT(Py_TYPE(self));
     Py_VISIT(function->dict);
@@ -171,7 +175,9 @@ function_tp_traverse(PyObject *self, visitproc visit, void *arg)
     Py_VISIT(function->unless);
     Py_VISIT(function->ttl_of);
     Py_VISIT(function->failures);
-    return redlane_signature_traverse(&function->signature, visit, arg);
+    result = redlane_result_type_traverse(&function->type, visit, arg);
+    return result ? result
+                  : redlane_signature_traverse(&function->signature, visit, arg);
 }
 
 /* Functions in a cycle are cleared by their own dict and defaults; ours must stay
@@ -199,6 +205,7 @@ function_tp_dealloc(PyObject *self)
     }
     redlane_level0_free(&function->level0);
     redlane_signature_clear(&function->signature);
+    redlane_result_type_clear(&function->type);
     Py_CLEAR(function->dict);
     Py_CLEAR(function->function);
     Py_CLEAR(function->cache);

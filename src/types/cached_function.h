@@ -19,6 +19,7 @@ typedef struct {
     PyObject *function;
     RedlaneCache *cache;
     RedlaneSignature signature;
+    RedlaneResultType type;
     PyObject *condition; /* NULL, or a callable of the result: whether to store it */
     PyObject *unless;    /* NULL, or a callable of the arguments: call uncached */
     PyObject *ttl_of;    /* NULL, or a callable of the result: its TTL */
@@ -34,7 +35,7 @@ typedef struct {
     bool logged;         /* an uncacheable result */
     RedlaneCounts counts;
     RedlaneLevel0 level0;
-    RedlaneNearForm form; /* of the objects that its calls return */
+    RedlaneNearForm form; /* of objects that only its calls return */
     bool share;           /* the object itself is returned again and again */
 } RedlaneCachedFunction;
 

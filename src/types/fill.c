@@ -15,7 +15,7 @@ typedef enum {
     FOUND_NOTHING, /* our lease is in its place */
     FOUND_VALUE,   /* *value is set */
     FOUND_LEASE,   /* someone else's: *reply holds it */
-    FOUND_DROPPED, /* something unreadable, which is gone now: ask again */
+    FOUND_DROPPED, /* something of no use, which is gone now: ask again */
     FOUND_REFUSED, /* the server takes no lease, and nothing usable is there */
 } Found;
 
@@ -100,25 +100,21 @@ static Found
 judge_answer(const RedlaneFill *fill, RedlaneArg key, RedlaneAnswer answer,
              PyObject *reply, PyObject **value)
 {
-    uint64_t corrupted = fill->counts->corrupted;
     int result;
 
     if (reply == Py_None) {
         return answer == REDLANE_ANSWER_NOTHING ? FOUND_REFUSED : FOUND_NOTHING;
     }
     if (PyBytes_Check(reply) &&
-        redlane_serializer_is_lease(PyBytes_AS_STRING(reply),
-                                    (size_t)PyBytes_GET_SIZE(reply))) {
+        redlane_envelope_is_lease(PyBytes_AS_STRING(reply),
+                                  (size_t)PyBytes_GET_SIZE(reply))) {
         return FOUND_LEASE;
     }
     result = redlane_fill_decode(fill, key, reply, value);
-    if (result < 0) {
-        return FOUND_ERROR;
-    }
-    if (result == 1) {
-        return FOUND_VALUE;
-    }
-    return fill->counts->corrupted != corrupted ? FOUND_DROPPED : FOUND_REFUSED;
+    return result < 0    ? FOUND_ERROR
+           : result == 1 ? FOUND_VALUE
+           : result == 2 ? FOUND_DROPPED
+                         : FOUND_REFUSED;
 }
 
 /* Asks for the value, leaving the flight's lease where nothing is. */
@@ -231,17 +227,17 @@ excuse_value(const RedlaneFill *fill)
 static PyObject *
 keep_value(const RedlaneFill *fill, const RedlaneFlight *flight, PyObject **value)
 {
-    PyObject *data = NULL, *decoded;
+    const RedlaneWrapping wrapping = {
+        .key = {flight->key, flight->key_size},
+        .ttl_ms = fill->ttl_ms,
+        .type = fill->type,
+    };
+    PyObject *data = NULL;
     int keep = fill->keep ? fill->keep(fill->context, *value) : 1;
 
     if (keep > 0) {
-        data = redlane_serializer_dumps(fill->serializer, *value);
-        decoded = data ? redlane_serializer_loads(fill->serializer, data) : NULL;
-        if (decoded) {
-            Py_SETREF(*value, decoded);
-        }
-        else {
-            Py_CLEAR(data);
+        data = redlane_envelope_keep(fill->serializer, &wrapping, value);
+        if (!data) {
             keep = excuse_value(fill);
         }
     }
@@ -342,7 +338,13 @@ join(const RedlaneFill *fill, RedlaneFlight *flight, PyObject **value)
             result = -1;
         }
         else if (flight->value) {
-            *value = redlane_serializer_loads(fill->serializer, flight->value);
+            RedlaneOpening opening = {
+                .key = {flight->key, flight->key_size},
+                .type = fill->type,
+                .size_max = REDLANE_ENVELOPE_RAW_MAX,
+            };
+
+            *value = redlane_envelope_loads(fill->serializer, &opening, flight->value);
             result = *value ? 1 : -1;
             REDLANE_FILL_COUNT(fill, waits, 1);
         }

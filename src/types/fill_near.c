@@ -46,7 +46,8 @@ hand_on(const RedlaneFill *fill, RedlaneNearEntry *STEALS entry)
 
 /* The object of an entry that is held, if this fill can use it. */
 static int
-take_value(const RedlaneFill *fill, const RedlaneNearValue *kept, PyObject **value)
+take_value(const RedlaneFill *fill, RedlaneArg key, const RedlaneNearValue *kept,
+           PyObject **value)
 {
     if (kept->form == fill->form) {
         *value = Py_NewRef(kept->object);
@@ -55,15 +56,7 @@ take_value(const RedlaneFill *fill, const RedlaneNearValue *kept, PyObject **val
     if (kept->form != REDLANE_NEAR_FORM_STORED) {
         return 0;
     }
-    *value = redlane_serializer_loads(fill->serializer, kept->object);
-    if (*value) {
-        return 1;
-    }
-    if (!PyErr_ExceptionMatches(fill->tool->state->SerializationError)) {
-        return -1;
-    }
-    PyErr_Clear(); /* as it is on the server: that way drops it, and counts it */
-    return 0;
+    return redlane_fill_open(fill, key, kept->object, value);
 }
 
 int
@@ -77,11 +70,7 @@ redlane_fill_near_get(const RedlaneFill *fill, RedlaneArg key, PyObject **value)
     if (!entry) {
         return 0;
     }
-    result = take_value(fill, entry->value, value);
-    if (result == 1 && fill->accept && !fill->accept(*value)) {
-        Py_CLEAR(*value);
-        result = 0;
-    }
+    result = take_value(fill, key, entry->value, value);
     if (result == 1) {
         REDLANE_FILL_COUNT(fill, near_hits, 1);
         hand_on(fill, entry);
@@ -90,6 +79,7 @@ redlane_fill_near_get(const RedlaneFill *fill, RedlaneArg key, PyObject **value)
         PyObject *type, *error, *traceback;
 
         PyErr_Fetch(&type, &error, &traceback);
+        Py_CLEAR(*value);
         redlane_near_value_free(redlane_near_entry_release(entry));
         PyErr_Restore(type, error, traceback);
     }
@@ -122,6 +112,25 @@ cost_of(const RedlaneFill *fill, PyObject *object)
     return size + (fill->arguments ? redlane_level0_cost(fill->arguments) : 0);
 }
 
+/* Milliseconds that a value may stay near: -1 if it has no end, 0 if it may not. */
+static int64_t
+time_left(PyObject *pttl, PyObject *stored)
+{
+    int64_t left = PyLong_AsLongLong(pttl), own; /* a reply: it fits */
+    RedlaneEnvelope header;
+
+    if (likely(!redlane_envelope_is_marked(stored)) || left < -1 ||
+        redlane_envelope_read(PyBytes_AS_STRING(stored),
+                              (size_t)PyBytes_GET_SIZE(stored),
+                              &header) != REDLANE_STORED_ENVELOPE ||
+        !(header.fields & REDLANE_ENVELOPE_EXPIRES)) {
+        return left;
+    }
+    own = header.expires_at - redlane_clock_unix_ms();
+    own = own < 0 ? 0 : own;
+    return left < 0 || own < left ? own : left;
+}
+
 void
 redlane_fill_near_keep(const RedlaneFill *fill, RedlaneArg key,
                        const RedlaneNearFill *near_fill, PyObject *pttl,
@@ -132,12 +141,10 @@ redlane_fill_near_keep(const RedlaneFill *fill, RedlaneArg key,
     RedlaneNearEntry *entry;
     RedlaneNearValue *kept;
     size_t cost;
-    int64_t pttl_ms;
 
     if (!near_fill->read.known || !PyLong_CheckExact(pttl)) {
         return;
     }
-    pttl_ms = PyLong_AsLongLong(pttl); /* a reply: it fits */
     kept = redlane_near_value_new(object,
                                   as_it_is ? fill->form : REDLANE_NEAR_FORM_STORED);
     if (!kept) {
@@ -148,7 +155,7 @@ redlane_fill_near_keep(const RedlaneFill *fill, RedlaneArg key,
         cost += (size_t)PyBytes_GET_SIZE(stored); /* about: a struct, a tuple */
     }
     entry = redlane_near_store(fill->near, key.data, key.size, &near_fill->ticket, kept,
-                               cost, pttl_ms, fill->near_ttl_ms);
+                               cost, time_left(pttl, stored), fill->near_ttl_ms);
     if (entry) {
         hand_on(fill, entry);
     }

@@ -1,11 +1,14 @@
 /* Reading a cached value. Lock: the GIL. */
 #include "py/errors.h"
+#include "py/log.h"
 #include "py/state.h"
 #include "types/fill.h"
 
 /* Larger unreadable values are deleted without being compared: comparing sends them
  * back to the server. */
 #define COMPARE_LIMIT ((Py_ssize_t)64 << 10)
+
+#define SHOWN_KEY 200 /* bytes of a key at most, in a log line */
 
 int
 redlane_fill_forgive(const RedlaneFill *fill)
@@ -32,13 +35,12 @@ redlane_fill_is_refusal(RedlaneState *state)
     return refusal > 0;
 }
 
-/* Deletes an unreadable value, if it is still that value. RAISES_NEG */
+/* Deletes a value of no use, if it is still that value. RAISES_NEG */
 static int
 drop_value(const RedlaneFill *fill, RedlaneArg key, PyObject *stored)
 {
     PyObject *reply;
 
-    REDLANE_FILL_COUNT(fill, corrupted, 1);
     if (stored && PyBytes_GET_SIZE(stored) <= COMPARE_LIMIT) {
         RedlaneArg argv[] = {
             key, {PyBytes_AS_STRING(stored), (size_t)PyBytes_GET_SIZE(stored)}};
@@ -56,7 +58,81 @@ drop_value(const RedlaneFill *fill, RedlaneArg key, PyObject *stored)
     return 0;
 }
 
-/* What a function raised: raised again. -1, or 0 for a miss. */
+/* Somebody without the key wrote it, or a cache that has other keys or none. Keeps the
+ * exception that is set. */
+static void
+count_bad_seal(const RedlaneFill *fill, RedlaneArg key)
+{
+    PyObject *type, *error, *traceback, *shown;
+
+    REDLANE_FILL_COUNT(fill, bad_seals, 1);
+    if (fill->serializer->warned) {
+        return;
+    }
+    fill->serializer->warned = true;
+    PyErr_Fetch(&type, &error, &traceback);
+    shown = PyUnicode_DecodeUTF8(
+        key.data, (Py_ssize_t)(key.size < SHOWN_KEY ? key.size : SHOWN_KEY), "replace");
+    if (shown) {
+        redlane_log(fill->tool->state, REDLANE_LOG_WARNING,
+                    "The value of %R has no valid seal and is dropped; others like it "
+                    "are only counted, as bad_seals",
+                    shown);
+        Py_DECREF(shown);
+    }
+    PyErr_Clear();
+    PyErr_Restore(type, error, traceback);
+}
+
+/* The value in a wrapped one: 1, 0 when its time is over, -1. */
+static int
+unwrap_bytes(const RedlaneFill *fill, RedlaneArg key, PyObject *stored,
+             PyObject **value)
+{
+    RedlaneOpening opening = {
+        .key = key,
+        .type = fill->type,
+        .size_max = redlane_link_settings(fill->tool->link)->max_reply,
+    };
+
+    *value = redlane_envelope_loads(fill->serializer, &opening, stored);
+    if (*value) {
+        return !redlane_envelope_is_expired(&opening.header);
+    }
+    if (opening.bad_seal) {
+        count_bad_seal(fill, key);
+    }
+    return -1;
+}
+
+int
+redlane_fill_open(const RedlaneFill *fill, RedlaneArg key, PyObject *stored,
+                  PyObject **value)
+{
+    int result = 1;
+
+    if (likely(!redlane_envelope_is_marked(stored) && !fill->serializer->seal)) {
+        *value = redlane_serializer_loads(fill->serializer, fill->type, stored, true);
+    }
+    else {
+        result = unwrap_bytes(fill, key, stored, value);
+    }
+    if (unlikely(!*value)) {
+        if (!PyErr_ExceptionMatches(fill->tool->state->SerializationError)) {
+            return -1;
+        }
+        PyErr_Clear();
+        REDLANE_FILL_COUNT(fill, corrupted, 1);
+        return 0;
+    }
+    if (fill->accept && !fill->accept(*value)) {
+        REDLANE_FILL_COUNT(fill, corrupted, 1);
+        return 0;
+    }
+    return result;
+}
+
+/* What a function raised: raised again. -1, 0 for a miss, 2 when it was dropped. */
 static int
 raise_again(const RedlaneFill *fill, RedlaneArg key, PyObject *stored)
 {
@@ -67,7 +143,8 @@ raise_again(const RedlaneFill *fill, RedlaneArg key, PyObject *stored)
         REDLANE_FILL_COUNT(fill, hits, 1);
         return -1;
     }
-    return drop_value(fill, key, stored);
+    REDLANE_FILL_COUNT(fill, corrupted, 1);
+    return drop_value(fill, key, stored) < 0 ? -1 : 2;
 }
 
 static int
@@ -75,27 +152,23 @@ decode_bytes(const RedlaneFill *fill, RedlaneArg key, PyObject *stored,
              PyObject **value)
 {
     Py_ssize_t size = PyBytes_GET_SIZE(stored);
+    int result;
 
-    if (redlane_serializer_is_lease(PyBytes_AS_STRING(stored), (size_t)size)) {
+    if (redlane_envelope_is_marked(stored) &&
+        redlane_envelope_is_lease(PyBytes_AS_STRING(stored), (size_t)size)) {
         return 0;
     }
     REDLANE_FILL_COUNT(fill, bytes_read, size);
-    if (unlikely(
-            redlane_serializer_is_raised(PyBytes_AS_STRING(stored), (size_t)size))) {
+    if (!fill->serializer->seal && /* it has none */
+        redlane_envelope_is_raised(PyBytes_AS_STRING(stored), (size_t)size)) {
         return raise_again(fill, key, stored);
     }
-    *value = redlane_serializer_loads(fill->serializer, stored);
-    if (!*value) {
-        if (!PyErr_ExceptionMatches(fill->tool->state->SerializationError)) {
-            return -1;
-        }
-        PyErr_Clear();
-    }
-    else if (!fill->accept || fill->accept(*value)) {
-        return 1;
+    result = redlane_fill_open(fill, key, stored, value);
+    if (likely(result)) {
+        return result;
     }
     Py_CLEAR(*value);
-    return drop_value(fill, key, stored);
+    return drop_value(fill, key, stored) < 0 ? -1 : 2;
 }
 
 int
@@ -146,5 +219,5 @@ redlane_fill_read(const RedlaneFill *fill, RedlaneArg key, PyObject **value)
     }
     Py_XDECREF(pttl);
     Py_DECREF(reply);
-    return result;
+    return result == 2 ? 0 : result;
 }

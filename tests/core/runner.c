@@ -59,6 +59,7 @@ main(void)
     test_command();
     test_command_keys();
     test_duration();
+    test_envelope();
     test_error_line();
     test_fault();
     test_glob();

@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import gc
 from collections.abc import Iterator
 from typing import Any
 
+import pydantic
 from measure import Once, main
 from redlane import Client
 from redlane._core import Cache, CachedFunction, CacheInfo
+
+
+@dataclasses.dataclass
+class Point:
+    x: int
+
+
+class Model(pydantic.BaseModel):
+    x: int
 
 
 def cases(url: str) -> Iterator[tuple[str, Once]]:
@@ -35,6 +46,20 @@ def cases(url: str) -> Iterator[tuple[str, Once]]:
     def unwritable(n: int) -> object:
         return object()
 
+    @cache
+    def typed(n: int) -> list[Point]:
+        return [Point(n)]
+
+    @cache
+    def model(n: int) -> Model | None:
+        return Model(x=n)
+
+    @cache
+    def misfit(n: int) -> Point:
+        return n  # type: ignore[return-value]
+
+    misfit(1)  # logs once
+
     class Thing:
         @cache(ignore=["self"])
         def method(self, n: int) -> int:
@@ -53,6 +78,10 @@ def cases(url: str) -> Iterator[tuple[str, Once]]:
     yield "invalidate all", lambda: (plain(4), plain.invalidate_all())
     yield "condition and unless", lambda: (chosen(1), chosen(2), chosen(7))
     yield "method", lambda: (thing.method(1), thing.method, Thing.method)
+    yield "typed hit", lambda: (typed(1), model(1))
+    yield "typed miss", lambda: (typed.refresh(2), model.refresh(2))
+    yield "of another type", lambda: (client.set(typed.cache_key(3), "1"), typed(3))
+    yield "does not fit", lambda: misfit(1)
     yield "raises", lambda: raises(failing)
     yield "unwritable result", lambda: unwritable(1)
     yield "bad arguments", lambda: misuse(plain)
@@ -141,7 +170,12 @@ def made(cache: Cache) -> None:
     def function(n: int) -> int:
         return n if function else 0  # a cycle: its own cell
 
+    @cache(name="typed")
+    def other(n: int) -> tuple[int, ...]:
+        return (n,) if other else ()
+
     function(1)
+    other(1)
     gc.collect(0)
 
 
