@@ -10,8 +10,40 @@
 /* Released after each store: more than one store ends. */
 #define DEAD_A_STORE 4
 
+/* Deeper values are decoded afresh: no recursion without an end. */
+#define DEPTH_MAX 4
+
+static bool is_immutable(PyObject *value, int depth);
+
+/* A msgspec.Struct of a frozen class whose fields cannot be changed either. */
 static bool
-is_immutable(PyObject *value)
+is_frozen_struct(PyObject *value, int depth)
+{
+    PyObject *config =
+        PyObject_GetAttrString((PyObject *)Py_TYPE(value), "__struct_config__");
+    PyObject *frozen = config ? PyObject_GetAttrString(config, "frozen") : NULL;
+    PyObject *names = NULL;
+    bool result = frozen == Py_True;
+
+    if (result) {
+        names = PyObject_GetAttrString((PyObject *)Py_TYPE(value), "__struct_fields__");
+        result = names && PyTuple_CheckExact(names);
+    }
+    for (Py_ssize_t i = 0; result && i < PyTuple_GET_SIZE(names); i++) {
+        PyObject *field = PyObject_GetAttr(value, PyTuple_GET_ITEM(names, i));
+
+        result = field && is_immutable(field, depth + 1);
+        Py_XDECREF(field);
+    }
+    Py_XDECREF(names);
+    Py_XDECREF(frozen);
+    Py_XDECREF(config);
+    PyErr_Clear(); /* no struct */
+    return result;
+}
+
+static bool
+is_immutable(PyObject *value, int depth)
 {
     PyTypeObject *type = Py_TYPE(value);
 
@@ -19,14 +51,15 @@ is_immutable(PyObject *value)
         type == &PyFloat_Type || type == &PyBool_Type || value == Py_None) {
         return true;
     }
-    if (type != &PyTuple_Type) {
+    if (type == &PyDict_Type || type == &PyList_Type || depth == DEPTH_MAX) {
         return false;
     }
+    if (type != &PyTuple_Type) {
+        return is_frozen_struct(value, depth);
+    }
     for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(value); i++) {
-        PyObject *item = PyTuple_GET_ITEM(value, i);
-
-        if (PyTuple_CheckExact(item) || !is_immutable(item)) {
-            return false; /* deeper ones are decoded: no recursion without an end */
+        if (!is_immutable(PyTuple_GET_ITEM(value, i), depth + 1)) {
+            return false;
         }
     }
     return true;
@@ -136,7 +169,7 @@ redlane_fill_near_keep(const RedlaneFill *fill, RedlaneArg key,
                        const RedlaneNearFill *near_fill, PyObject *pttl,
                        PyObject *stored, PyObject *value)
 {
-    bool as_it_is = fill->share || is_immutable(value);
+    bool as_it_is = fill->share || is_immutable(value, 0);
     PyObject *object = as_it_is ? value : stored;
     RedlaneNearEntry *entry;
     RedlaneNearValue *kept;
