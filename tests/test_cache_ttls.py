@@ -91,7 +91,7 @@ NUMBERS = st.one_of(
 
 
 @given(st.dictionaries(st.sampled_from(list(UNITS)), NUMBERS, min_size=1))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 def test_periods_are_the_sum_of_their_parts(parts: dict[str, str]) -> None:
     text = "".join(parts[unit] + unit for unit in UNITS if unit in parts)
     exact = sum(Fraction(number) * UNITS[unit] for unit, number in parts.items())
