@@ -29,6 +29,7 @@ void test_command_keys(void);
 void test_duration(void);
 void test_error_line(void);
 void test_fault(void);
+void test_fork_hooks(void);
 void test_glob(void);
 void test_journal(void);
 void test_journal_model(void);
