@@ -41,7 +41,7 @@ TARGETS = {
             *("core/buffer", "core/error_line", "core/fault", "core/reply"),
             *("py/convert", "py/errors", "py/state"),
             *("wire/reader", "wire/reader_bulk", "wire/reply_bulk"),
-            *("wire/reply_object", "wire/reply_plain"),
+            *("wire/reply_check", "wire/reply_object", "wire/reply_plain"),
         ],
         max_len=4096,
         hiredis=True,

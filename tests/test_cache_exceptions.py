@@ -9,7 +9,10 @@ import types
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from redlane import Cache
+from redlane._exceptions import dump_exception, load_exception
 
 MARK = b"\xffRLX"
 
@@ -281,6 +284,46 @@ def test_waiters_get_it_too(cache: Cache) -> None:
         thread.join(30)
     assert calls == [1]
     assert [(type(e), e.args) for e in errors] == [(LookupError, ("mine",))] * 10
+
+
+PLAIN = st.recursive(
+    st.one_of(
+        *(st.none(), st.booleans(), st.integers(), st.text(st.characters())),
+        st.floats(allow_nan=False, allow_infinity=False),
+    ),
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3),
+        st.dictionaries(st.text(max_size=3), inner, max_size=3),
+    ),
+    max_leaves=8,
+)
+
+
+@given(st.lists(PLAIN, max_size=4), st.dictionaries(st.text(max_size=4), PLAIN))
+@settings(max_examples=80, deadline=None)
+def test_what_json_keeps_comes_back(args: list[Any], state: dict[str, Any]) -> None:
+    error = LookupError(*args)
+    state.pop("__notes__", None)
+    vars(error).update(state)
+    data = dump_exception(error)
+    assert data is not None
+    again = load_exception(data, (LookupError,))
+    assert type(again) is LookupError
+    assert repr((again.args, vars(again))) == repr((tuple(args), state))
+    assert load_exception(data, (KeyError, OSError)) is None
+
+
+@given(
+    st.one_of(
+        st.binary().map(lambda data: MARK + data),
+        st.dictionaries(st.sampled_from(["class", "args", "state"]), PLAIN).map(
+            lambda known: MARK + json.dumps(known).encode()
+        ),
+    )
+)
+@settings(max_examples=80, deadline=None)
+def test_any_bytes_are_an_exception_or_none(data: bytes) -> None:
+    assert isinstance(load_exception(data, (Exception,)), (Exception, type(None)))
 
 
 def test_bad_options(cache: Cache) -> None:

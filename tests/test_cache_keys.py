@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import enum
 import hashlib
+import itertools
 import os
 import subprocess
 import sys
@@ -253,8 +254,26 @@ HOSTILE = st.one_of(
 )
 
 
+# All short texts of what keys are made of, and what is written with such characters.
+LETTERS = ':-/1a~#"_e.'
+POOL: list[Any] = [
+    *("".join(t) for n in range(3) for t in itertools.product(LETTERS, repeat=n)),
+    *("null", "true", "nan", '~"-1"', '"1"', "1e1", "(1)", "a" * 201, "#" + "1" * 64),
+    *(*range(-12, 13), 1.0, -1.0, 1e-7, 1e20, float("nan"), float("inf"), None, True),
+    *(b"", b"-", b'"', (), (1,), ("-",), (("a",),), ["/"], {"a": 1}, {1}),
+    *(next(iter(enum.Enum("E", {"A": 1}, module=m))) for m in "~#-:/"),
+]
+
+
+@pytest.mark.parametrize("separator", [*LETTERS, " ", "::", "-1", '"a', "é", "(", "1"])
+def test_no_two_pairs_share_a_key(separator: str) -> None:
+    f = cache(lambda x, y: None, key=f"{{x}}{separator}{{y}}", ignore=[])
+    seen = {f.cache_key(x, y) for x in POOL for y in POOL}
+    assert len(seen) == len(POOL) ** 2
+
+
 @given(HOSTILE, HOSTILE, HOSTILE, HOSTILE, SEPARATORS, SEPARATORS, SEPARATORS)
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=400, deadline=None)
 def test_templates_are_injective(
     a: Any, b: Any, c: Any, d: Any, first: str, middle: str, last: str
 ) -> None:

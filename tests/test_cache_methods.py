@@ -305,6 +305,32 @@ def test_what_is_brought_along_needs_a_text_or_a_name() -> None:
     ).cache_key()
 
 
+def test_a_template_names_what_is_brought_along() -> None:
+    with pytest.raises(TypeError, match="differ in 'self' would share a key"):
+        shared(Keyed("a").plain, key="plain:{x}")
+    with pytest.raises(TypeError, match="differ in 'a' would share a key"):
+        shared(functools.partial(subtract, 5), key="{b}", ignore=["rest", "c", "more"])
+    f = shared(Keyed("a").plain, key="plain:{self}:{x}")
+    assert f.cache_key(1) == f'shared:plain:{MODULE}/Keyed("a"):1'
+    f = shared(Keyed("a").plain, key="plain:{x}", ignore=["self"])
+    assert f.cache_key(1) == "shared:plain:1"
+    f = shared(functools.partial(subtract, 5, c=2), key="{a}:{b}:{rest}:{c}:{more}")
+    assert f.cache_key(3, 4, z=1) == 'shared:5:3:(4):2:{"z":1}'
+    f = shared(Keyed("a").plain, key=lambda x: f"made:{x}")
+    assert (f(1), f.cache_key(1)) == ("a1", "shared:made:1")
+
+
+def test_an_object_whose_call_is_cached_itself_needs_a_name() -> None:
+    class Inner:
+        @shared(ignore=["self"])
+        def __call__(self, x: int) -> int:
+            return x
+
+    with pytest.raises(TypeError, match="give name="):
+        shared(Inner())
+    assert shared(Inner(), name="inner")(1) == 1
+
+
 def test_a_cached_bound_method_is_collected_with_its_object() -> None:
     class Service:
         def __init__(self) -> None:

@@ -7,7 +7,13 @@ decorated function, and for each argument of another type.
 from __future__ import annotations
 
 import sys
-from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
+from types import (
+    BuiltinFunctionType,
+    FunctionType,
+    MethodType,
+    ModuleType,
+    WrapperDescriptorType,
+)
 from typing import Any
 
 __all__ = [
@@ -138,10 +144,14 @@ def _hides_state(function: Any) -> bool:
     if kind is BuiltinFunctionType:
         owner = function.__self__
         return owner is not None and not isinstance(owner, (type, ModuleType))
-    return _module_of(kind) == "operator" and kind.__name__ in (
-        "itemgetter",
-        "attrgetter",
-        "methodcaller",
+    if _module_of(kind) == "operator":
+        return kind.__name__ in ("itemgetter", "attrgetter", "methodcaller")
+    # A Python class whose __call__ is no plain function, such as a cached one.
+    return (
+        kind is not FunctionType
+        and not isinstance(function, type)
+        and not isinstance(_lookup(kind, "__call__"), WrapperDescriptorType)
+        and not isinstance(getattr(function, "__wrapped__", None), FunctionType)
     )
 
 
@@ -213,7 +223,7 @@ def describe_callable(
     function: Any,
     name: str | None = None,
     namespace: str | None = None,
-    has_key: bool = False,
+    key: Any = None,
 ) -> tuple[
     str,
     str,
@@ -244,25 +254,25 @@ def describe_callable(
             f"{shown}(): {kind} not supported by cache yet;"
             " cache the function that makes the value"
         )
-    if has_key and name is not None:
+    if key is not None and name is not None:
         raise TypeError("key= says the whole key: name= has no place in it")
     head = f"{_escape(namespace)}:" if namespace else ""
     inner: Any = function
     args: tuple[Any, ...] = ()
     keywords: dict[str, Any] = {}
-    if not has_key:
+    if key is None:
         head += _head(function, shown, name)
-        if name is None:
-            inner, args, keywords = _unwrap(function)
-            if _hides_state(inner):
-                raise TypeError(needs_name(shown))
+    if name is None and (key is None or isinstance(key, str)):
+        inner, args, keywords = _unwrap(function)
+        if key is None and _hides_state(inner):
+            raise TypeError(needs_name(shown))
     return (head, shown, *_parameters(inner), args, keywords)
 
 
 def needs_name(shown: str) -> str:
     return (
-        f"{shown}: it carries values that are no arguments, and that no key can tell:"
-        " give name=, which tells it from others of its kind"
+        f"{shown}: it carries a value that has no text for a key: give name=, which"
+        " tells it from others of its kind, or ignore= that parameter"
     )
 
 

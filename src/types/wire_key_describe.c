@@ -93,7 +93,7 @@ describe_callable(PyObject *describe, PyObject *function,
     return PyObject_CallMethod(describe, "describe_callable", "OOOO", function,
                                options->name ? options->name : Py_None,
                                options->namespace ? options->namespace : Py_None,
-                               options->key ? Py_True : Py_False);
+                               options->key ? options->key : Py_None);
 }
 
 /* Whether what is carried to the parameter `index` has a stable text. RAISES_NEG */

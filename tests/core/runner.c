@@ -62,6 +62,7 @@ main(void)
     test_envelope();
     test_error_line();
     test_fault();
+    test_fork_hooks();
     test_glob();
     test_journal();
     test_journal_model();
