@@ -180,15 +180,17 @@ redlane_fill_near_keep(const RedlaneFill *fill, RedlaneArg key,
                        const RedlaneNearFill *near_fill, PyObject *pttl,
                        PyObject *stored, PyObject *value)
 {
-    bool as_it_is = fill->share || is_immutable(value, 0);
-    PyObject *object = as_it_is ? value : stored;
     RedlaneNearEntry *entry;
     RedlaneNearValue *kept;
+    PyObject *object;
+    bool as_it_is;
     size_t cost;
 
     if (!near_fill->read.known || !PyLong_CheckExact(pttl)) {
         return;
     }
+    as_it_is = fill->share || is_immutable(value, 0);
+    object = as_it_is ? value : stored;
     kept = redlane_near_value_new(object,
                                   as_it_is ? fill->form : REDLANE_NEAR_FORM_STORED);
     if (!kept) {
