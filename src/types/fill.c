@@ -227,15 +227,15 @@ excuse_value(const RedlaneFill *fill)
 static PyObject *
 keep_value(const RedlaneFill *fill, const RedlaneFlight *flight, PyObject **value)
 {
-    const RedlaneWrapping wrapping = {
+    RedlaneWrapping wrapping = {
         .key = {flight->key, flight->key_size},
-        .ttl_ms = fill->ttl_ms,
         .type = fill->type,
     };
     PyObject *data = NULL;
     int keep = fill->keep ? fill->keep(fill->context, *value) : 1;
 
     if (keep > 0) {
+        wrapping.ttl_ms = fill->ttl_ms; /* keep may have changed it */
         data = redlane_envelope_keep(fill->serializer, &wrapping, value);
         if (!data) {
             keep = excuse_value(fill);
@@ -279,11 +279,15 @@ end_raised(const RedlaneFill *fill, RedlaneFlight *flight)
 
     data = fill->fail ? fill->fail(fill->context, &ttl_ms) : NULL;
     if (data) {
+        const RedlaneWrapping wrapping = {.key = {flight->key, flight->key_size},
+                                          .ttl_ms = ttl_ms};
+
         PyErr_Fetch(&type, &error, &traceback);
-        if (store_value(fill, flight, data, ttl_ms) < 0) {
+        data = redlane_envelope_wrap_raised(fill->serializer, &wrapping, data);
+        if (!data || store_value(fill, flight, data, ttl_ms) < 0) {
             PyErr_Clear();
         }
-        Py_DECREF(data);
+        Py_XDECREF(data);
         PyErr_Restore(type, error, traceback);
     }
     else {

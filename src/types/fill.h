@@ -97,10 +97,16 @@ void redlane_fill_near_keep(const RedlaneFill *fill, RedlaneArg key,
                             const RedlaneNearFill *near_fill, PyObject *pttl,
                             PyObject *stored, PyObject *value);
 
-/* The value in stored bytes: 1, 0 when they are of no use (counted), -1: an exception
- * is set. */
+/* What was learned of stored bytes besides their value. */
+typedef struct {
+    bool bad_seal; /* why they are unreadable */
+    bool raised;   /* it is none: the bytes of what a function raised */
+} RedlaneFillSeen;
+
+/* The value in stored bytes that are no lease: 1; 0 when its time is over; -1 with an
+ * exception set, SerializationError where they are unreadable. Counts nothing. */
 int redlane_fill_open(const RedlaneFill *fill, RedlaneArg key, PyObject *stored,
-                      PyObject **value);
+                      PyObject **value, RedlaneFillSeen *seen);
 
 /* Whether the exception that is set says that the server takes no writes now (OOM,
  * READONLY, MISCONF, NOREPLICAS): a cache goes on without storing. */

@@ -82,6 +82,9 @@ static int
 take_value(const RedlaneFill *fill, RedlaneArg key, const RedlaneNearValue *kept,
            PyObject **value)
 {
+    RedlaneFillSeen seen;
+    int result;
+
     if (kept->form == fill->form) {
         *value = Py_NewRef(kept->object);
         return 1;
@@ -89,7 +92,15 @@ take_value(const RedlaneFill *fill, RedlaneArg key, const RedlaneNearValue *kept
     if (kept->form != REDLANE_NEAR_FORM_STORED) {
         return 0;
     }
-    return redlane_fill_open(fill, key, kept->object, value);
+    result = redlane_fill_open(fill, key, kept->object, value, &seen);
+    if (result < 0 && PyErr_ExceptionMatches(fill->tool->state->SerializationError)) {
+        PyErr_Clear();
+        result = 0;
+    }
+    /* what is of no use here the way by the server drops, and counts */
+    return result == 1 && (seen.raised || (fill->accept && !fill->accept(*value)))
+               ? 0
+               : result;
 }
 
 int

@@ -121,5 +121,7 @@ def made(cache: Cache) -> None:
 
 
 if __name__ == "__main__":
-    sample = type("Sample", (), {"m": Cache("memory://")(lambda self: 1)})
-    main([Client, Cache, CachedFunction, type(sample().m)], cases)
+    cache = Cache("memory://")
+    sample = type("Sample", (), {"m": cache(lambda self: 1)})
+    shared = cache(classmethod(lambda cls: 1))
+    main([Client, Cache, CachedFunction, type(sample().m), type(shared)], cases)
