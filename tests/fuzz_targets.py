@@ -30,6 +30,7 @@ class Target:
 TARGETS = {
     "url": Target(["core/url", "core/url_redact", "core/number", "core/buffer"]),
     "glob": Target(["core/glob"]),
+    "envelope": Target(["core/envelope"]),
     "json": Target(["core/json", "core/buffer"]),
     "command": Target(["core/command", "core/command_rules", "core/number"]),
     "journal": Target(
@@ -40,7 +41,7 @@ TARGETS = {
             *("core/buffer", "core/error_line", "core/fault", "core/reply"),
             *("py/convert", "py/errors", "py/state"),
             *("wire/reader", "wire/reader_bulk", "wire/reply_bulk"),
-            *("wire/reply_object", "wire/reply_plain"),
+            *("wire/reply_check", "wire/reply_object", "wire/reply_plain"),
         ],
         max_len=4096,
         hiredis=True,

@@ -8,8 +8,8 @@ from typing import Any
 from outage_tools import wait_until
 from redlane import Cache, CachedFunction, Client
 
-# Empties a database that nobody uses: every near cache of the server is told, on the way
-# on which it is told of keys, so what was said before has come when that has.
+# Empties a database that nobody uses: every near cache of the server is told, on the
+# way on which it is told of keys, so what was said before has come when that has.
 ELSEWHERE = "redis.call('SELECT', '15') return redis.call('FLUSHDB')"
 
 

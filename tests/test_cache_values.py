@@ -348,6 +348,7 @@ def test_stats_of_both_executors(cache: Cache, executor: str) -> None:
         "deletes": 0,
         "errors": 0,
         "corrupted": 0,
+        "bad_seals": 0,
         "waits": 0,
         "uncached": 0,
         "bytes_read": 5,

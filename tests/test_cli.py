@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from redlane import _demo
+from redlane import Cache, _demo
 from redlane._cli import main
 from redlane._cli.output import human_bytes, printable
 from servers import ACL_PASSWORD, ACL_USER, PASSWORD, Server, free_port, patient
@@ -274,6 +275,9 @@ class TestGet:
         redis_server.cli("SET", "k", b"\x1f\x8b" + b"\xff" * 1998)
         done = run("get", "k", "--url", redis_server.patient_url)
         assert "2,000 bytes, gzip" in done.stdout
+        Cache(redis_server.url, "c", compress="zlib").set("k", "x" * 5000)
+        done = run("get", "c:k", "--url", redis_server.url)
+        assert re.search(r"\d+ bytes, compressed or sealed", done.stdout)
 
     def test_a_lease_is_no_value(self, redis_server: Server) -> None:
         redis_server.cli("SET", "k", b"\xffRLL0123456789")

@@ -1,11 +1,12 @@
-"""A canary password, token and value in everything that a program does, and everything
-that comes out of it searched for them: logs at DEBUG, standard output and error,
-exceptions with their tracebacks and the locals of our frames, repr of all that is
-public, health reports, statistics, and the command line."""
+"""A canary password, sealing key, token and value in everything that a program does,
+and everything that comes out of it searched for them: logs at DEBUG, standard output
+and error, exceptions with their tracebacks and the locals of our frames, repr of all
+that is public, health reports, statistics, and the command line."""
 
 from __future__ import annotations
 
 import contextlib
+import enum
 import gc
 import io
 import json
@@ -27,6 +28,7 @@ from servers import PATIENT, Server, free_port, patient
 
 PASSWORD = "c4nary/p@ss:wörd%?#"
 VALUE = "v4lue-canary"
+SEAL_KEY = "s3al-c4nary-kéy-of-32-bytes"
 PATIENCE = 60
 
 
@@ -43,7 +45,12 @@ def forms_of(secret: str) -> set[str]:
     }
 
 
-FORMS = forms_of(PASSWORD) | forms_of(VALUE) | {PASSWORD[:7], VALUE[:6]}
+FORMS = forms_of(PASSWORD) | forms_of(VALUE) | forms_of(SEAL_KEY)
+FORMS |= {PASSWORD[:7], VALUE[:6], SEAL_KEY[:6]}
+
+
+class Colour(enum.Enum):
+    RED = "red"
 
 
 class Output:
@@ -124,6 +131,23 @@ def calls_of(client: Any, cache: Cache) -> dict[str, Callable[[], object]]:
     def failing(number: int) -> object:
         return {VALUE: object()}
 
+    @cache(name="ttl", ttl=lambda result: result)
+    def timed(number: int) -> str:
+        return VALUE
+
+    @cache(name="raising", cache_exceptions={LookupError: "1m"})
+    def raising(number: int) -> None:
+        raise LookupError(VALUE)
+
+    @cache(name="limited", hard_timeout=60, jitter=0.1)
+    def limited(number: int) -> str:
+        return VALUE
+
+    def raised() -> None:
+        for _ in range(2):
+            with contextlib.suppress(LookupError):
+                raising(1)
+
     def pipeline(transaction: bool) -> object:
         pipe = client.pipeline(transaction=transaction)
         pipe.set("k", VALUE).hset("h", "f", VALUE).incr("k").get("k")
@@ -158,10 +182,41 @@ def calls_of(client: Any, cache: Cache) -> dict[str, Callable[[], object]]:
         "cache.set_many": lambda: cache.set_many({"a": VALUE, "b": {VALUE}}),
         "function": lambda: function(1),
         "failing": lambda: failing(1),
+        "ttl": lambda: timed(1),
+        "raising": raised,
+        "limited": lambda: limited(1),
         "counter": lambda: counter.increment(1),
         "video": lambda: video.set("b", ["w"], VALUE),
         "video.get": lambda: video.get("b", ["w"]),
         "health": lambda: client.health(),
+    }
+
+
+def sealed_calls_of(client: Any, policy: Any) -> dict[str, Callable[[], object]]:
+    """Seals, wrong ones too, and types that a value does not fit."""
+    keys: Any = [SEAL_KEY, SEAL_KEY.encode()]
+    cache = Cache(client, "sealed", fallback=policy, seal=keys, compress="zlib")
+    pickled = Cache(client, "p", serializer="pickle", fallback=policy, seal=keys)
+
+    @cache(name="typed")
+    def typed() -> Colour:
+        return VALUE  # type: ignore[return-value]
+
+    def forged() -> object:
+        client.set("sealed:k", VALUE)
+        return cache.get("k")
+
+    return {
+        "sealed": lambda: (cache.set("k", VALUE * 1000), cache.get("k")),
+        "sealed touch": lambda: cache.touch("k", 50),
+        "sealed increment": lambda: cache.increment("k"),
+        "forged": forged,
+        "typed": typed,
+        "unpicklable": lambda: pickled.set("k", lambda: VALUE),
+        "short key": lambda: Cache(client, seal=SEAL_KEY[:9]),
+        "no key": lambda: Cache(client, seal=[SEAL_KEY, None]),  # type: ignore[list-item]
+        "no text": lambda: Cache(client, seal=SEAL_KEY + "\ud800"),
+        "a dict": lambda: Cache(client, seal={SEAL_KEY: 1}),  # type: ignore[arg-type]
     }
 
 
@@ -171,13 +226,15 @@ def drive(output: Output, where: str, url: str, **options: Any) -> list[str]:
     for policy in ("memory", "raise"):
         client: Any = Client(url, **options)
         cache = Cache(client, fallback=policy)  # type: ignore[arg-type]
-        for name, call in calls_of(client, cache).items():
+        calls = calls_of(client, cache) | sealed_calls_of(client, policy)
+        for name, call in calls.items():
             try:
                 call()
             except (redlane.RedlaneError, TypeError, ValueError) as error:
                 output.add_error(f"{where}: {name}", error)
                 names.append(type(error).__name__)
-        tools = (client, cache, client.pipeline(), cache.counter("c:{id}"))
+        sealed = Cache(client, seal=[SEAL_KEY])
+        tools = (client, cache, sealed, client.pipeline(), cache.counter("c:{id}"))
         for shown in (*tools, client.get, client.url, client.scan_iter()):
             output.add(f"{where}: repr", f"{shown!r} {shown}")
         output.add(f"{where}: health", repr(client.health()))

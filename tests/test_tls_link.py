@@ -4,7 +4,11 @@ call fails; a call ends at its deadline; nobody gets another's reply."""
 from __future__ import annotations
 
 import contextlib
+import errno
+import itertools
 import os
+import re
+import select
 import signal
 import socket
 import ssl
@@ -14,14 +18,24 @@ import textwrap
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 import redlane
+from children import forks_among_busy_threads, started
 from proxy import Proxy
 from scripted import HELLO_ANSWER, Script, ScriptedServer, scripted
 from scripted import Peer as ScriptPeer
 from servers import PATIENT
-from tls import Authority, Identity, Peer, TlsServer, over_tls, server_context
+from tls import (
+    Authority,
+    Identity,
+    Peer,
+    RecordPeer,
+    TlsServer,
+    over_tls,
+    server_context,
+)
 from toolset import is_connected, wait_until
 
 BUSY_MACHINE = 20.0
@@ -151,6 +165,32 @@ def test_dripping_does_not_move_the_deadline(
         assert took < BUSY_MACHINE
 
 
+def test_part_of_a_record_is_progress(
+    tls_server: TlsServer, client_of: ClientOf
+) -> None:
+    """A reply is in hand once its record is whole; one whose bytes still come at the
+    deadline is slow, and no outage, as it is on TCP."""
+    value = b"x" * 10_000
+
+    def probes() -> int:
+        info = tls_server.cli("INFO", "commandstats").decode()
+        found = re.search(r"cmdstat_ping:calls=(\d+)", info)
+        return int(found.group(1)) if found else 0
+
+    tls_server.cli("SET", "large", value)
+    with Proxy(tls_server.tls_port) as proxy:
+        client = client_of(proxy.port, timeout=4)
+        assert client.get("large") == value
+        before = probes()
+        proxy.drip, proxy.drip_bytes = 0.02, 20
+        with pytest.raises(redlane.TimeoutError):
+            client.get("large")
+        proxy.heal()
+        # Had it been an outage, this would wait for a probe's verdict.
+        assert client.get("large") == value
+        assert probes() == before
+
+
 class Alarm(Exception):
     pass
 
@@ -276,6 +316,43 @@ def test_what_nobody_asked_for(identity: Identity, client_of: ClientOf) -> None:
         assert server.connections == 3
 
 
+@pytest.mark.parametrize("held", [3, 5, 12])
+@pytest.mark.parametrize("together", [True, False])
+def test_part_of_a_record_that_nobody_asked_for(
+    identity: Identity, client_of: ClientOf, held: int, together: bool
+) -> None:
+    """With the rest of it a reply would come that is not the next request's."""
+    context = server_context(identity)
+    numbers = itertools.count()
+    answered, sent = threading.Event(), threading.Event()
+
+    def script(raw: ScriptPeer) -> None:
+        peer = RecordPeer(context, raw.link)
+        peer.read()
+        peer.send(HELLO_ANSWER)
+        peer.read()
+        if next(numbers) > 0:
+            peer.send(b"+second\r\n")
+            raw.wait_until_gone()
+            return
+        first, stray = peer.record(b"+first\r\n"), peer.record(b"+stray\r\n")
+        peer.send_record(first + stray[:held] if together else first)
+        if not together:
+            assert answered.wait(30)
+            peer.send_record(stray[:held])
+        sent.set()
+        peer.read_record()
+        peer.send_record(stray[held:])
+        raw.wait_until_gone()
+
+    with scripted(script) as server:
+        client = client_of(server.port)
+        assert client.execute("ANY") == b"first"
+        answered.set()
+        assert sent.wait(30)
+        assert client.execute("ANY") == b"second"
+
+
 def test_close_says_goodbye(identity: Identity, client_of: ClientOf) -> None:
     """Python raises for an end without close_notify when it is told to."""
     ends: list[object] = []
@@ -379,6 +456,122 @@ def test_new_keys(
         client.close()
 
 
+# While there is a file of that name, what becomes of each send: half of it, nothing, or
+# all of it; as of the last, so of those that follow.
+FULL_SOCKET = r"""
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <errno.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+ssize_t
+send(int fd, const void *data, size_t size, int flags)
+{
+    static const char plan[] = PLAN, *at = plan;
+    ssize_t (*real)(int, const void *, size_t, int);
+
+    *(void **)&real = dlsym(RTLD_NEXT, "send");
+    if (access(FULL, F_OK) == 0) {
+        char next = at[1] ? *at++ : *at;
+
+        if (next == 'n') {
+            errno = EAGAIN;
+            return -1;
+        }
+        size = next == 'h' ? size / 2 : size;
+    }
+    return real(fd, data, size, flags);
+}
+"""
+
+
+def full_socket(folder: Path, plan: str) -> tuple[Path, dict[str, str]]:
+    """The file, and the environment of a program whose sends go so."""
+    source, library, full = folder / "f.c", folder / "f.so", folder / "full"
+    source.write_text(FULL_SOCKET)
+    subprocess.run(
+        [
+            *(os.environ.get("CC", "gcc"), "-shared", "-fPIC", f'-DFULL="{full}"'),
+            *(f'-DPLAN="{plan}"', "-o", library, source, "-ldl"),
+        ],
+        check=True,
+    )
+    preloaded = f"{os.environ.get('LD_PRELOAD', '')}:{library}".lstrip(":")
+    return full, {**os.environ, "LD_PRELOAD": preloaded}
+
+
+def test_what_was_sent_is_not_sent_again(
+    authority: Authority, identity: Identity, tmp_path: Path
+) -> None:
+    """A record goes in two parts and the next one does not: the first has arrived, with
+    a whole command, and the connection breaks."""
+    full, environment = full_socket(tmp_path, "hnyn")
+
+    def script(peer: ScriptPeer) -> None:
+        peer.greet()
+        peer.read()
+        peer.send(b"$-1\r\n")
+        peer.read()
+        peer.reset()
+        full.unlink(missing_ok=True)
+
+    with encrypted(identity, script) as server:
+        program = f"""
+            import redlane
+            url = "rediss://127.0.0.1:{server.port}"
+            client = redlane.Client(url, tls_ca={str(authority.ca)!r}, timeout=20,
+                                    connect_timeout=20)
+            client.get("k")
+            open({str(full)!r}, "w").close()
+            try:
+                client.pipeline(transaction=False).incr("n").set(
+                    "k", b"x" * 100_000
+                ).execute()
+            except redlane.ConnectionError:
+                print("lost")
+        """
+        with started(
+            [sys.executable, "-c", textwrap.dedent(program)],
+            stdout=subprocess.PIPE,
+            env=environment,
+        ) as process:
+            assert process.stdout is not None
+            assert process.stdout.read() == "lost\n"
+        assert server.commands.count([b"INCRBY", b"n", b"1"]) == 1
+
+
+def test_an_answer_that_a_read_could_not_write(
+    authority: Authority, identity: Identity, tmp_path: Path
+) -> None:
+    """The server asks for a renegotiation, and awaits it, when the socket takes
+    nothing more: it is answered once the socket does."""
+    full, environment = full_socket(tmp_path, "n")
+    with Peer(identity, "-tls1_2", "-state") as peer:
+        program = f"""
+            import redlane
+            with redlane.Client({peer.url!r}, tls_ca={str(authority.ca)!r}, timeout=20,
+                                connect_timeout=20) as client:
+                print(client.execute("ECHO", "hello"))
+        """
+        with started(
+            [sys.executable, "-c", textwrap.dedent(program)],
+            stdout=subprocess.PIPE,
+            env=environment,
+        ) as process:
+            assert process.stdout is not None
+            answer_hello(peer)
+            peer.wait_for(b"hello")
+            full.touch()
+            peer.send(b"r\n")
+            peer.wait_for(b"write hello request")
+            time.sleep(0.2)  # the client reads it
+            full.unlink()
+            peer.wait_for(b"SSL_do_handshake -> 1")
+            peer.send(b"$5\r\nhello\r\n")
+            assert process.stdout.read() == "b'hello'\n"
+
+
 def test_tickets_cost_no_connection(
     authority: Authority, identity: Identity, tls_server: TlsServer
 ) -> None:
@@ -446,6 +639,61 @@ def test_fork_with_open_connections(tls_server: TlsServer) -> None:
                 thread.join()
         assert wrong == []
         assert isinstance(mine, int)
+
+
+@forks_among_busy_threads
+def test_a_fork_waits_until_openssl_is_started(
+    tls_server: TlsServer, tmp_path: Path
+) -> None:
+    """A thread is held in the middle of it by a configuration that does not end."""
+    program = f"""
+        import os, signal, sys, threading, redlane
+        url = {tls_server.url!r}
+        def work():
+            with redlane.Client(url, timeout=30, connect_timeout=30) as client:
+                client.ping()
+        thread = threading.Thread(target=work)
+        thread.start()
+        sys.stdin.readline()
+        pid = os.fork()
+        signal.alarm(60)
+        os.write(1, b"parent\\n" if pid else b"child\\n")
+        work()
+        if pid == 0:
+            os._exit(0)
+        thread.join()
+        sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+    """
+    configuration = tmp_path / "openssl.cnf"
+    os.mkfifo(configuration)
+    with started(
+        [sys.executable, "-c", textwrap.dedent(program)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env={**os.environ, "OPENSSL_CONF": str(configuration)},
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        writer = open_for_a_reader(configuration)
+        process.stdin.write("fork\n")
+        process.stdin.flush()
+        told, _, _ = select.select([process.stdout], [], [], 0.5)
+        os.close(writer)
+        assert told == []
+        assert sorted(process.stdout.read().split()) == ["child", "parent"]
+        assert process.wait(60) == 0
+
+
+def open_for_a_reader(fifo: Path) -> int:
+    """For writing, once somebody has it open for reading."""
+    end = time.monotonic() + 30
+    while True:
+        try:
+            return os.open(fifo, os.O_WRONLY | os.O_NONBLOCK)
+        except OSError as error:
+            if error.errno != errno.ENXIO or time.monotonic() > end:
+                raise
+            time.sleep(0.01)
 
 
 @pytest.mark.parametrize("round_", range(20 if SOAK else 3))

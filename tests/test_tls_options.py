@@ -121,7 +121,7 @@ def test_keys(authority: Authority, mine: Identity, locked: Identity) -> None:
     Client(URL, tls_cert=cert, tls_key=mine.key, tls_key_password=CANARY)
 
 
-@pytest.mark.parametrize("name", ["", "ü", "x" * 256, "a\0b", 5, b"h"])
+@pytest.mark.parametrize("name", ["", "ü", "x" * 256, "a\0b", ".a", 5, b"h"])
 def test_server_names(name: object) -> None:
     assert refused(tls_server_name=name) == (
         "tls_server_name: it must be a host name or an address, in ASCII"

@@ -71,6 +71,9 @@ HOSTILE = {
     "resp3 double in arrays": b"*1\r\n*1\r\n,1.5\r\n",
     "resp3 map in an array": b"*1\r\n%0\r\n",
     "resp3 push in an array": b"*1\r\n>1\r\n+x\r\n",
+    "resp3 verbatim of nil": b"=-1\r\n",
+    "resp3 map of nil": b"%-1\r\n",
+    "resp3 push of nil in an array": b"*1\r\n>-1\r\n",
 }
 
 

@@ -11,13 +11,14 @@ import contextlib
 import fcntl
 import queue
 import shutil
+import socket
 import ssl
 import subprocess
 import tempfile
 import termios
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -125,6 +126,54 @@ def over_tls(context: ssl.SSLContext, script: Script) -> Script:
         script(peer)
 
     return encrypted
+
+
+class RecordPeer:
+    """The server's end of a TLS link whose records a test has in hand."""
+
+    def __init__(self, context: ssl.SSLContext, link: socket.socket) -> None:
+        self.link = link
+        self._in, self._out = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._tls = context.wrap_bio(self._in, self._out, server_side=True)
+        self._turn(self._tls.do_handshake)
+
+    def _turn(self, call: Callable[[], Any]) -> Any:
+        while True:
+            try:
+                result = call()
+                self.send_record(self._out.read())
+                return result
+            except ssl.SSLWantReadError:
+                self.send_record(self._out.read())
+                self._in.write(self.read_record())
+
+    def record(self, data: bytes) -> bytes:
+        """What would go over the link for these bytes."""
+        self._tls.write(data)
+        return self._out.read()
+
+    def send_record(self, record: bytes) -> None:
+        try:
+            self.link.sendall(record)
+        except OSError as error:
+            raise Gone from error
+
+    def read_record(self) -> bytes:
+        try:
+            data = self.link.recv(65536)
+        except OSError as error:
+            raise Gone from error
+        if not data:
+            raise Gone
+        return data
+
+    def read(self) -> bytes:
+        """Some of what the client said."""
+        data: bytes = self._turn(lambda: self._tls.read(65536))
+        return data
+
+    def send(self, data: bytes) -> None:
+        self.send_record(self.record(data))
 
 
 class TlsServer(Server):

@@ -79,29 +79,14 @@ redlane_breaker_failure(RedlaneBreaker *breaker, uint64_t era,
     if (era != breaker->era || breaker->state == REDLANE_BREAKER_OPEN) {
         return false;
     }
-    switch (failure) {
-    case REDLANE_BREAKER_DOUBT:
-        if (breaker->state == REDLANE_BREAKER_SUSPECT) {
-            return false; /* the probe is under way and decides */
-        }
-        become_suspect(breaker, now);
-        return true;
-    case REDLANE_BREAKER_AWAY:
+    if (failure == REDLANE_BREAKER_AWAY) {
         become_open(breaker, now);
         return true;
-    case REDLANE_BREAKER_PROGRESS:
-        break;
     }
-    return false;
-}
-
-bool
-redlane_breaker_open(RedlaneBreaker *breaker, int64_t now)
-{
-    if (breaker->state == REDLANE_BREAKER_OPEN) {
-        return false;
+    if (breaker->state == REDLANE_BREAKER_SUSPECT) {
+        return false; /* the probe is under way and decides */
     }
-    become_open(breaker, now);
+    become_suspect(breaker, now);
     return true;
 }
 

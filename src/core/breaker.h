@@ -41,13 +41,12 @@ typedef enum {
     REDLANE_BREAKER_OPEN,    /* the server is away */
 } RedlaneBreakerState;
 
-/* What a call that failed says about its server. */
+/* What a call that failed says about its server. (One whose reply was still coming when
+ * its deadline ended says nothing, and is not reported.) */
 typedef enum {
     REDLANE_BREAKER_DOUBT, /* a time-out, or an open connection broke: perhaps away */
     REDLANE_BREAKER_AWAY,  /* refused, unreachable, LOADING, MASTERDOWN, CLUSTERDOWN:
                               certainly away */
-    REDLANE_BREAKER_PROGRESS, /* the deadline ended while the reply was coming: only
-                                 slow, says nothing */
 } RedlaneBreakerFailure;
 
 #define REDLANE_BREAKER_RETRY (50 * REDLANE_NS_PER_MS) /* first backoff ceiling */
@@ -95,10 +94,6 @@ bool redlane_breaker_success(RedlaneBreaker *breaker, uint64_t era, int64_t now)
 /* A call that was admitted in `era` failed. Returns true when the state changed. */
 bool redlane_breaker_failure(RedlaneBreaker *breaker, uint64_t era,
                              RedlaneBreakerFailure failure, int64_t now);
-
-/* Opens it by hand: nothing answered when the client was made. True when it was not
- * open before. */
-bool redlane_breaker_open(RedlaneBreaker *breaker, int64_t now);
 
 /* When the next probe is due (in the past: now); REDLANE_NEVER when none is, or one is
  * running. */

@@ -3,6 +3,7 @@
 #include "core/fork.h"
 
 #include <pthread.h>
+#include <stdbool.h>
 #include <stddef.h>
 
 static pthread_mutex_t registry_lock = PTHREAD_MUTEX_INITIALIZER;
@@ -58,6 +59,18 @@ install(void)
     registry_error = pthread_atfork(run_prepare, run_parent, run_child);
 }
 
+/* A child that was forked in the middle of a pthread_once does that again. */
+static bool
+is_listed_locked(const RedlaneForkHook *hook)
+{
+    for (const RedlaneForkHook *other = registry; other; other = other->next) {
+        if (other == hook) {
+            return true;
+        }
+    }
+    return false;
+}
+
 int
 redlane_fork_register(RedlaneForkHook *hook)
 {
@@ -68,11 +81,13 @@ redlane_fork_register(RedlaneForkHook *hook)
         return -1;
     }
     (void)pthread_mutex_lock(&registry_lock);
-    while (*place && (*place)->rank <= hook->rank) {
-        place = &(*place)->next;
+    if (!is_listed_locked(hook)) {
+        while (*place && (*place)->rank <= hook->rank) {
+            place = &(*place)->next;
+        }
+        hook->next = *place;
+        *place = hook;
     }
-    hook->next = *place;
-    *place = hook;
     (void)pthread_mutex_unlock(&registry_lock);
     return 0;
 }

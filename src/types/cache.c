@@ -115,6 +115,16 @@ redlane_cache_serializer(RedlaneCache *cache, RedlaneArg key)
     return &cache->numbers;
 }
 
+PyObject *
+redlane_cache_dumps(RedlaneCache *cache, RedlaneArg key, int64_t ttl_ms,
+                    PyObject *value)
+{
+    const RedlaneWrapping wrapping = {.key = key, .ttl_ms = ttl_ms};
+
+    return redlane_envelope_dumps(redlane_cache_serializer(cache, key), &wrapping,
+                                  value);
+}
+
 void
 redlane_cache_mark(RedlaneCache *cache, RedlaneArg key)
 {
@@ -177,10 +187,14 @@ find_space(RedlaneCache *cache)
     return _PyBytes_Resize(&cache->tool.space, size + 1);
 }
 
-/* What two caches decode alike they can share. */
+/* What two caches decode alike they can share; what one may not read without a seal it
+ * may not get from one that has none either. */
 static RedlaneNearForm
 form_of(const RedlaneSerializer *serializer)
 {
+    if (serializer->seal) {
+        return redlane_near_form_new();
+    }
     switch (serializer->kind) {
     case REDLANE_SERIALIZER_JSON:
         return REDLANE_NEAR_FORM_JSON;
@@ -189,66 +203,80 @@ form_of(const RedlaneSerializer *serializer)
     case REDLANE_SERIALIZER_MSGPACK:
         return REDLANE_NEAR_FORM_MSGPACK;
     case REDLANE_SERIALIZER_CUSTOM:
+    case REDLANE_SERIALIZER_PICKLE:
         break;
     }
     return redlane_near_form_new();
 }
 
+/* Arguments of Cache(...); NULL where none was given. BORROWED */
+typedef struct {
+    PyObject *client, *prefix, *ttl, *serializer, *fallback;
+    PyObject *compress, *compress_above, *seal, *near_ttl;
+} Options;
+
+/* The two serializers: of values, and of numbers. RAISES_NEG */
 static int
-init_fields(RedlaneCache *cache, PyObject *client, PyObject *prefix, PyObject *ttl,
-            PyObject *serializer, PyObject *fallback, PyObject *near_ttl)
+init_serializers(RedlaneCache *cache, const Options *options)
+{
+    PyObject *json = PyUnicode_FromString("json");
+    int result = -1;
+
+    if (json &&
+        redlane_serializer_init(&cache->serializer, cache->state,
+                                options->serializer ? options->serializer : json) ==
+            0 &&
+        redlane_envelope_init(&cache->serializer, options->compress,
+                              options->compress_above, options->seal) == 0 &&
+        redlane_serializer_prepare(&cache->serializer) == 0) {
+        result = redlane_serializer_init(&cache->numbers, cache->state, json);
+    }
+    Py_XDECREF(json);
+    return result;
+}
+
+static int
+init_fields(RedlaneCache *cache, const Options *options)
 {
     RedlanePolicy policy = REDLANE_POLICY_MEMORY;
 
-    if ((fallback && redlane_tool_policy(fallback, &policy) < 0) ||
-        (ttl != Py_None && redlane_args_ttl_ms(ttl, "ttl", &cache->ttl_ms) < 0) ||
-        (near_ttl &&
-         redlane_args_ttl_ms(near_ttl, "near_ttl", &cache->near_ttl_ms) < 0)) {
+    if ((options->fallback && redlane_tool_policy(options->fallback, &policy) < 0) ||
+        (options->ttl != Py_None &&
+         redlane_args_ttl_ms(options->ttl, "ttl", &cache->ttl_ms) < 0) ||
+        (options->near_ttl &&
+         redlane_args_ttl_ms(options->near_ttl, "near_ttl", &cache->near_ttl_ms) < 0)) {
         return -1;
     }
-    cache->prefix = prefix ? Py_NewRef(prefix) : PyUnicode_FromString("cache");
+    cache->prefix =
+        options->prefix ? Py_NewRef(options->prefix) : PyUnicode_FromString("cache");
     cache->head = cache->prefix ? make_head(cache->prefix) : NULL;
     cache->counters = PyList_New(0);
     cache->shown = PyUnicode_FromString("get_or_set");
-    if (!cache->head || !cache->counters || !cache->shown) {
-        return -1;
-    }
-    serializer = serializer ? Py_NewRef(serializer) : PyUnicode_FromString("json");
-    if (!serializer ||
-        redlane_serializer_init(&cache->serializer, cache->state, serializer) < 0 ||
-        redlane_serializer_prepare(&cache->serializer) < 0) {
-        Py_XDECREF(serializer);
+    if (!cache->head || !cache->counters || !cache->shown ||
+        init_serializers(cache, options) < 0 ||
+        redlane_tool_init(&cache->tool, cache->state, options->client, policy) < 0) {
         return -1;
     }
     cache->form = form_of(&cache->serializer);
     cache->near = cache->near && PyUnicode_GET_LENGTH(cache->head) > 0;
-    Py_SETREF(serializer, PyUnicode_FromString("json"));
-    if (!serializer ||
-        redlane_serializer_init(&cache->numbers, cache->state, serializer) < 0) {
-        Py_XDECREF(serializer);
-        return -1;
-    }
-    Py_DECREF(serializer);
-    if (redlane_tool_init(&cache->tool, cache->state, client, policy) < 0) {
-        return -1;
-    }
     return find_space(cache);
 }
 
 static PyObject *
 cache_tp_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
-    static char *names[] = {"client_or_url", "prefix",   "ttl",
-                            "serializer",    "fallback", "strict",
-                            "near",          "near_ttl", NULL};
-    PyObject *client = Py_None, *prefix = NULL, *ttl = Py_None, *serializer = NULL;
-    PyObject *fallback = NULL, *near_ttl = NULL;
+    static char *names[] = {"client_or_url", "prefix", "ttl",      "serializer",
+                            "fallback",      "strict", "compress", "compress_above",
+                            "seal",          "near",   "near_ttl", NULL};
+    Options options = {.client = Py_None, .ttl = Py_None};
     RedlaneCache *cache;
     int strict = 0, near = 1;
 
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|OOOO$OppO:Cache", names, &client,
-                                     &prefix, &ttl, &serializer, &fallback, &strict,
-                                     &near, &near_ttl)) {
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|OOOO$OpOOOpO:Cache", names,
+                                     &options.client, &options.prefix, &options.ttl,
+                                     &options.serializer, &options.fallback, &strict,
+                                     &options.compress, &options.compress_above,
+                                     &options.seal, &near, &options.near_ttl)) {
         return NULL;
     }
     cache = (RedlaneCache *)type->tp_alloc(type, 0);
@@ -259,8 +287,7 @@ cache_tp_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     cache->strict = strict != 0;
     cache->near = near != 0;
     cache->near_ttl_ms = NEAR_TTL_MS;
-    if (!cache->state ||
-        init_fields(cache, client, prefix, ttl, serializer, fallback, near_ttl) < 0) {
+    if (!cache->state || init_fields(cache, &options) < 0) {
         Py_DECREF(cache);
         return NULL;
     }
@@ -374,7 +401,8 @@ PyDoc_STRVAR(
     "Args:\n"
     "    template: the key without the prefix, such as\n"
     "        ``\"user_pixels:{id}\"``, or one without a field.\n"
-    "    ttl: seconds (int or float) or a timedelta; None: the cache's own.\n"
+    "    ttl: seconds, a timedelta or a text such as ``\"10m\"``; None: the\n"
+    "        cache's own.\n"
     "    source: called with the ids of a missing counter; returns its int.\n\n"
     "Returns:\n"
     "    Counter");
@@ -419,7 +447,8 @@ PyDoc_STRVAR(
     "    dict: ``hits``, ``near_hits`` (those of them that did not leave the\n"
     "    process), ``misses``, ``sets``, ``deletes``, ``errors`` (of the link or\n"
     "    the server, where the cache went on without), ``corrupted`` (unreadable\n"
-    "    values dropped), ``waits`` (answered by another caller's computation),\n"
+    "    values dropped), ``bad_seals`` (those of them without a valid seal),\n"
+    "    ``waits`` (answered by another caller's computation),\n"
     "    ``uncached`` (results that cannot be serialised), ``bytes_read``,\n"
     "    ``bytes_written``, and ``cache_type``: ``\"redis\"``, ``\"memory\"`` or\n"
     "    ``\"none\"``, what answers now.");
@@ -434,14 +463,15 @@ cache_stats(PyObject *self, PyObject *Py_UNUSED(ignored))
     if (!type) {
         return NULL;
     }
-    return Py_BuildValue("{sKsKsKsKsKsKsKsKsKsKsKsN}", "hits",
+    return Py_BuildValue("{sKsKsKsKsKsKsKsKsKsKsKsKsN}", "hits",
                          (unsigned long long)(counts->hits + counts->near_hits),
                          "near_hits", (unsigned long long)counts->near_hits, "misses",
                          (unsigned long long)counts->misses, "sets",
                          (unsigned long long)counts->sets, "deletes",
                          (unsigned long long)counts->deletes, "errors",
                          (unsigned long long)counts->errors, "corrupted",
-                         (unsigned long long)counts->corrupted, "waits",
+                         (unsigned long long)counts->corrupted, "bad_seals",
+                         (unsigned long long)counts->bad_seals, "waits",
                          (unsigned long long)counts->waits, "uncached",
                          (unsigned long long)counts->uncached, "bytes_read",
                          (unsigned long long)counts->bytes_read, "bytes_written",
@@ -465,31 +495,37 @@ cache_get_client(PyObject *self, void *Py_UNUSED(closure))
 PyDoc_STRVAR(
     cache_doc,
     "Cache(client_or_url=None, prefix=\"cache\", ttl=None, serializer=\"json\", *,"
-    " fallback=\"memory\", strict=False, near=True, near_ttl=60)\n--\n\n"
+    " fallback=\"memory\", strict=False, compress=None, compress_above=1024,"
+    " seal=None, near=True, near_ttl=60)\n--\n\n"
     "Values under one prefix, on Redis, Valkey or the memory engine.\n\n"
-    "Called with a function it caches that function: ``@cache`` or\n"
-    "``@cache(ttl=60, name=None, ignore=None, condition=None, unless=None,\n"
-    "lock=True, share=False)``.\n\n"
+    "Called with a function it caches that function: ``@cache``, or\n"
+    "``@cache(ttl=60, ...)`` with the options of :class:`CachedFunction`.\n\n"
     "Args:\n"
     "    client_or_url: a Client, a URL, or None for ``redlane.default_client()``,\n"
     "        which is made on first use.\n"
     "    prefix: what every key begins with, before a ``:``; ``\"\"`` is allowed.\n"
-    "    ttl: seconds (int or float) or a timedelta that values live where a call\n"
-    "        names no other; None: no expiry.\n"
-    "    serializer: ``\"json\"``, ``\"raw\"`` (bytes as they are), ``\"msgpack\"``, "
-    "or\n"
-    "        an object with ``dumps(value) -> bytes`` and ``loads(bytes)``.\n"
+    "    ttl: seconds, a timedelta or a text such as ``\"10m\"``: how long values\n"
+    "        live where a call names no other; None: no expiry.\n"
+    "    serializer: ``\"json\"``, ``\"raw\"`` (bytes as they are), ``\"msgpack\"``,\n"
+    "        ``\"pickle\"`` (unsafe; only with ``seal``), or an object with\n"
+    "        ``dumps(value) -> bytes`` and ``loads(bytes)``.\n"
     "    fallback: while the server is away, ``\"memory\"``: the memory engine\n"
     "        answers; ``\"none\"``: every read is a miss; ``\"raise\"``.\n"
     "    strict: a function's result that cannot be serialised raises, instead of\n"
     "        being returned uncached.\n"
+    "    compress: ``\"zlib\"``: values of more than ``compress_above`` bytes are\n"
+    "        stored compressed, where that makes them smaller.\n"
+    "    compress_above: bytes (int).\n"
+    "    seal: a key (bytes or str, at least 16 bytes) or a list of them. Values\n"
+    "        are stored with an HMAC-SHA256 by the first key; one without the seal\n"
+    "        of any key is a miss.\n"
     "    near: values that were read stay in this process until the server says\n"
     "        that they have changed; needs a prefix, and a server with tracking\n"
     "        (Redis 6, Valkey). False: every read asks the server.\n"
     "    near_ttl: seconds (int or float) or a timedelta that a value without\n"
     "        expiry stays near at most.\n\n"
     "Raises:\n"
-    "    ConfigurationError: an unusable URL.\n"
+    "    ConfigurationError: an unusable URL or sealing key, or pickle without one.\n"
     "    TypeError, ValueError: an unusable option.");
 
 static PyMethodDef own_methods[] = {

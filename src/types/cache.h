@@ -67,6 +67,11 @@ void redlane_cache_use_near(RedlaneCache *cache, RedlaneFill *fill);
 /* The serializer of a full key: that of a declared counter is JSON. */
 RedlaneSerializer *redlane_cache_serializer(RedlaneCache *cache, RedlaneArg key);
 
+/* New bytes to store for a value, wrapped as the cache's options say; NULL: as
+ * redlane_serializer_dumps. */
+PyObject *redlane_cache_dumps(RedlaneCache *cache, RedlaneArg key, int64_t ttl_ms,
+                              PyObject *value);
+
 /* Tells running computations of a key that it changes. */
 void redlane_cache_mark(RedlaneCache *cache, RedlaneArg key);
 

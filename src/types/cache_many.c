@@ -356,8 +356,7 @@ writes_init(Writes *writes, RedlaneCache *cache, const Batch *batch, PyObject *m
         int result;
 
         value = PyObject_GetItem(mapping, name);
-        data = value ? redlane_serializer_dumps(
-                           redlane_cache_serializer(cache, batch->keys[i].key), value)
+        data = value ? redlane_cache_dumps(cache, batch->keys[i].key, ttl_ms, value)
                      : NULL;
         Py_XDECREF(value);
         result = data ? PyList_Append(writes->data, data) : -1;

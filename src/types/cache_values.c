@@ -135,7 +135,8 @@ PyDoc_STRVAR(
     "Args:\n"
     "    key: str or bytes, without the prefix.\n"
     "    value: what the cache's serializer takes.\n"
-    "    ttl: seconds (int or float) or a timedelta; None: the cache's own.\n"
+    "    ttl: seconds, a timedelta or a text such as ``\"10m\"``; None: the\n"
+    "        cache's own.\n"
     "    durable: a value set while the server is away is stored there on its\n"
     "        return, with what is left of its TTL, where nothing is by then.\n"
     "        A value without TTL always is; any other only has its key deleted.\n\n"
@@ -164,9 +165,7 @@ cache_set(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwn
         return NULL;
     }
     disabled = redlane_cache_is_disabled(cache);
-    data = disabled < 0 ? NULL
-                        : redlane_serializer_dumps(
-                              redlane_cache_serializer(cache, key.key), values[1]);
+    data = disabled < 0 ? NULL : redlane_cache_dumps(cache, key.key, ttl_ms, values[1]);
     if (data) {
         result = disabled ? 0 : set_key(cache, key.key, data, ttl_ms, durable > 0);
         Py_DECREF(data);
@@ -200,9 +199,7 @@ cache_add(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwn
         return NULL;
     }
     disabled = redlane_cache_is_disabled(cache);
-    data = disabled < 0 ? NULL
-                        : redlane_serializer_dumps(
-                              redlane_cache_serializer(cache, key.key), values[1]);
+    data = disabled < 0 ? NULL : redlane_cache_dumps(cache, key.key, ttl_ms, values[1]);
     if (data && disabled) {
         reply = Py_NewRef(Py_False);
     }
@@ -224,13 +221,21 @@ cache_add(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwn
     return as_bool(reply);
 }
 
-/* 1 when a reply of GETRANGE key 0 3 is a lease. */
+/* 1 when a reply of GETRANGE key 0 3 is a lease, or, to a reader, what a function
+ * raised: neither is a value. (WRONGTYPE is none of them.) */
 static int
-is_lease_reply(PyObject *reply)
+is_no_value(PyObject *reply, bool read)
 {
-    return PyBytes_Check(reply) &&
-           redlane_serializer_is_lease(PyBytes_AS_STRING(reply),
-                                       (size_t)PyBytes_GET_SIZE(reply));
+    const char *data;
+    size_t size;
+
+    if (!PyBytes_Check(reply)) {
+        return 0;
+    }
+    data = PyBytes_AS_STRING(reply);
+    size = (size_t)PyBytes_GET_SIZE(reply);
+    return redlane_envelope_is_lease(data, size) ||
+           (read && redlane_envelope_is_raised(data, size));
 }
 
 /* Runs GETRANGE key 0 3 and one more command in one round trip. The second one's reply,
@@ -253,7 +258,7 @@ peek_and(RedlaneCache *cache, RedlaneArg key, RedlaneCommandId id, bool read,
                          replies) < 0) {
         return NULL;
     }
-    *lease = is_lease_reply(replies[0]); /* WRONGTYPE: no lease */
+    *lease = is_no_value(replies[0], read);
     Py_DECREF(replies[0]);
     if (PyExceptionInstance_Check(replies[1])) {
         PyErr_SetObject((PyObject *)Py_TYPE(replies[1]), replies[1]);
@@ -398,16 +403,61 @@ cache_ttl(PyObject *self, PyObject *name)
     return PyFloat_FromDouble((double)milliseconds / 1000);
 }
 
-PyDoc_STRVAR(
-    touch_doc,
-    "touch($self, /, key, ttl=None)\n--\n\n"
-    "Gives a value a new TTL.\n\n"
-    "Args:\n"
-    "    key: str or bytes, without the prefix.\n"
-    "    ttl: seconds (int or float) or a timedelta; None: the cache's own, or\n"
-    "        no expiry where it has none.\n\n"
-    "Returns:\n"
-    "    bool: whether there was a value.");
+PyDoc_STRVAR(touch_doc,
+             "touch($self, /, key, ttl=None)\n--\n\n"
+             "Gives a value a new TTL.\n\n"
+             "Args:\n"
+             "    key: str or bytes, without the prefix.\n"
+             "    ttl: seconds, a timedelta or a text such as ``\"10m\"``; None: the\n"
+             "        cache's own, or no expiry where it has none.\n\n"
+             "Returns:\n"
+             "    bool: whether there was a value.");
+
+/* A sealed value says when it ends, so it is written anew, where it is still the same.
+ * A new reference to 0 or 1; NULL with an exception set. */
+static PyObject *
+touch_sealed(RedlaneCache *cache, RedlaneArg key, int64_t ttl_ms)
+{
+    const RedlaneWrapping wrapping = {.key = key, .ttl_ms = ttl_ms};
+    PyObject *old, *new, *reply = NULL;
+    char digits[REDLANE_INT64_TEXT];
+
+    old = redlane_tool_execute(&cache->tool, REDLANE_CMD_GET, &key, 1, true);
+    if (!old || !PyBytes_Check(old)) { /* nothing there */
+        Py_XDECREF(old);
+        return old ? PyLong_FromLong(0) : NULL;
+    }
+    new = redlane_envelope_reseal(&cache->serializer, &wrapping, old);
+    if (new) {
+        RedlaneArg argv[] = {key,
+                             {PyBytes_AS_STRING(old), (size_t)PyBytes_GET_SIZE(old)},
+                             {PyBytes_AS_STRING(new), (size_t)PyBytes_GET_SIZE(new)},
+                             {digits, redlane_number_format_int64(digits, ttl_ms)}};
+
+        reply = redlane_tool_script(&cache->tool, REDLANE_SCRIPT_FILL, argv, 4, 1,
+                                    &redlane_tool_writes);
+        Py_DECREF(new);
+    }
+    else if (PyErr_ExceptionMatches(cache->state->SerializationError)) {
+        PyErr_Clear(); /* a lease, or what get() will drop */
+        reply = PyLong_FromLong(0);
+    }
+    Py_DECREF(old);
+    return reply;
+}
+
+static PyObject *
+touch_key(RedlaneCache *cache, RedlaneArg key, int64_t ttl_ms)
+{
+    char digits[REDLANE_INT64_TEXT];
+    RedlaneArg argv[] = {key, {digits, redlane_number_format_int64(digits, ttl_ms)}};
+
+    if (redlane_cache_serializer(cache, key)->seal) {
+        return touch_sealed(cache, key, ttl_ms);
+    }
+    return redlane_tool_script(&cache->tool, REDLANE_SCRIPT_TOUCH, argv, 2, 1,
+                               &redlane_tool_writes);
+}
 
 static PyObject *
 cache_touch(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
@@ -416,9 +466,7 @@ cache_touch(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *k
     static const RedlaneCall call = {"touch", names, 1, 2};
     RedlaneCache *cache = (RedlaneCache *)self;
     RedlaneCacheKey key;
-    RedlaneArg argv[2];
     PyObject *values[2], *reply;
-    char digits[REDLANE_INT64_TEXT];
     int64_t ttl_ms;
 
     if (redlane_call_parse(&call, args, nargs, kwnames, values) < 0 ||
@@ -426,10 +474,7 @@ cache_touch(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *k
         redlane_cache_key_init(&key, cache, values[0]) < 0) {
         return NULL;
     }
-    argv[0] = key.key;
-    argv[1] = (RedlaneArg){digits, redlane_number_format_int64(digits, ttl_ms)};
-    reply = redlane_tool_script(&cache->tool, REDLANE_SCRIPT_TOUCH, argv, 2, 1,
-                                &redlane_tool_writes);
+    reply = touch_key(cache, key.key, ttl_ms);
     redlane_cache_key_clear(&key);
     return as_bool(reply);
 }
@@ -444,6 +489,12 @@ add_to_key(RedlaneCache *cache, RedlaneArg key, long long amount, int64_t ttl_ms
     PyObject *reply;
     PyObject *counter = redlane_cache_find_counter(cache, key);
 
+    if (!counter && cache->serializer.seal) {
+        PyErr_SetString(cache->state->ConfigurationError,
+                        "a cache with seal= cannot add to a value: the server, which "
+                        "adds, has no key; declare a counter, or use another Cache");
+        return NULL;
+    }
     redlane_cache_mark(cache, key);
     reply = redlane_tool_script(
         &cache->tool, counter ? REDLANE_SCRIPT_COUNTER_ADD : REDLANE_SCRIPT_INCREMENT,
@@ -529,7 +580,8 @@ PyDoc_STRVAR(
     "Args:\n"
     "    key: str or bytes, without the prefix.\n"
     "    factory: called without arguments where nothing is stored.\n"
-    "    ttl: seconds (int or float) or a timedelta; None: the cache's own.\n\n"
+    "    ttl: seconds, a timedelta or a text such as ``\"10m\"``; None: the\n"
+    "        cache's own.\n\n"
     "Returns:\n"
     "    The decoded value, at the first call too. A value that cannot be\n"
     "    serialised comes back as it is, uncached (``strict=True`` raises).\n\n"

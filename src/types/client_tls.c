@@ -156,7 +156,8 @@ read_server_name(RedlaneState *state, PyObject *object, const char *source,
     if (!options->server_name) {
         return -1;
     }
-    if (size < 1 || size > 255 || strlen(options->server_name) != (size_t)size) {
+    if (size < 1 || size > 255 || options->server_name[0] == '.' ||
+        strlen(options->server_name) != (size_t)size) {
         return refuse(state, source, "tls_server_name", must_be);
     }
     return 0;

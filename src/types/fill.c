@@ -15,7 +15,7 @@ typedef enum {
     FOUND_NOTHING, /* our lease is in its place */
     FOUND_VALUE,   /* *value is set */
     FOUND_LEASE,   /* someone else's: *reply holds it */
-    FOUND_DROPPED, /* something unreadable, which is gone now: ask again */
+    FOUND_DROPPED, /* something of no use, which is gone now: ask again */
     FOUND_REFUSED, /* the server takes no lease, and nothing usable is there */
 } Found;
 
@@ -100,25 +100,21 @@ static Found
 judge_answer(const RedlaneFill *fill, RedlaneArg key, RedlaneAnswer answer,
              PyObject *reply, PyObject **value)
 {
-    uint64_t corrupted = fill->counts->corrupted;
     int result;
 
     if (reply == Py_None) {
         return answer == REDLANE_ANSWER_NOTHING ? FOUND_REFUSED : FOUND_NOTHING;
     }
     if (PyBytes_Check(reply) &&
-        redlane_serializer_is_lease(PyBytes_AS_STRING(reply),
-                                    (size_t)PyBytes_GET_SIZE(reply))) {
+        redlane_envelope_is_lease(PyBytes_AS_STRING(reply),
+                                  (size_t)PyBytes_GET_SIZE(reply))) {
         return FOUND_LEASE;
     }
     result = redlane_fill_decode(fill, key, reply, value);
-    if (result < 0) {
-        return FOUND_ERROR;
-    }
-    if (result == 1) {
-        return FOUND_VALUE;
-    }
-    return fill->counts->corrupted != corrupted ? FOUND_DROPPED : FOUND_REFUSED;
+    return result < 0    ? FOUND_ERROR
+           : result == 1 ? FOUND_VALUE
+           : result == 2 ? FOUND_DROPPED
+                         : FOUND_REFUSED;
 }
 
 /* Asks for the value, leaving the flight's lease where nothing is. */
@@ -170,15 +166,17 @@ release_lease(const RedlaneFill *fill, const RedlaneFlight *flight)
     }
 }
 
-/* Stores encoded bytes in the place of our lease. RAISES_NEG */
+/* Stores encoded bytes in the place of our lease, for ttl_ms (0: for ever). RAISES_NEG
+ */
 static int
-store_value(const RedlaneFill *fill, const RedlaneFlight *flight, PyObject *data)
+store_value(const RedlaneFill *fill, const RedlaneFlight *flight, PyObject *data,
+            int64_t ttl_ms)
 {
     char digits[REDLANE_INT64_TEXT];
     RedlaneArg argv[] = {{flight->key, flight->key_size},
                          {flight->lease, sizeof(flight->lease)},
                          {PyBytes_AS_STRING(data), (size_t)PyBytes_GET_SIZE(data)},
-                         {digits, redlane_number_format_int64(digits, fill->ttl_ms)}};
+                         {digits, redlane_number_format_int64(digits, ttl_ms)}};
     PyObject *reply;
 
     if (!flight->leased || flight->marked) {
@@ -229,17 +227,17 @@ excuse_value(const RedlaneFill *fill)
 static PyObject *
 keep_value(const RedlaneFill *fill, const RedlaneFlight *flight, PyObject **value)
 {
-    PyObject *data = NULL, *decoded;
+    RedlaneWrapping wrapping = {
+        .key = {flight->key, flight->key_size},
+        .type = fill->type,
+    };
+    PyObject *data = NULL;
     int keep = fill->keep ? fill->keep(fill->context, *value) : 1;
 
     if (keep > 0) {
-        data = redlane_serializer_dumps(fill->serializer, *value);
-        decoded = data ? redlane_serializer_loads(fill->serializer, data) : NULL;
-        if (decoded) {
-            Py_SETREF(*value, decoded);
-        }
-        else {
-            Py_CLEAR(data);
+        wrapping.ttl_ms = fill->ttl_ms; /* keep may have changed it */
+        data = redlane_envelope_keep(fill->serializer, &wrapping, value);
+        if (!data) {
             keep = excuse_value(fill);
         }
     }
@@ -247,7 +245,7 @@ keep_value(const RedlaneFill *fill, const RedlaneFlight *flight, PyObject **valu
         release_lease(fill, flight);
         return NULL;
     }
-    if (store_value(fill, flight, data) < 0) {
+    if (store_value(fill, flight, data, fill->ttl_ms) < 0) {
         Py_CLEAR(data);
     }
     return data;
@@ -271,6 +269,33 @@ fail_flight(RedlaneFlight *flight)
     PyErr_Restore(type, error, traceback);
 }
 
+/* Ends a flight whose loader raised: the exception may be what is stored. It stays set,
+ * whatever happens in here. */
+static void
+end_raised(const RedlaneFill *fill, RedlaneFlight *flight)
+{
+    PyObject *type, *error, *traceback, *data;
+    int64_t ttl_ms = 0;
+
+    data = fill->fail ? fill->fail(fill->context, &ttl_ms) : NULL;
+    if (data) {
+        const RedlaneWrapping wrapping = {.key = {flight->key, flight->key_size},
+                                          .ttl_ms = ttl_ms};
+
+        PyErr_Fetch(&type, &error, &traceback);
+        data = redlane_envelope_wrap_raised(fill->serializer, &wrapping, data);
+        if (!data || store_value(fill, flight, data, ttl_ms) < 0) {
+            PyErr_Clear();
+        }
+        Py_XDECREF(data);
+        PyErr_Restore(type, error, traceback);
+    }
+    else {
+        release_lease(fill, flight);
+    }
+    fail_flight(flight);
+}
+
 /* Computes as the leader of `flight`, which ends here. */
 static PyObject *
 lead(const RedlaneFill *fill, RedlaneFlight *flight)
@@ -280,8 +305,7 @@ lead(const RedlaneFill *fill, RedlaneFlight *flight)
     REDLANE_FILL_COUNT(fill, misses, 1);
     value = fill->load(fill->context);
     if (!value) {
-        release_lease(fill, flight);
-        fail_flight(flight);
+        end_raised(fill, flight);
         return NULL;
     }
     data = keep_value(fill, flight, &value);
@@ -318,7 +342,13 @@ join(const RedlaneFill *fill, RedlaneFlight *flight, PyObject **value)
             result = -1;
         }
         else if (flight->value) {
-            *value = redlane_serializer_loads(fill->serializer, flight->value);
+            RedlaneOpening opening = {
+                .key = {flight->key, flight->key_size},
+                .type = fill->type,
+                .size_max = REDLANE_ENVELOPE_RAW_MAX,
+            };
+
+            *value = redlane_envelope_loads(fill->serializer, &opening, flight->value);
             result = *value ? 1 : -1;
             REDLANE_FILL_COUNT(fill, waits, 1);
         }

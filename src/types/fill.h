@@ -14,33 +14,41 @@
 #define REDLANE_TYPES_FILL_H
 
 #include "store/near_values.h"
+#include "types/envelope.h"
 #include "types/level0.h"
-#include "types/serializer.h"
 #include "types/tool.h"
 
 /* hits and near_hits are told apart: a near hit counts one thing. */
 typedef struct {
-    uint64_t hits, near_hits, misses, sets, deletes, errors, corrupted, waits, uncached;
+    uint64_t hits, near_hits, misses, sets, deletes, errors, waits, uncached;
+    uint64_t corrupted, bad_seals; /* the second are among the first */
     uint64_t bytes_read, bytes_written;
 } RedlaneCounts;
 
 typedef struct {
     RedlaneTool *tool;
     RedlaneSerializer *serializer;
-    RedlaneCounts *counts; /* of the cache */
-    RedlaneCounts *own;    /* of the function; may be the same as a spare one */
-    int64_t ttl_ms;        /* 0: none */
-    bool single_flight;    /* callers in this process wait for each other */
-    bool strict;           /* a value that cannot be serialised raises */
-    bool *logged;          /* such a value was logged before */
-    PyObject *shown;       /* whose value it is, for that line */
+    RedlaneResultType *type; /* of a function's results, or NULL */
+    RedlaneCounts *counts;   /* of the cache */
+    RedlaneCounts *own;      /* of the function; may be the same as a spare one */
+    int64_t ttl_ms;          /* 0: none */
+    bool single_flight;      /* callers in this process wait for each other */
+    bool strict;             /* a value that cannot be serialised raises */
+    bool *logged;            /* such a value was logged before */
+    PyObject *shown;         /* whose value it is, for that line */
     /* Computes the value: a new reference, or NULL with an exception set. */
     PyObject *(*load)(void *context);
     /* 1: store it, 0: do not, -1: an exception is set. May be NULL: always. */
     int (*keep)(void *context, PyObject *value);
+    /* What to store for the exception that is set, and for how long: new bytes, or NULL
+     * for nothing. Keeps the exception. May be NULL: always nothing. */
+    PyObject *(*fail)(void *context, int64_t *ttl_ms);
+    /* -1: the exception in such bytes is set; 0: they are unreadable. May be NULL: they
+     * are a miss. */
+    int (*raise)(void *context, PyObject *stored);
     /* A stored value that may be used. May be NULL: all. */
     bool (*accept)(PyObject *value);
-    void *context; /* of load and keep */
+    void *context; /* of load, keep, fail and raise */
     /* Near values: */
     RedlaneNear *near; /* BORROWED; NULL: none are read or kept */
     int64_t near_ttl_ms;
@@ -60,11 +68,13 @@ PyObject *redlane_fill_get(const RedlaneFill *fill, RedlaneArg key);
 PyObject *redlane_fill_refresh(const RedlaneFill *fill, RedlaneArg key);
 
 /* fill_read.c: reads a key. 1: *value is a new reference; 0: nothing there, a lease,
- * another type, or unreadable (then dropped and counted); -1: an exception is set.
- * Counts errors and bytes, not hits and misses. */
+ * another type, or of no use (then dropped); -1: an exception is set. Counts errors,
+ * bytes and what is unreadable, not hits and misses. */
 int redlane_fill_read(const RedlaneFill *fill, RedlaneArg key, PyObject **value);
 
-/* The same for a reply that is at hand (bytes, None or an exception instance). */
+/* The same for a reply that is at hand (bytes, None or an exception instance); but 2
+ * for a value that was of no use, unreadable or past its own time, and is dropped now.
+ */
 int redlane_fill_decode(const RedlaneFill *fill, RedlaneArg key, PyObject *reply,
                         PyObject **value);
 
@@ -86,6 +96,17 @@ bool redlane_fill_near_begin(const RedlaneFill *fill, RedlaneArg key,
 void redlane_fill_near_keep(const RedlaneFill *fill, RedlaneArg key,
                             const RedlaneNearFill *near_fill, PyObject *pttl,
                             PyObject *stored, PyObject *value);
+
+/* What was learned of stored bytes besides their value. */
+typedef struct {
+    bool bad_seal; /* why they are unreadable */
+    bool raised;   /* it is none: the bytes of what a function raised */
+} RedlaneFillSeen;
+
+/* The value in stored bytes that are no lease: 1; 0 when its time is over; -1 with an
+ * exception set, SerializationError where they are unreadable. Counts nothing. */
+int redlane_fill_open(const RedlaneFill *fill, RedlaneArg key, PyObject *stored,
+                      PyObject **value, RedlaneFillSeen *seen);
 
 /* Whether the exception that is set says that the server takes no writes now (OOM,
  * READONLY, MISCONF, NOREPLICAS): a cache goes on without storing. */

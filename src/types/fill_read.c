@@ -1,11 +1,14 @@
 /* Reading a cached value. Lock: the GIL. */
 #include "py/errors.h"
+#include "py/log.h"
 #include "py/state.h"
 #include "types/fill.h"
 
 /* Larger unreadable values are deleted without being compared: comparing sends them
  * back to the server. */
 #define COMPARE_LIMIT ((Py_ssize_t)64 << 10)
+
+#define SHOWN_KEY 200 /* bytes of a key at most, in a log line */
 
 int
 redlane_fill_forgive(const RedlaneFill *fill)
@@ -32,13 +35,12 @@ redlane_fill_is_refusal(RedlaneState *state)
     return refusal > 0;
 }
 
-/* Deletes an unreadable value, if it is still that value. RAISES_NEG */
+/* Deletes a value of no use, if it is still that value. RAISES_NEG */
 static int
 drop_value(const RedlaneFill *fill, RedlaneArg key, PyObject *stored)
 {
     PyObject *reply;
 
-    REDLANE_FILL_COUNT(fill, corrupted, 1);
     if (stored && PyBytes_GET_SIZE(stored) <= COMPARE_LIMIT) {
         RedlaneArg argv[] = {
             key, {PyBytes_AS_STRING(stored), (size_t)PyBytes_GET_SIZE(stored)}};
@@ -56,28 +58,128 @@ drop_value(const RedlaneFill *fill, RedlaneArg key, PyObject *stored)
     return 0;
 }
 
-static int
-decode_bytes(const RedlaneFill *fill, RedlaneArg key, PyObject *stored,
-             PyObject **value)
+/* Somebody without the key wrote it, or a cache that has other keys or none. */
+static void
+count_bad_seal(const RedlaneFill *fill, RedlaneArg key)
 {
-    Py_ssize_t size = PyBytes_GET_SIZE(stored);
+    PyObject *shown;
 
-    if (redlane_serializer_is_lease(PyBytes_AS_STRING(stored), (size_t)size)) {
+    REDLANE_FILL_COUNT(fill, bad_seals, 1);
+    if (fill->serializer->warned) {
+        return;
+    }
+    fill->serializer->warned = true;
+    shown = PyUnicode_DecodeUTF8(
+        key.data, (Py_ssize_t)(key.size < SHOWN_KEY ? key.size : SHOWN_KEY), "replace");
+    if (!shown) {
+        PyErr_Clear();
+        return;
+    }
+    redlane_log(fill->tool->state, REDLANE_LOG_WARNING,
+                "The value of %R has no valid seal and is dropped; others like it are "
+                "only counted, as bad_seals",
+                shown);
+    Py_DECREF(shown);
+}
+
+int
+redlane_fill_open(const RedlaneFill *fill, RedlaneArg key, PyObject *stored,
+                  PyObject **value, RedlaneFillSeen *seen)
+{
+    RedlaneOpening opening;
+
+    *seen = (RedlaneFillSeen){false, false};
+    if (likely(!redlane_envelope_is_marked(stored) && !fill->serializer->seal)) {
+        *value = redlane_serializer_loads(fill->serializer, fill->type, stored, true);
+        return likely(*value != NULL) ? 1 : -1;
+    }
+    opening = (RedlaneOpening){
+        .key = key,
+        .type = fill->type,
+        .size_max = redlane_link_settings(fill->tool->link)->max_reply,
+    };
+    *value = redlane_envelope_loads(fill->serializer, &opening, stored);
+    *seen = (RedlaneFillSeen){opening.bad_seal, opening.raised};
+    if (!*value) {
+        return -1;
+    }
+    if (redlane_envelope_is_expired(&opening.header)) {
+        Py_CLEAR(*value);
         return 0;
     }
-    REDLANE_FILL_COUNT(fill, bytes_read, size);
-    *value = redlane_serializer_loads(fill->serializer, stored);
-    if (!*value) {
+    return 1;
+}
+
+/* What a function raised: raised again. -1; 0 for a miss, 2 for one that is dropped. */
+static int
+raise_again(const RedlaneFill *fill, RedlaneArg key, PyObject *stored, PyObject *raised)
+{
+    if (!fill->raise) {
+        return 0;
+    }
+    if (fill->raise(fill->context, raised) < 0) {
+        REDLANE_FILL_COUNT(fill, hits, 1);
+        return -1;
+    }
+    REDLANE_FILL_COUNT(fill, corrupted, 1);
+    return drop_value(fill, key, stored) < 0 ? -1 : 2;
+}
+
+/* The value in stored bytes: 1; 0 for a miss; 2 when they are of no use and dropped;
+ * -1.
+ */
+static int
+open_bytes(const RedlaneFill *fill, RedlaneArg key, PyObject *stored, PyObject **value)
+{
+    RedlaneFillSeen seen;
+    int result = redlane_fill_open(fill, key, stored, value, &seen);
+
+    if (unlikely(result < 0)) {
         if (!PyErr_ExceptionMatches(fill->tool->state->SerializationError)) {
             return -1;
         }
         PyErr_Clear();
+        REDLANE_FILL_COUNT(fill, corrupted, 1);
+        if (seen.bad_seal) {
+            count_bad_seal(fill, key);
+        }
+        result = 0;
     }
-    else if (!fill->accept || fill->accept(*value)) {
-        return 1;
+    else if (unlikely(result == 1 && seen.raised)) {
+        PyObject *raised = *value;
+
+        *value = NULL;
+        result = raise_again(fill, key, stored, raised);
+        Py_DECREF(raised);
+        return result;
     }
-    Py_CLEAR(*value);
-    return drop_value(fill, key, stored);
+    else if (result == 1 && fill->accept && !fill->accept(*value)) {
+        Py_CLEAR(*value);
+        REDLANE_FILL_COUNT(fill, corrupted, 1);
+        result = 0;
+    }
+    if (likely(result)) {
+        return result;
+    }
+    return drop_value(fill, key, stored) < 0 ? -1 : 2;
+}
+
+static int
+decode_bytes(const RedlaneFill *fill, RedlaneArg key, PyObject *stored,
+             PyObject **value)
+{
+    const char *data = PyBytes_AS_STRING(stored);
+    size_t size = (size_t)PyBytes_GET_SIZE(stored);
+    bool marked = redlane_envelope_is_marked(stored);
+
+    if (marked && redlane_envelope_is_lease(data, size)) {
+        return 0;
+    }
+    REDLANE_FILL_COUNT(fill, bytes_read, size);
+    if (marked && !fill->serializer->seal && redlane_envelope_is_raised(data, size)) {
+        return raise_again(fill, key, stored, stored);
+    }
+    return open_bytes(fill, key, stored, value);
 }
 
 int
@@ -128,5 +230,5 @@ redlane_fill_read(const RedlaneFill *fill, RedlaneArg key, PyObject **value)
     }
     Py_XDECREF(pttl);
     Py_DECREF(reply);
-    return result;
+    return result == 2 ? 0 : result;
 }

@@ -2,7 +2,6 @@
 #include "types/serializer.h"
 
 #include "core/number.h"
-#include "core/script.h"
 #include "py/state.h"
 
 static PyObject *
@@ -26,8 +25,8 @@ take_custom(RedlaneSerializer *serializer, PyObject *which)
         serializer->dumps ? PyObject_GetAttrString(which, "loads") : NULL;
     if (!serializer->loads && PyErr_ExceptionMatches(PyExc_AttributeError)) {
         PyErr_Format(PyExc_TypeError,
-                     "serializer must be 'json', 'raw', 'msgpack' or an object with "
-                     "dumps and loads, not %.100s",
+                     "serializer must be 'json', 'raw', 'msgpack', 'pickle' or an "
+                     "object with dumps and loads, not %.100s",
                      Py_TYPE(which)->tp_name);
     }
     serializer->kind = REDLANE_SERIALIZER_CUSTOM;
@@ -45,9 +44,11 @@ redlane_serializer_init(RedlaneSerializer *serializer, RedlaneState *state,
         {"json", REDLANE_SERIALIZER_JSON},
         {"raw", REDLANE_SERIALIZER_RAW},
         {"msgpack", REDLANE_SERIALIZER_MSGPACK},
+        {"pickle", REDLANE_SERIALIZER_PICKLE},
     };
 
-    *serializer = (RedlaneSerializer){.state = state, .shown = Py_NewRef(which)};
+    *serializer = (RedlaneSerializer){
+        .state = state, .shown = Py_NewRef(which), .compress_above = -1};
     if (!PyUnicode_Check(which)) {
         return take_custom(serializer, which);
     }
@@ -58,8 +59,8 @@ redlane_serializer_init(RedlaneSerializer *serializer, RedlaneState *state,
         }
     }
     PyErr_Format(PyExc_ValueError,
-                 "serializer must be 'json', 'raw', 'msgpack' or an object with dumps "
-                 "and loads, not %R",
+                 "serializer must be 'json', 'raw', 'msgpack', 'pickle' or an object "
+                 "with dumps and loads, not %R",
                  which);
     return -1;
 }
@@ -79,6 +80,8 @@ redlane_serializer_clear(RedlaneSerializer *serializer)
     Py_CLEAR(serializer->shown);
     Py_CLEAR(serializer->dumps);
     Py_CLEAR(serializer->loads);
+    redlane_seal_free(serializer->seal);
+    serializer->seal = NULL;
 }
 
 /* Sentences of the json module that name types only, never a value. */
@@ -158,14 +161,11 @@ dump_raw(RedlaneSerializer *serializer, PyObject *value)
 }
 
 static int
-import_msgpack(RedlaneSerializer *serializer)
+import_functions(RedlaneSerializer *serializer, const char *module, const char *dumps,
+                 const char *loads)
 {
-    if (!serializer->dumps) {
-        serializer->dumps = import_function("msgspec.msgpack", "encode");
-    }
-    if (serializer->dumps && !serializer->loads) {
-        serializer->loads = import_function("msgspec.msgpack", "decode");
-    }
+    serializer->dumps = import_function(module, dumps);
+    serializer->loads = serializer->dumps ? import_function(module, loads) : NULL;
     return serializer->loads ? 0 : -1;
 }
 
@@ -176,12 +176,22 @@ redlane_serializer_prepare(RedlaneSerializer *serializer)
     case REDLANE_SERIALIZER_JSON:
         return redlane_json_prepare(serializer->state);
     case REDLANE_SERIALIZER_MSGPACK:
-        return import_msgpack(serializer);
+        return import_functions(serializer, "msgspec.msgpack", "encode", "decode");
+    case REDLANE_SERIALIZER_PICKLE:
+        return import_functions(serializer, "pickle", "dumps", "loads");
     case REDLANE_SERIALIZER_RAW:
     case REDLANE_SERIALIZER_CUSTOM:
         break;
     }
     return 0;
+}
+
+const char *
+redlane_serializer_typed_name(const RedlaneSerializer *serializer)
+{
+    return serializer->kind == REDLANE_SERIALIZER_JSON      ? "json"
+           : serializer->kind == REDLANE_SERIALIZER_MSGPACK ? "msgpack"
+                                                            : NULL;
 }
 
 static PyObject *
@@ -205,9 +215,8 @@ dump_custom(RedlaneSerializer *serializer, PyObject *value)
     return NULL;
 }
 
-/* Whether these bytes are what INCRBY leaves: 64 bits as decimal digits. */
-static bool
-is_number(PyObject *data)
+bool
+redlane_serializer_is_number(PyObject *data)
 {
     int64_t number;
 
@@ -215,86 +224,46 @@ is_number(PyObject *data)
                                       (size_t)PyBytes_GET_SIZE(data), &number);
 }
 
-/* A value that would read as a lease, an envelope or (MessagePack's b"5" is 53) a
- * number of INCRBY gets the mark for plain values. */
+/* Any exception, or SerializationError. */
 static PyObject *
-mark_plain(const RedlaneSerializer *serializer, PyObject *data)
+dump_value(RedlaneSerializer *serializer, PyObject *value)
 {
-    PyObject *marked;
-    char *to;
-    size_t size = (size_t)PyBytes_GET_SIZE(data);
-
-    if (likely(size < REDLANE_MARK_SIZE ||
-               memcmp(PyBytes_AS_STRING(data), REDLANE_MARK, REDLANE_MARK_SIZE) != 0) &&
-        !(serializer->kind == REDLANE_SERIALIZER_MSGPACK && is_number(data))) {
-        return data;
+    switch (serializer->kind) {
+    case REDLANE_SERIALIZER_JSON:
+        return redlane_json_dumps(serializer->state, value);
+    case REDLANE_SERIALIZER_RAW:
+        return dump_raw(serializer, value);
+    case REDLANE_SERIALIZER_MSGPACK:
+    case REDLANE_SERIALIZER_PICKLE:
+        return PyObject_CallOneArg(serializer->dumps, value);
+    case REDLANE_SERIALIZER_CUSTOM:
+        break;
     }
-    marked =
-        PyBytes_FromStringAndSize(NULL, (Py_ssize_t)(size + REDLANE_MARK_SIZE + 1));
-    if (marked) {
-        to = PyBytes_AS_STRING(marked);
-        memcpy(to, REDLANE_MARK, REDLANE_MARK_SIZE);
-        to[REDLANE_MARK_SIZE] = REDLANE_MARK_PLAIN;
-        memcpy(to + REDLANE_MARK_SIZE + 1, PyBytes_AS_STRING(data), size);
-    }
-    Py_DECREF(data);
-    return marked;
+    return dump_custom(serializer, value);
 }
 
 PyObject *
-redlane_serializer_dumps(RedlaneSerializer *serializer, PyObject *value)
+redlane_serializer_dumps(RedlaneSerializer *serializer, RedlaneResultType *type,
+                         PyObject *value)
 {
     static const char *const verbs[] = {
         [REDLANE_SERIALIZER_JSON] = "cannot be written as JSON",
         [REDLANE_SERIALIZER_RAW] = "is not bytes",
         [REDLANE_SERIALIZER_MSGPACK] = "cannot be written as MessagePack",
         [REDLANE_SERIALIZER_CUSTOM] = "was refused by the serializer",
+        [REDLANE_SERIALIZER_PICKLE] = "cannot be pickled",
     };
-    PyObject *data = NULL;
+    PyObject *data;
 
-    switch (serializer->kind) {
-    case REDLANE_SERIALIZER_JSON:
-        data = redlane_json_dumps(serializer->state, value);
-        break;
-    case REDLANE_SERIALIZER_RAW:
-        data = dump_raw(serializer, value);
-        break;
-    case REDLANE_SERIALIZER_MSGPACK:
-        if (import_msgpack(serializer) == 0) {
-            data = PyObject_CallOneArg(serializer->dumps, value);
-        }
-        break;
-    case REDLANE_SERIALIZER_CUSTOM:
-        data = dump_custom(serializer, value);
-        break;
+    if (type && redlane_result_type_resolve(type, serializer->state) < 0) {
+        return NULL;
     }
-    if (!data) {
-        if (PyErr_ExceptionMatches(serializer->state->SerializationError)) {
-            return NULL;
-        }
+    data = type && type->dumps ? PyObject_CallOneArg(type->dumps, value)
+                               : dump_value(serializer, value);
+    if (!data && !PyErr_ExceptionMatches(serializer->state->SerializationError)) {
         return raise_serialization(serializer, value, verbs[serializer->kind]);
     }
-    return mark_plain(serializer, data);
-}
-
-/* Takes the mark for plain values off. A new reference, or NULL. */
-static PyObject *
-unmark(RedlaneSerializer *serializer, PyObject *stored)
-{
-    const char *data = PyBytes_AS_STRING(stored);
-    Py_ssize_t size = PyBytes_GET_SIZE(stored);
-
-    if (likely(size < REDLANE_MARK_SIZE ||
-               memcmp(data, REDLANE_MARK, REDLANE_MARK_SIZE) != 0)) {
-        return Py_NewRef(stored);
-    }
-    if (size > REDLANE_MARK_SIZE && data[REDLANE_MARK_SIZE] == REDLANE_MARK_PLAIN) {
-        return PyBytes_FromStringAndSize(data + REDLANE_MARK_SIZE + 1,
-                                         size - REDLANE_MARK_SIZE - 1);
-    }
-    PyErr_SetString(serializer->state->SerializationError,
-                    "the stored value has an unknown envelope");
-    return NULL;
+    return data;
 }
 
 static PyObject *
@@ -303,45 +272,47 @@ read_number(PyObject *data)
     return PyLong_FromString(PyBytes_AS_STRING(data), NULL, 10);
 }
 
-PyObject *
-redlane_serializer_loads(RedlaneSerializer *serializer, PyObject *stored)
+/* Any exception. */
+static PyObject *
+load_value(RedlaneSerializer *serializer, PyObject *data, bool bare)
 {
-    PyObject *data = unmark(serializer, stored), *value = NULL;
+    PyObject *value;
 
-    if (!data) {
-        return NULL;
-    }
     switch (serializer->kind) {
-    case REDLANE_SERIALIZER_RAW:
-        return data;
     case REDLANE_SERIALIZER_JSON:
-        value = redlane_json_loads(serializer->state, data);
-        break;
+        return redlane_json_loads(serializer->state, data);
+    case REDLANE_SERIALIZER_RAW:
+        return Py_NewRef(data);
     case REDLANE_SERIALIZER_MSGPACK:
-        if (data == stored && is_number(data)) { /* of increment(): values are marked */
-            value = read_number(data);
+        if (bare && redlane_serializer_is_number(data)) { /* its own are marked */
+            return read_number(data);
         }
-        else if (import_msgpack(serializer) == 0) {
-            value = PyObject_CallOneArg(serializer->loads, data);
-        }
-        break;
+        return PyObject_CallOneArg(serializer->loads, data);
+    case REDLANE_SERIALIZER_PICKLE: /* what is here was sealed */
+        return PyObject_CallOneArg(serializer->loads, data);
     case REDLANE_SERIALIZER_CUSTOM:
-        value = PyObject_CallOneArg(serializer->loads, data);
-        if (!value && is_number(data) && PyErr_ExceptionMatches(PyExc_Exception) &&
-            !PyErr_ExceptionMatches(PyExc_MemoryError)) {
-            PyErr_Clear(); /* not its own: increment() wrote it */
-            value = read_number(data);
-        }
         break;
     }
-    Py_DECREF(data);
-    return value ? value : raise_serialization(serializer, NULL, NULL);
+    value = PyObject_CallOneArg(serializer->loads, data);
+    if (!value && bare && redlane_serializer_is_number(data) &&
+        PyErr_ExceptionMatches(PyExc_Exception) &&
+        !PyErr_ExceptionMatches(PyExc_MemoryError)) {
+        PyErr_Clear(); /* not its own: increment() wrote it */
+        value = read_number(data);
+    }
+    return value;
 }
 
-bool
-redlane_serializer_is_lease(const char *data, size_t size)
+PyObject *
+redlane_serializer_loads(RedlaneSerializer *serializer, RedlaneResultType *type,
+                         PyObject *data, bool bare)
 {
-    return size > REDLANE_MARK_SIZE &&
-           memcmp(data, REDLANE_MARK, REDLANE_MARK_SIZE) == 0 &&
-           data[REDLANE_MARK_SIZE] == REDLANE_MARK_LEASE;
+    PyObject *value;
+
+    if (type && redlane_result_type_resolve(type, serializer->state) < 0) {
+        return NULL;
+    }
+    value = type && type->loads ? PyObject_CallOneArg(type->loads, data)
+                                : load_value(serializer, data, bare);
+    return value ? value : raise_serialization(serializer, NULL, NULL);
 }

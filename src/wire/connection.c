@@ -53,7 +53,6 @@ redlane_connection_open_nogil(RedlaneConnection *connection,
 
     connection->out = (RedlaneBuffer){0};
     connection->sent = 0;
-    connection->moved_at = 0;
     result = redlane_dial_nogil(&connection->transport, settings, &within, fault);
     if (result == 0 && redlane_reader_open(&connection->reader, HANDSHAKE_MOST) < 0) {
         redlane_fault_set(fault, REDLANE_FAULT_MEMORY, "out of memory");
@@ -107,7 +106,6 @@ redlane_connection_send_nogil(RedlaneConnection *connection, RedlaneFault *fault
         return fail_lost(connection, moved, fault);
     }
     connection->sent += (size_t)moved;
-    connection->moved_at = redlane_clock_coarse();
     return 1;
 }
 
@@ -134,7 +132,6 @@ pull(RedlaneConnection *connection, size_t wanted, bool within, RedlaneFault *fa
         return fail_lost(connection, moved, fault);
     }
     redlane_reader_filled_nogil(&connection->reader, (size_t)moved);
-    connection->moved_at = redlane_clock_coarse();
     return 1;
 }
 

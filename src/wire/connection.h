@@ -28,7 +28,6 @@ struct RedlaneConnection {
     RedlaneReader reader;
     RedlaneBuffer out;   /* the request, kept until it is answered */
     size_t sent;         /* bytes of out that are written */
-    int64_t moved_at;    /* when a byte last went either way; coarse clock */
     int64_t looked_at;   /* when signal handlers last had their turn; coarse clock */
     int64_t server_id;   /* CLIENT ID, or 0 */
     unsigned generation; /* of the pool it belongs to */

@@ -129,7 +129,7 @@ start_nogil(RedlaneExchange *x)
     connection->out = x->request;
     x->request = (RedlaneBuffer){0};
     connection->sent = 0;
-    connection->moved_at = 0;
+    connection->transport.moved_at = 0;
     connection->looked_at = redlane_clock_coarse();
     x->received = connection->reader.received;
     connection->reader.takes_bulks = !x->decode; /* str is decoded from the buffer */
@@ -221,8 +221,8 @@ note_progress(RedlaneExchange *x)
     int64_t quarter = (x->deadline - x->started) / 4;
 
     x->progress = x->fault.kind == REDLANE_FAULT_TIMEOUT && x->connection &&
-                  x->connection->ready && x->connection->moved_at != 0 &&
-                  x->deadline - x->connection->moved_at < quarter;
+                  x->connection->ready && x->connection->transport.moved_at != 0 &&
+                  x->deadline - x->connection->transport.moved_at < quarter;
 }
 
 /* After a failure: what comes late must meet nobody. */

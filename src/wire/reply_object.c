@@ -7,26 +7,15 @@
 #include <string.h>
 
 #include "core/error_line.h"
-#include "hiredis/read.h"
 #include "py/errors.h"
 #include "py/state.h"
+#include "wire/reply_check.h"
 
 static RedlaneReaderContext *
 context_of(const redisReadTask *task)
 {
     return task->privdata;
 }
-
-static void *
-refuse(const redisReadTask *task, const char *reason)
-{
-    context_of(task)->refused = reason;
-    return NULL;
-}
-
-static const char resp3_refused[] =
-    "the server sent a RESP3 type on a RESP2 connection";
-static const char line_refused[] = "the server sent a line without end";
 
 /* Hands an object to its parent's list, or to the reader as the whole reply. */
 static void *
@@ -89,33 +78,27 @@ create_string(const redisReadTask *task, char *text, size_t size)
 {
     RedlaneReaderContext *context = context_of(task);
 
-    if (task->type != REDIS_REPLY_STRING && size > REDLANE_MAX_LINE) {
-        return refuse(task, line_refused);
-    }
-    switch (task->type) {
-    case REDIS_REPLY_STRING:
-        if (text[size] != '\r' || text[size + 1] != '\n') {
-            return refuse(task, "a bulk string does not end where it should");
-        }
-        if (context->bulk) { /* its content has come already: see reader_bulk.h */
-            void *bulk = context->bulk;
+    void *bulk = context->bulk;
 
-            context->bulk = NULL;
-            return place(task, bulk);
-        }
-        return place(task, make_text(task, text, size));
-    case REDIS_REPLY_STATUS:
-        if (!task->parent && is_queued(text, size) && !context->transaction) {
-            return refuse(task, "the connection is in a transaction that is not ours");
-        }
-        return place(task, make_text(task, text, size));
-    case REDIS_REPLY_ERROR:
+    if (!redlane_reply_is_text(task, text, size)) {
+        return NULL;
+    }
+    if (task->type == REDIS_REPLY_ERROR) {
         size = redlane_error_line_shown(text, size, context->password,
                                         context->password_size);
         return place(task, redlane_errors_from_reply(context->state, text, size));
-    default:
-        return refuse(task, resp3_refused);
     }
+    if (task->type == REDIS_REPLY_STRING && bulk) {
+        context->bulk = NULL; /* its content has come already: see reader_bulk.h */
+        return place(task, bulk);
+    }
+    if (task->type == REDIS_REPLY_STATUS && !task->parent && is_queued(text, size) &&
+        !context->transaction) {
+        redlane_reply_refuse(task,
+                             "the connection is in a transaction that is not ours");
+        return NULL;
+    }
+    return place(task, make_text(task, text, size));
 }
 
 /* The list is visible to the collector and to whoever asks it for all objects: it holds
@@ -125,8 +108,8 @@ create_array(const redisReadTask *task, size_t size)
 {
     PyObject *list;
 
-    if (task->type != REDIS_REPLY_ARRAY) {
-        return refuse(task, resp3_refused);
+    if (!redlane_reply_is_resp2(task)) {
+        return NULL;
     }
     list = PyList_New((Py_ssize_t)size);
     for (size_t i = 0; list && i < size; i++) {
@@ -143,29 +126,13 @@ create_integer(const redisReadTask *task, long long value)
 }
 
 static void *
-create_double(const redisReadTask *task, double value, char *text, size_t size)
-{
-    (void)value;
-    (void)text;
-    (void)size;
-    return refuse(task, resp3_refused);
-}
-
-static void *
 create_nil(const redisReadTask *task)
 {
-    if (task->type == REDIS_REPLY_NIL) {
-        return refuse(task, resp3_refused);
+    if (!redlane_reply_is_resp2(task)) {
+        return NULL;
     }
     Py_INCREF(Py_None);
     return place(task, Py_None);
-}
-
-static void *
-create_bool(const redisReadTask *task, int value)
-{
-    (void)value;
-    return refuse(task, resp3_refused);
 }
 
 static void
@@ -178,8 +145,8 @@ redisReplyObjectFunctions redlane_reply_object_functions = {
     .createString = create_string,
     .createArray = create_array,
     .createInteger = create_integer,
-    .createDouble = create_double,
+    .createDouble = redlane_reply_refuse_double,
     .createNil = create_nil,
-    .createBool = create_bool,
+    .createBool = redlane_reply_refuse_bool,
     .freeObject = free_object,
 };

@@ -4,20 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "hiredis/read.h"
-
-static void *
-refuse(const redisReadTask *task, const char *reason)
-{
-    RedlaneReaderContext *context = task->privdata;
-
-    context->refused = reason;
-    return NULL;
-}
-
-static const char resp3_refused[] =
-    "the server sent a RESP3 type on a RESP2 connection";
-static const char line_refused[] = "the server sent a line without end";
+#include "wire/reply_check.h"
 
 static RedlanePlainReply *
 make_node(const redisReadTask *task, RedlaneReplyKind kind, const char *text,
@@ -42,22 +29,14 @@ make_node(const redisReadTask *task, RedlaneReplyKind kind, const char *text,
 static void *
 create_string(const redisReadTask *task, char *text, size_t size)
 {
-    if (task->type != REDIS_REPLY_STRING && size > REDLANE_MAX_LINE) {
-        return refuse(task, line_refused);
+    if (!redlane_reply_is_text(task, text, size)) {
+        return NULL;
     }
-    switch (task->type) {
-    case REDIS_REPLY_STRING:
-        if (text[size] != '\r' || text[size + 1] != '\n') {
-            return refuse(task, "a bulk string does not end where it should");
-        }
-        return make_node(task, REDLANE_REPLY_BULK, text, size);
-    case REDIS_REPLY_STATUS:
-        return make_node(task, REDLANE_REPLY_STATUS, text, size);
-    case REDIS_REPLY_ERROR:
-        return make_node(task, REDLANE_REPLY_ERROR, text, size);
-    default:
-        return refuse(task, resp3_refused);
-    }
+    return make_node(task,
+                     task->type == REDIS_REPLY_STRING   ? REDLANE_REPLY_BULK
+                     : task->type == REDIS_REPLY_STATUS ? REDLANE_REPLY_STATUS
+                                                        : REDLANE_REPLY_ERROR,
+                     text, size);
 }
 
 static void *
@@ -65,8 +44,8 @@ create_array(const redisReadTask *task, size_t count)
 {
     RedlanePlainReply **elements = NULL, *node;
 
-    if (task->type != REDIS_REPLY_ARRAY) {
-        return refuse(task, resp3_refused);
+    if (!redlane_reply_is_resp2(task)) {
+        return NULL;
     }
     if (count) {
         elements = calloc(count, sizeof(RedlanePlainReply *));
@@ -96,28 +75,10 @@ create_integer(const redisReadTask *task, long long value)
 }
 
 static void *
-create_double(const redisReadTask *task, double value, char *text, size_t size)
-{
-    (void)value;
-    (void)text;
-    (void)size;
-    return refuse(task, resp3_refused);
-}
-
-static void *
 create_nil(const redisReadTask *task)
 {
-    if (task->type == REDIS_REPLY_NIL) {
-        return refuse(task, resp3_refused);
-    }
-    return make_node(task, REDLANE_REPLY_NIL, NULL, 0);
-}
-
-static void *
-create_bool(const redisReadTask *task, int value)
-{
-    (void)value;
-    return refuse(task, resp3_refused);
+    return redlane_reply_is_resp2(task) ? make_node(task, REDLANE_REPLY_NIL, NULL, 0)
+                                        : NULL;
 }
 
 /* As deep as REDLANE_MAX_NESTING. */
@@ -144,9 +105,9 @@ redisReplyObjectFunctions redlane_reply_plain_functions = {
     .createString = create_string,
     .createArray = create_array,
     .createInteger = create_integer,
-    .createDouble = create_double,
+    .createDouble = redlane_reply_refuse_double,
     .createNil = create_nil,
-    .createBool = create_bool,
+    .createBool = redlane_reply_refuse_bool,
     .freeObject = free_object,
 };
 

@@ -23,6 +23,9 @@
 
 #define RECEIVE (32 * 1024)     /* two records at least */
 #define WRITE_MOST (256 * 1024) /* then the answers get their turn */
+/* Of one record. Given more, OpenSSL may write a whole one that it had begun and begin
+ * the next, and then say that nothing went: what is sent must be known to be sent. */
+#define RECORD_MOST SSL3_RT_MAX_PLAIN_LENGTH
 /* A server that sends what OpenSSL keeps for itself, tickets without end, would keep a
  * call there: after so many receives it gets to look at the deadline. */
 #define FETCHES_MOST 4
@@ -303,7 +306,7 @@ tls_read_within(RedlaneTransport *transport, char *data, size_t size)
     ssize_t moved;
 
     if (session->first < session->last || session->ended || session->over ||
-        SSL_has_pending(session->ssl)) {
+        transport->wants_read == POLLOUT || SSL_has_pending(session->ssl)) {
         moved = tls_read(transport, data, size);
         if (moved != REDLANE_IO_BLOCKED) {
             return moved;
@@ -327,7 +330,8 @@ tls_write(RedlaneTransport *transport, const char *data, size_t size)
         return REDLANE_IO_FAILED;
     }
     while (total < size && total < WRITE_MOST) {
-        int sent = SSL_write_ex(session->ssl, data + total, size - total, &moved);
+        size_t piece = size - total < RECORD_MOST ? size - total : RECORD_MOST;
+        int sent = SSL_write_ex(session->ssl, data + total, piece, &moved);
 
         if (sent != 1) {
             outcome = judge(transport, sent, &transport->wants_write);
@@ -344,8 +348,17 @@ tls_write(RedlaneTransport *transport, const char *data, size_t size)
     return total > 0 ? (ssize_t)total : outcome;
 }
 
+/* Whether OpenSSL holds the beginning of a record: of its header, or of what follows it
+ * (RB: it reads the body). */
+static bool
+is_within_record(SSL *ssl)
+{
+    return SSL_has_pending(ssl) || strcmp(SSL_rstate_string(ssl), "RB") == 0;
+}
+
 /* A ticket or a key update is no reason to give a connection up: OpenSSL is asked for
- * data whenever there is anything. */
+ * data whenever there is anything. Part of a record is one: the rest could be a reply
+ * that nobody asked for, and would be taken for that to the next request. */
 static bool
 tls_quiet(RedlaneTransport *transport)
 {
@@ -364,15 +377,15 @@ tls_quiet(RedlaneTransport *transport)
         if (session->error) {
             return false;
         }
-        if (session->first == session->last && !session->ended &&
-            SSL_has_pending(session->ssl) == 0) {
-            return true;
+        if (session->first == session->last && !session->ended) {
+            return !is_within_record(session->ssl);
         }
     }
     if (enter(transport)) {
         int got = SSL_peek_ex(session->ssl, &byte, 1, &moved);
 
-        quiet = got != 1 && judge(transport, got, &wants) == REDLANE_IO_BLOCKED;
+        quiet = got != 1 && judge(transport, got, &wants) == REDLANE_IO_BLOCKED &&
+                !is_within_record(session->ssl);
         redlane_tls_leave();
     }
     return quiet;
@@ -445,7 +458,9 @@ expect_name(SSL *ssl, const char *name)
         return X509_VERIFY_PARAM_set1_ip_asc(parameters, trimmed) == 1 ? 0 : -1;
     }
     X509_VERIFY_PARAM_set_hostflags(parameters, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS);
-    return trimmed[0] && X509_VERIFY_PARAM_set1_host(parameters, trimmed, 0) == 1 &&
+    /* With a dot before it OpenSSL would take any name below that one. */
+    return trimmed[0] && trimmed[0] != '.' &&
+                   X509_VERIFY_PARAM_set1_host(parameters, trimmed, 0) == 1 &&
                    SSL_set_tlsext_host_name(ssl, trimmed) == 1
                ? 0
                : -1;

@@ -1,6 +1,6 @@
 /* Lock: `gate`, for reading around each call into OpenSSL, for writing by fork (from
  * prepare to parent) and by the exit, for good. Inside it nothing is waited for, but
- * that another thread has made a context. */
+ * that another thread has started OpenSSL or made a context. */
 #include "wire/tls_gate.h"
 
 #include <openssl/err.h>
@@ -12,7 +12,9 @@
 
 static pthread_rwlock_t gate = PTHREAD_RWLOCK_INITIALIZER;
 static pthread_once_t gate_once = PTHREAD_ONCE_INIT;
-static bool usable; /* under gate, once it is made */
+static pthread_once_t openssl_once = PTHREAD_ONCE_INIT;
+static bool made;   /* the gate, and forks know of it */
+static bool usable; /* OpenSSL is; under gate */
 
 /* Threads that enter without a pause must not keep a fork waiting for ever. */
 static int
@@ -76,15 +78,26 @@ open_gate(void)
         .child = fork_child,
     };
 
-    usable = OPENSSL_init_ssl(0, NULL) == 1 && make_gate() == 0 &&
-             atexit(close_for_good) == 0 && redlane_fork_register(&hook) == 0;
+    made = make_gate() == 0 && redlane_fork_register(&hook) == 0;
+}
+
+/* Takes some milliseconds, and inside the gate: a child made by fork in the middle of
+ * it would have half of OpenSSL, and locks that nobody opens. */
+static void
+start_openssl(void)
+{
+    usable = OPENSSL_init_ssl(0, NULL) == 1 && atexit(close_for_good) == 0;
 }
 
 bool
 redlane_tls_enter(void)
 {
     (void)pthread_once(&gate_once, open_gate);
+    if (!made) {
+        return false;
+    }
     (void)pthread_rwlock_rdlock(&gate);
+    (void)pthread_once(&openssl_once, start_openssl);
     if (!usable) {
         (void)pthread_rwlock_unlock(&gate);
         return false;

@@ -8,6 +8,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "core/clock.h"
 #include "core/fork.h"
 #include "core/platform.h"
 #include "wire/wait.h"
@@ -20,6 +21,9 @@ static RedlaneTransport *registry;
 static ssize_t
 judge(RedlaneTransport *transport, ssize_t moved)
 {
+    if (moved > 0) {
+        transport->moved_at = redlane_clock_coarse();
+    }
     if (moved >= 0) {
         return moved;
     }

@@ -10,6 +10,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 #include <sys/types.h>
 
 typedef struct RedlaneTransport RedlaneTransport;
@@ -47,6 +48,8 @@ struct RedlaneTransport {
     unsigned reads;     /* by read_within, so far */
     short wants_read;   /* poll events that a blocked read waits for */
     short wants_write;  /* poll events that a blocked write waits for */
+    int64_t moved_at;   /* when a byte last went over the descriptor either way, be it
+                           of what a session cannot hand out yet; coarse clock */
     RedlaneTransport *next, **place; /* the registry of open ones */
 };
 

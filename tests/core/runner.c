@@ -58,8 +58,11 @@ main(void)
     test_buffer();
     test_command();
     test_command_keys();
+    test_duration();
+    test_envelope();
     test_error_line();
     test_fault();
+    test_fork_hooks();
     test_glob();
     test_journal();
     test_journal_model();

@@ -52,6 +52,20 @@ def cases(url: str) -> Iterator[tuple[str, Once]]:
     for name in ("raw", "msgpack"):
         other = Cache(client, prefix=name, serializer=name)
         yield name, lambda other=other: (other.set("k", b"v", 9), other.get("k"))
+    sealed = Cache(client, prefix="sealed", seal=["k" * 16, b"l" * 20], compress="zlib")
+    sealed.get("no")
+    yield "sealed", lambda: sealed_values(sealed)
+    client.set("sealed:bad", "1")
+    sealed.get("bad")  # logs once
+    yield "bad seal", lambda: (client.set("sealed:bad", "1"), sealed.get("bad"))
+    yield "bad keys", lambda: refused(lambda: Cache(client, seal=["k" * 16, "short"]))
+    pickled = Cache(client, prefix="pickled", serializer="pickle", seal="k" * 16)
+    yield "pickle", lambda: (pickled.set("k", {1, 2}, 9), pickled.get("k"))
+    for stored in (b"\xffRLE\x01\x10\x01" + bytes(7) + b"\x64xxxx", b"\xffRLE\x02"):
+        yield (
+            "bad envelope",
+            lambda stored=stored: (client.set("leaks:bad", stored), cache.get("bad")),
+        )
     broken = Cache(client, prefix="broken", serializer=Broken())
     yield "broken serializer", lambda: unreadable(broken)
     yield "wrong type", lambda: wrong_type(client, cache)
@@ -91,6 +105,14 @@ def values(cache: Cache) -> None:
     cache.touch("key", 60)
     cache.add("key", 1, 50)
     cache.delete("key")
+
+
+def sealed_values(cache: Cache) -> None:
+    for value in ("x" * 5000, [1]):
+        cache.set("key", value, ttl=50)
+        assert cache.get("key") == value
+        assert cache.touch("key", 60)
+    refused(lambda: cache.increment("n"))
 
 
 def many(cache: Cache) -> None:

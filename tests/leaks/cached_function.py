@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import gc
 from collections.abc import Iterator
 from typing import Any
 
+import pydantic
 from measure import Once, main
 from redlane import Client
 from redlane._core import Cache, CachedFunction, CacheInfo
+
+
+@dataclasses.dataclass
+class Point:
+    x: int
+
+
+class Model(pydantic.BaseModel):
+    x: int
 
 
 def cases(url: str) -> Iterator[tuple[str, Once]]:
@@ -35,6 +46,20 @@ def cases(url: str) -> Iterator[tuple[str, Once]]:
     def unwritable(n: int) -> object:
         return object()
 
+    @cache
+    def typed(n: int) -> list[Point]:
+        return [Point(n)]
+
+    @cache
+    def model(n: int) -> Model | None:
+        return Model(x=n)
+
+    @cache
+    def misfit(n: int) -> Point:
+        return n  # type: ignore[return-value]
+
+    misfit(1)  # logs once
+
     class Thing:
         @cache(ignore=["self"])
         def method(self, n: int) -> int:
@@ -53,11 +78,78 @@ def cases(url: str) -> Iterator[tuple[str, Once]]:
     yield "invalidate all", lambda: (plain(4), plain.invalidate_all())
     yield "condition and unless", lambda: (chosen(1), chosen(2), chosen(7))
     yield "method", lambda: (thing.method(1), thing.method, Thing.method)
+    yield "typed hit", lambda: (typed(1), model(1))
+    yield "typed miss", lambda: (typed.refresh(2), model.refresh(2))
+    yield "of another type", lambda: (client.set(typed.cache_key(3), "1"), typed(3))
+    yield "does not fit", lambda: misfit(1)
     yield "raises", lambda: raises(failing)
     yield "unwritable result", lambda: unwritable(1)
     yield "bad arguments", lambda: misuse(plain)
     yield "a new one each time", lambda: made(cache)
+    yield from options(cache)
     yield "repr, doc, dict", lambda: (repr(plain), plain.__doc__, vars(plain))
+
+
+def options(cache: Cache) -> Iterator[tuple[str, Once]]:
+    @cache(key="{a}-{rest}:{more}", namespace="n", jitter=0.5, ttl=lambda result: "1m")
+    def template(a: Any, *rest: Any, **more: Any) -> Any:
+        return a
+
+    @cache(key=lambda n: b"made" if n else 5, ttl=lambda result: result)
+    def made_key(n: Any) -> Any:
+        return n
+
+    @cache(cache_exceptions={LookupError: 50, OSError: "1m"})
+    def negative(error: str, *args: Any) -> None:
+        raise {"lookup": LookupError, "os": FileNotFoundError}[error](*args)
+
+    @cache(hard_timeout=30, cache_exceptions={LookupError: 50})
+    def limited(n: int) -> float:
+        return [1.0][n]
+
+    yield (
+        "template",
+        lambda: (
+            template("x-", 1, b=2),
+            template((1, 2), "y" * 300),
+            template.invalidate("x-", 1, b=2),
+            template.invalidate_all(),
+        ),
+    )
+    yield "callable key", lambda: (made_key(1), made_key.invalidate(1))
+    yield "bad callables", lambda: refused(made_key, [0, -1, [], None])
+    yield "negative", lambda: refused(lambda x: negative("lookup", x, [x]), [1, 2, "3"])
+    yield "negative, anew", lambda: refused(lambda x: negative("os", x, "text"), [2])
+    yield "negative, other", lambda: refused(lambda x: negative("lookup", {x}), [1])
+    yield (
+        "negative, dropped",
+        lambda: (negative.invalidate("lookup", 1, [1]), negative.invalidate_all()),
+    )
+    yield "limited", lambda: (limited(0), limited.refresh(0), limited.invalidate(0))
+    yield "limited, raises", lambda: refused(limited, [1, 1])
+    yield "refused options", lambda: refused(lambda bad: cache(**bad)(refused), BAD)
+
+
+BAD: list[dict[str, Any]] = [
+    {"key": "{nothing}"},
+    {"key": 5},
+    {"key": "{call}{arguments}"},
+    {"key": "{call}"},
+    {"namespace": ""},
+    {"jitter": 2},
+    {"ttl": "soon"},
+    {"cache_exceptions": {LookupError: 1, int: 2}},
+    {"cache_exceptions": {LookupError: "x"}},
+    {"hard_timeout": 0},
+    {"soft_timeout": 2, "hard_timeout": 1},
+]
+
+
+def refused(call: Any, arguments: Any) -> None:
+    for argument in arguments:
+        with contextlib.suppress(TypeError, ValueError, LookupError, OSError):
+            call(argument)
+            raise AssertionError("no error")
 
 
 def raises(failing: CachedFunction[Any, Any]) -> None:
@@ -78,7 +170,12 @@ def made(cache: Cache) -> None:
     def function(n: int) -> int:
         return n if function else 0  # a cycle: its own cell
 
+    @cache(name="typed")
+    def other(n: int) -> tuple[int, ...]:
+        return (n,) if other else ()
+
     function(1)
+    other(1)
     gc.collect(0)
 
 

@@ -24,6 +24,8 @@ from redlane._cli.output import (
 SCAN_COUNT = 500
 # A key that another process is computing holds a lease, which begins so.
 LEASE_MARK = b"\xffRLL"
+# A value that is compressed or sealed.
+ENVELOPE_MARK = b"\xffRLE"
 
 
 def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
@@ -164,6 +166,7 @@ def pretty(value: Any) -> str:
     parsed = plain(value)
     if isinstance(value, bytes) and isinstance(parsed, dict) and "base64" in parsed:
         kind = "gzip" if value.startswith(b"\x1f\x8b") else "not text"
+        kind = "compressed or sealed" if value.startswith(ENVELOPE_MARK) else kind
         return f"{len(value):,} bytes, {kind}"
     if isinstance(parsed, str):
         return "\n".join(map(printable, parsed.split("\n")))
