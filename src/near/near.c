@@ -181,6 +181,34 @@ redlane_near_release(RedlaneNear *near)
     free(cache);
 }
 
+static bool
+same_text(const char *left, const char *right)
+{
+    return left && right ? strcmp(left, right) == 0 : left == right;
+}
+
+void
+redlane_near_each(const RedlaneSettings *settings,
+                  void (*act)(RedlaneNear *near, const void *context),
+                  const void *context)
+{
+    if (atomic_load_explicit(&registered, memory_order_acquire) == 0) {
+        return;
+    }
+    (void)pthread_mutex_lock(&registry_lock);
+    for (RedlaneNearCache *cache = registry; cache; cache = cache->next) {
+        const RedlaneSettings *other = cache->settings;
+
+        if (other == settings ||
+            (other->scheme == settings->scheme && other->port == settings->port &&
+             same_text(other->host, settings->host) &&
+             same_text(other->path, settings->path))) {
+            act(&cache->head, context);
+        }
+    }
+    (void)pthread_mutex_unlock(&registry_lock);
+}
+
 /* Nothing is confirmed any more; with the state locked. */
 static void
 forget_link_locked(RedlaneNearCache *cache)
@@ -387,42 +415,6 @@ void
 redlane_near_kill_all(RedlaneNear *near)
 {
     redlane_near_values_flush(redlane_near_cache(near), true);
-}
-
-bool
-redlane_near_is_anywhere(void)
-{
-    return atomic_load_explicit(&registered, memory_order_acquire) > 0;
-}
-
-void
-redlane_near_kill_everywhere(const char *key, size_t size)
-{
-    (void)pthread_mutex_lock(&registry_lock);
-    for (RedlaneNearCache *cache = registry; cache; cache = cache->next) {
-        redlane_near_kill(&cache->head, key, size);
-    }
-    (void)pthread_mutex_unlock(&registry_lock);
-}
-
-void
-redlane_near_kill_prefix_everywhere(const char *prefix, size_t size)
-{
-    (void)pthread_mutex_lock(&registry_lock);
-    for (RedlaneNearCache *cache = registry; cache; cache = cache->next) {
-        redlane_near_kill_prefix(&cache->head, prefix, size);
-    }
-    (void)pthread_mutex_unlock(&registry_lock);
-}
-
-void
-redlane_near_kill_all_everywhere(void)
-{
-    (void)pthread_mutex_lock(&registry_lock);
-    for (RedlaneNearCache *cache = registry; cache; cache = cache->next) {
-        redlane_near_kill_all(&cache->head);
-    }
-    (void)pthread_mutex_unlock(&registry_lock);
 }
 
 /* --- what the thread says -------------------------------------------------- */

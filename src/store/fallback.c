@@ -536,11 +536,11 @@ fallback_run(RedlaneStore *store, const RedlaneRequest *request,
     /* What this process writes it does not read from near, whatever comes of it. */
     writes = redlane_near_is_write(request, vectors, count);
     if (writes) {
-        redlane_near_note_write(vectors, count);
+        redlane_near_note_write(self->members->settings, vectors, count);
     }
     result = run_rounds(&trip);
     if (writes) {
-        redlane_near_note_write(vectors, count);
+        redlane_near_note_write(self->members->settings, vectors, count);
     }
     if (request->near_read) {
         judge_near_read(&trip);

@@ -95,29 +95,66 @@ changes_all(const RedlaneVector *vector)
 }
 
 static void
-note_command(const RedlaneVector *vector)
+note_command(RedlaneNear *near, const RedlaneVector *vector)
 {
     RedlaneKeySpan keys = redlane_command_keys(vector);
     RedlaneCommandId id = vector->command->id;
 
     if (changes_all(vector)) {
-        redlane_near_kill_all_everywhere();
+        redlane_near_kill_all(near);
         return;
     }
     if (id == REDLANE_CMD_NONE) { /* any argument may be a key that it changes */
         keys = (RedlaneKeySpan){1, vector->argc, 1};
     }
     for (size_t i = keys.first; i < keys.end; i += keys.step) {
-        redlane_near_kill_everywhere(vector->argv[i].data, vector->argv[i].size);
+        redlane_near_kill(near, vector->argv[i].data, vector->argv[i].size);
+    }
+}
+
+typedef struct {
+    const RedlaneVector *vectors;
+    size_t count;
+} Commands;
+
+static void
+note_commands(RedlaneNear *near, const void *context)
+{
+    const Commands *commands = context;
+
+    for (size_t i = 0; i < commands->count; i++) {
+        if (!(commands->vectors[i].command->flags & REDLANE_COMMAND_READ)) {
+            note_command(near, &commands->vectors[i]);
+        }
     }
 }
 
 void
-redlane_near_note_write(const RedlaneVector *vectors, size_t count)
+redlane_near_note_write(const RedlaneSettings *settings, const RedlaneVector *vectors,
+                        size_t count)
 {
-    for (size_t i = 0; redlane_near_is_anywhere() && i < count; i++) {
-        if (!(vectors[i].command->flags & REDLANE_COMMAND_READ)) {
-            note_command(&vectors[i]);
-        }
+    const Commands commands = {vectors, count};
+
+    redlane_near_each(settings, note_commands, &commands);
+}
+
+static void
+note_prefix(RedlaneNear *near, const void *context)
+{
+    const RedlaneArg *prefix = context;
+
+    redlane_near_kill_prefix(near, prefix->data, prefix->size);
+}
+
+void
+redlane_near_note_pattern(const RedlaneSettings *settings, RedlaneArg pattern)
+{
+    RedlaneArg literal = {pattern.data, 0};
+
+    /* NUL is found too: that ends it early, which is no harm. */
+    while (literal.size < pattern.size &&
+           !strchr("*?[\\", pattern.data[literal.size])) {
+        literal.size++;
     }
+    redlane_near_each(settings, note_prefix, &literal);
 }
