@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import msgspec
 import pytest
 import redlane
 from near_tools import near_hits, near_state, wait_for_near, warm
@@ -166,6 +167,23 @@ def test_what_was_compressed_counts_in_full(redis_server: Server) -> None:
         for i in range(5):
             warm(f, lambda i=i: f(i))
         assert near_state(client)["bytes"] > 5 * 200_000
+
+
+class Open(msgspec.Struct, frozen=True, dict=True):
+    x: int
+
+
+def test_a_struct_that_can_be_added_to_is_not_shared(redis_server: Server) -> None:
+    with Client(redis_server.url, **PATIENCE) as client:
+        cache = Cache(client)
+
+        @cache
+        def f(x: int) -> Open:
+            return Open(x)
+
+        warm(f, lambda: f(1))
+        f(1).__dict__["y"] = 2
+        assert not hasattr(f(1), "y")
 
 
 # --- writes that the server refuses -----------------------------------------------

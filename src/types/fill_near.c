@@ -18,7 +18,8 @@
 
 static bool is_immutable(PyObject *value, int depth);
 
-/* A msgspec.Struct of a frozen class whose fields cannot be changed either. */
+/* A msgspec.Struct of a frozen class whose fields cannot be changed either, nor, in
+ * one with dict=True, be added to. */
 static bool
 is_frozen_struct(PyObject *value, int depth)
 {
@@ -26,7 +27,7 @@ is_frozen_struct(PyObject *value, int depth)
         PyObject_GetAttrString((PyObject *)Py_TYPE(value), "__struct_config__");
     PyObject *frozen = config ? PyObject_GetAttrString(config, "frozen") : NULL;
     PyObject *names = NULL;
-    bool result = frozen == Py_True;
+    bool result = frozen == Py_True && !PyObject_HasAttrString(value, "__dict__");
 
     if (result) {
         names = PyObject_GetAttrString((PyObject *)Py_TYPE(value), "__struct_fields__");
