@@ -7,6 +7,7 @@ import gc
 import socket
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -131,6 +132,35 @@ def test_the_default_client_changes_meanwhile(
     assert READS[read](cache) == [1]
     assert not serializer.code
     assert cache.get("k") is None
+
+
+# --- what functions keep -----------------------------------------------------------
+
+
+def test_functions_do_not_keep_what_the_near_cache_gave_away(
+    redis_server: Server,
+) -> None:
+    class Value:
+        pass
+
+    alive: weakref.WeakSet[Value] = weakref.WeakSet()
+
+    class Large:
+        def dumps(self, value: object) -> bytes:
+            return b"x" * 1_000_000
+
+        def loads(self, stored: bytes) -> Value:
+            alive.add(value := Value())
+            return value
+
+    with Client(redis_server.url, **PATIENCE) as client:
+        cache = Cache(client, serializer=Large())
+        functions = [cache(lambda x: x, name=f"f{i}", share=True) for i in range(6)]
+        for f in functions:
+            for i in range(25):
+                f(i)
+            warm(f, lambda f=f: [f(i) for i in range(25)])
+            assert 25 <= len(alive) < 60
 
 
 # --- what a value says itself -----------------------------------------------------

@@ -31,7 +31,10 @@
 typedef struct {
     atomic_uint_fast64_t generation; /* never 0 */
     atomic_int_fast64_t valid_until; /* coarse ns; 0 while nothing is confirmed */
-} RedlaneNear;                       /* the head of more that is not to be seen */
+    /* Theirs who keep entries for longer, by a lock of their own: */
+    void *keepers;
+    size_t kept, kept_most; /* bytes */
+} RedlaneNear;              /* the head of more that is not to be seen */
 
 typedef struct {
     uint64_t generation; /* 0: nothing may be stored by it */

@@ -10,7 +10,10 @@
  *
  * The table is open-addressed with linear probing; what is removed closes its gap, so
  * that no mark stays. Eviction is CLOCK: a hand goes round the slots, drops what is
- * dead or was not used since it came by last, and clears the mark of the rest.
+ * dead or was not used since it came by last, and clears the mark of the rest. An entry
+ * keeps its value though the near cache has given it away: when the tables of all
+ * functions have come to keep more than the near cache may hold, and half as much, all
+ * that is dead goes from all of them.
  *
  * Lock: the GIL. */
 #ifndef REDLANE_TYPES_LEVEL0_H
@@ -53,9 +56,12 @@ typedef struct {
     RedlaneLevel0Item *item; /* NULL: empty */
 } RedlaneLevel0Slot;
 
-typedef struct {
+typedef struct RedlaneLevel0 RedlaneLevel0;
+
+struct RedlaneLevel0 {
     const RedlaneSignature *signature; /* BORROWED */
     RedlaneNear *near;                 /* held; NULL while the table is empty */
+    RedlaneLevel0 *next, **where;      /* in the list of those of this near cache */
     RedlaneLevel0Slot *slots;          /* a power of two, or &none */
     size_t mask, used, hand;
     uint64_t seed;
@@ -64,7 +70,7 @@ typedef struct {
     RedlaneCallShape shapes[REDLANE_LEVEL0_SHAPES];
     unsigned next_shape;
     RedlaneLevel0Slot none; /* the slots of a table that has none */
-} RedlaneLevel0;
+};
 
 /* A call's arguments as a vector. BORROWED from the call and the signature. */
 typedef struct {
