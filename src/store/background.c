@@ -146,8 +146,8 @@ redlane_background_new(void)
     return background;
 }
 
-/* True when a probe is due that nobody has begun: the thread may sleep, and know nothing
- * of a doubt that came up after it had looked. */
+/* True when a probe is due that nobody has begun: the thread may sleep, and know
+ * nothing of a doubt that came up after it had looked. */
 static bool
 is_due(RedlaneGuard *guard)
 {

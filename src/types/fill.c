@@ -296,7 +296,11 @@ end_raised(const RedlaneFill *fill, RedlaneFlight *flight)
 
         PyErr_Fetch(&type, &error, &traceback);
         data = redlane_envelope_wrap_raised(fill->serializer, &wrapping, data);
-        if (!data || store_value(fill, flight, data, ttl_ms) < 0) {
+        if (!data) {
+            PyErr_Clear();
+            release_lease(fill, flight);
+        }
+        else if (store_value(fill, flight, data, ttl_ms) < 0) {
             PyErr_Clear();
         }
         Py_XDECREF(data);

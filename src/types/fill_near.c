@@ -69,19 +69,11 @@ is_immutable(PyObject *value, int depth)
     return true;
 }
 
-/* Whether a call that knows no key can use it: not what has to be opened with that. */
-static bool
-is_for_level0(const RedlaneFill *fill, const RedlaneNearValue *kept)
-{
-    return kept->form != REDLANE_NEAR_FORM_STORED ||
-           (!fill->serializer->seal && !redlane_envelope_is_marked(kept->object));
-}
-
 /* Puts an entry into the function's own table too, or gives it back. STEALS entry */
 static void
 hand_on(const RedlaneFill *fill, RedlaneNearEntry *STEALS entry)
 {
-    if (fill->level0 && fill->arguments && is_for_level0(fill, entry->value)) {
+    if (fill->level0 && fill->arguments) {
         redlane_level0_put(fill->level0, fill->arguments, fill->near, entry);
     }
     else {
