@@ -79,6 +79,14 @@ int redlane_fill_read(const RedlaneFill *fill, RedlaneArg key, PyObject **value)
 int redlane_fill_decode(const RedlaneFill *fill, RedlaneArg key, PyObject *reply,
                         PyObject **value);
 
+/* Whether the near cache is still that of the tool's link, and so is there: after
+ * whatever gave up the GIL the tool may have another. */
+static inline bool
+redlane_fill_has_near(const RedlaneFill *fill)
+{
+    return fill->near && fill->near == fill->tool->near;
+}
+
 /* fill_near.c: values that are near. 1: *value is a new reference, and counted; 0:
  * there is none; -1: an exception is set. */
 int redlane_fill_near_get(const RedlaneFill *fill, RedlaneArg key, PyObject **value);

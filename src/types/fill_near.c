@@ -107,13 +107,6 @@ take_value(const RedlaneFill *fill, RedlaneArg key, const RedlaneNearValue *kept
                : result;
 }
 
-/* Whether the near cache is still that of the tool's link, and so is there. */
-static bool
-has_near(const RedlaneFill *fill)
-{
-    return fill->near && fill->near == fill->tool->near;
-}
-
 int
 redlane_fill_near_get(const RedlaneFill *fill, RedlaneArg key, PyObject **value)
 {
@@ -122,7 +115,9 @@ redlane_fill_near_get(const RedlaneFill *fill, RedlaneArg key, PyObject **value)
     int result;
 
     *value = NULL;
-    entry = has_near(fill) ? redlane_near_find(fill->near, key.data, key.size) : NULL;
+    entry = redlane_fill_has_near(fill)
+                ? redlane_near_find(fill->near, key.data, key.size)
+                : NULL;
     if (!entry) {
         return 0;
     }
@@ -148,7 +143,7 @@ bool
 redlane_fill_near_begin(const RedlaneFill *fill, RedlaneArg key,
                         RedlaneNearFill *near_fill)
 {
-    if (!has_near(fill)) {
+    if (!redlane_fill_has_near(fill)) {
         return false;
     }
     near_fill->read = (RedlaneNearRead){.near = fill->near};
