@@ -333,16 +333,9 @@ make_shape(RedlaneLevel0 *level0, Py_ssize_t nargs, PyObject *kwnames)
 }
 
 const RedlaneCallShape *
-redlane_level0_shape(RedlaneLevel0 *level0, Py_ssize_t nargs, PyObject *kwnames)
+redlane_level0_other_shape(RedlaneLevel0 *level0, Py_ssize_t nargs, PyObject *kwnames)
 {
-    /* A call site has one tuple of names, for ever; f(**names) makes one each time. */
-    for (size_t i = 0; i < REDLANE_LEVEL0_SHAPES; i++) {
-        const RedlaneCallShape *shape = &level0->shapes[i];
-
-        if (shape->kwnames == kwnames && shape->nargs == nargs) {
-            return shape;
-        }
-    }
+    /* f(**names) makes a tuple each time. */
     for (size_t i = 0; i < REDLANE_LEVEL0_SHAPES; i++) {
         const RedlaneCallShape *shape = &level0->shapes[i];
 

@@ -99,8 +99,8 @@ void redlane_level0_put(RedlaneLevel0 *level0, const RedlaneLevel0Key *key,
                         RedlaneNear *near, RedlaneNearEntry *STEALS entry);
 
 /* What the inline functions below leave to the others. */
-const RedlaneCallShape *redlane_level0_shape(RedlaneLevel0 *level0, Py_ssize_t nargs,
-                                             PyObject *kwnames);
+const RedlaneCallShape *redlane_level0_other_shape(RedlaneLevel0 *level0,
+                                                   Py_ssize_t nargs, PyObject *kwnames);
 bool redlane_level0_hash_other(PyObject *value, int depth, uint64_t *state);
 bool redlane_level0_same_other(PyObject *left, PyObject *right);
 
@@ -184,6 +184,20 @@ redlane_level0_same(PyObject *left, PyObject *right)
                redlane_level0_small(left) == redlane_level0_small(right);
     }
     return redlane_level0_same_other(left, right);
+}
+
+/* How a call's arguments lie, or NULL. A call site has one tuple of names, for ever. */
+static inline const RedlaneCallShape *
+redlane_level0_shape(RedlaneLevel0 *level0, Py_ssize_t nargs, PyObject *kwnames)
+{
+    for (size_t i = 0; i < REDLANE_LEVEL0_SHAPES; i++) {
+        const RedlaneCallShape *shape = &level0->shapes[i];
+
+        if (shape->kwnames == kwnames && shape->nargs == nargs) {
+            return shape;
+        }
+    }
+    return redlane_level0_other_shape(level0, nargs, kwnames);
 }
 
 /* Lays the arguments out and hashes them. False: go by wire key. */
