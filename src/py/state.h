@@ -31,6 +31,8 @@
     X(CommandMethodType)                         \
     X(CacheType)                                 \
     X(CachedFunctionType)                        \
+    X(CachedMethodType)                          \
+    X(CachedClassMethodType)                     \
     X(CacheInfoType)                             \
     X(CacheDisabledType)                         \
     X(CounterType)                               \
@@ -47,6 +49,9 @@
     X(find_codec)                                \
     X(zlib_compress)                             \
     X(zlib_decompressobj)                        \
+    X(dump_exception)                            \
+    X(load_exception)                            \
+    X(call_limited)                              \
     /* constant texts */                         \
     X(syntax_error)
 

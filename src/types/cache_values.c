@@ -135,7 +135,8 @@ PyDoc_STRVAR(
     "Args:\n"
     "    key: str or bytes, without the prefix.\n"
     "    value: what the cache's serializer takes.\n"
-    "    ttl: seconds (int or float) or a timedelta; None: the cache's own.\n"
+    "    ttl: seconds, a timedelta or a text such as ``\"10m\"``; None: the\n"
+    "        cache's own.\n"
     "    durable: a value set while the server is away is stored there on its\n"
     "        return, with what is left of its TTL, where nothing is by then.\n"
     "        A value without TTL always is; any other only has its key deleted.\n\n"
@@ -220,13 +221,21 @@ cache_add(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwn
     return as_bool(reply);
 }
 
-/* 1 when a reply of GETRANGE key 0 3 is a lease. */
+/* 1 when a reply of GETRANGE key 0 3 is a lease, or, to a reader, what a function
+ * raised: neither is a value. (WRONGTYPE is none of them.) */
 static int
-is_lease_reply(PyObject *reply)
+is_no_value(PyObject *reply, bool read)
 {
-    return PyBytes_Check(reply) &&
-           redlane_envelope_is_lease(PyBytes_AS_STRING(reply),
-                                     (size_t)PyBytes_GET_SIZE(reply));
+    const char *data;
+    size_t size;
+
+    if (!PyBytes_Check(reply)) {
+        return 0;
+    }
+    data = PyBytes_AS_STRING(reply);
+    size = (size_t)PyBytes_GET_SIZE(reply);
+    return redlane_envelope_is_lease(data, size) ||
+           (read && redlane_envelope_is_raised(data, size));
 }
 
 /* Runs GETRANGE key 0 3 and one more command in one round trip. The second one's reply,
@@ -249,7 +258,7 @@ peek_and(RedlaneCache *cache, RedlaneArg key, RedlaneCommandId id, bool read,
                          replies) < 0) {
         return NULL;
     }
-    *lease = is_lease_reply(replies[0]); /* WRONGTYPE: no lease */
+    *lease = is_no_value(replies[0], read);
     Py_DECREF(replies[0]);
     if (PyExceptionInstance_Check(replies[1])) {
         PyErr_SetObject((PyObject *)Py_TYPE(replies[1]), replies[1]);
@@ -394,16 +403,15 @@ cache_ttl(PyObject *self, PyObject *name)
     return PyFloat_FromDouble((double)milliseconds / 1000);
 }
 
-PyDoc_STRVAR(
-    touch_doc,
-    "touch($self, /, key, ttl=None)\n--\n\n"
-    "Gives a value a new TTL.\n\n"
-    "Args:\n"
-    "    key: str or bytes, without the prefix.\n"
-    "    ttl: seconds (int or float) or a timedelta; None: the cache's own, or\n"
-    "        no expiry where it has none.\n\n"
-    "Returns:\n"
-    "    bool: whether there was a value.");
+PyDoc_STRVAR(touch_doc,
+             "touch($self, /, key, ttl=None)\n--\n\n"
+             "Gives a value a new TTL.\n\n"
+             "Args:\n"
+             "    key: str or bytes, without the prefix.\n"
+             "    ttl: seconds, a timedelta or a text such as ``\"10m\"``; None: the\n"
+             "        cache's own, or no expiry where it has none.\n\n"
+             "Returns:\n"
+             "    bool: whether there was a value.");
 
 /* A sealed value says when it ends, so it is written anew, where it is still the same.
  * A new reference to 0 or 1; NULL with an exception set. */
@@ -572,7 +580,8 @@ PyDoc_STRVAR(
     "Args:\n"
     "    key: str or bytes, without the prefix.\n"
     "    factory: called without arguments where nothing is stored.\n"
-    "    ttl: seconds (int or float) or a timedelta; None: the cache's own.\n\n"
+    "    ttl: seconds, a timedelta or a text such as ``\"10m\"``; None: the\n"
+    "        cache's own.\n\n"
     "Returns:\n"
     "    The decoded value, at the first call too. A value that cannot be\n"
     "    serialised comes back as it is, uncached (``strict=True`` raises).\n\n"

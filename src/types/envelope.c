@@ -444,10 +444,22 @@ redlane_envelope_is_expired(const RedlaneEnvelope *header)
            redlane_clock_unix_ms() >= header->expires_at;
 }
 
-bool
-redlane_envelope_is_lease(const char *data, size_t size)
+static bool
+has_mark(const char *data, size_t size, char kind)
 {
     return size > REDLANE_MARK_SIZE &&
            memcmp(data, REDLANE_MARK, REDLANE_MARK_SIZE) == 0 &&
-           data[REDLANE_MARK_SIZE] == REDLANE_MARK_LEASE;
+           data[REDLANE_MARK_SIZE] == kind;
+}
+
+bool
+redlane_envelope_is_lease(const char *data, size_t size)
+{
+    return has_mark(data, size, REDLANE_MARK_LEASE);
+}
+
+bool
+redlane_envelope_is_raised(const char *data, size_t size)
+{
+    return has_mark(data, size, REDLANE_MARK_RAISED);
 }

@@ -72,4 +72,7 @@ bool redlane_envelope_is_expired(const RedlaneEnvelope *header);
 /* A stored string that begins with a lease's mark. */
 bool redlane_envelope_is_lease(const char *data, size_t size);
 
+/* One that holds what a function raised. */
+bool redlane_envelope_is_raised(const char *data, size_t size);
+
 #endif

@@ -177,15 +177,17 @@ release_lease(const RedlaneFill *fill, const RedlaneFlight *flight)
     }
 }
 
-/* Stores encoded bytes in the place of our lease. RAISES_NEG */
+/* Stores encoded bytes in the place of our lease, for ttl_ms (0: for ever). RAISES_NEG
+ */
 static int
-store_value(const RedlaneFill *fill, const RedlaneFlight *flight, PyObject *data)
+store_value(const RedlaneFill *fill, const RedlaneFlight *flight, PyObject *data,
+            int64_t ttl_ms)
 {
     char digits[REDLANE_INT64_TEXT];
     RedlaneArg argv[] = {{flight->key, flight->key_size},
                          {flight->lease, sizeof(flight->lease)},
                          {PyBytes_AS_STRING(data), (size_t)PyBytes_GET_SIZE(data)},
-                         {digits, redlane_number_format_int64(digits, fill->ttl_ms)}};
+                         {digits, redlane_number_format_int64(digits, ttl_ms)}};
     PyObject *reply;
 
     if (!flight->leased || flight->marked) {
@@ -254,7 +256,7 @@ keep_value(const RedlaneFill *fill, const RedlaneFlight *flight, PyObject **valu
         release_lease(fill, flight);
         return NULL;
     }
-    if (store_value(fill, flight, data) < 0) {
+    if (store_value(fill, flight, data, fill->ttl_ms) < 0) {
         Py_CLEAR(data);
     }
     return data;
@@ -278,6 +280,29 @@ fail_flight(RedlaneFlight *flight)
     PyErr_Restore(type, error, traceback);
 }
 
+/* Ends a flight whose loader raised: the exception may be what is stored. It stays set,
+ * whatever happens in here. */
+static void
+end_raised(const RedlaneFill *fill, RedlaneFlight *flight)
+{
+    PyObject *type, *error, *traceback, *data;
+    int64_t ttl_ms = 0;
+
+    data = fill->fail ? fill->fail(fill->context, &ttl_ms) : NULL;
+    if (data) {
+        PyErr_Fetch(&type, &error, &traceback);
+        if (store_value(fill, flight, data, ttl_ms) < 0) {
+            PyErr_Clear();
+        }
+        Py_DECREF(data);
+        PyErr_Restore(type, error, traceback);
+    }
+    else {
+        release_lease(fill, flight);
+    }
+    fail_flight(flight);
+}
+
 /* Computes as the leader of `flight`, which ends here. */
 static PyObject *
 lead(const RedlaneFill *fill, RedlaneFlight *flight)
@@ -287,8 +312,7 @@ lead(const RedlaneFill *fill, RedlaneFlight *flight)
     REDLANE_FILL_COUNT(fill, misses, 1);
     value = fill->load(fill->context);
     if (!value) {
-        release_lease(fill, flight);
-        fail_flight(flight);
+        end_raised(fill, flight);
         return NULL;
     }
     data = keep_value(fill, flight, &value);

@@ -41,9 +41,15 @@ typedef struct {
     PyObject *(*load)(void *context);
     /* 1: store it, 0: do not, -1: an exception is set. May be NULL: always. */
     int (*keep)(void *context, PyObject *value);
+    /* What to store for the exception that is set, and for how long: new bytes, or NULL
+     * for nothing. Keeps the exception. May be NULL: always nothing. */
+    PyObject *(*fail)(void *context, int64_t *ttl_ms);
+    /* -1: the exception in such bytes is set; 0: they are unreadable. May be NULL: they
+     * are a miss. */
+    int (*raise)(void *context, PyObject *stored);
     /* A stored value that may be used. May be NULL: all. */
     bool (*accept)(PyObject *value);
-    void *context; /* of load and keep */
+    void *context; /* of load, keep, fail and raise */
     /* Near values: */
     RedlaneNear *near; /* BORROWED; NULL: none are read or kept */
     int64_t near_ttl_ms;

@@ -132,6 +132,20 @@ open_bytes(const RedlaneFill *fill, RedlaneArg key, PyObject *stored, PyObject *
     return result;
 }
 
+/* What a function raised: raised again. -1, or as redlane_fill_decode. */
+static int
+raise_again(const RedlaneFill *fill, RedlaneArg key, PyObject *stored)
+{
+    if (!fill->raise) {
+        return 0;
+    }
+    if (fill->raise(fill->context, stored) < 0) {
+        REDLANE_FILL_COUNT(fill, hits, 1);
+        return -1;
+    }
+    return drop_value(fill, key, stored) < 0 ? -1 : 2;
+}
+
 static int
 decode_bytes(const RedlaneFill *fill, RedlaneArg key, PyObject *stored,
              PyObject **value)
@@ -144,6 +158,10 @@ decode_bytes(const RedlaneFill *fill, RedlaneArg key, PyObject *stored,
         return 0;
     }
     REDLANE_FILL_COUNT(fill, bytes_read, size);
+    if (unlikely(redlane_envelope_is_raised(PyBytes_AS_STRING(stored), (size_t)size)) &&
+        !fill->serializer->seal) {
+        return raise_again(fill, key, stored);
+    }
     result = open_bytes(fill, key, stored, value);
     if (likely(result)) {
         return result;
