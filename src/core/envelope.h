@@ -36,7 +36,8 @@ enum {
     REDLANE_ENVELOPE_TAGS = 8,
     REDLANE_ENVELOPE_COMPRESSED = 16,
     REDLANE_ENVELOPE_SEALED = 32,
-    REDLANE_ENVELOPE_ALL = 63
+    REDLANE_ENVELOPE_NONCE = 64,
+    REDLANE_ENVELOPE_ALL = 127
 };
 
 typedef enum {
@@ -56,6 +57,7 @@ typedef struct {
     int64_t expires_at;             /* Unix ms: older than wanted from then on */
     int64_t stored_at;              /* Unix ms */
     int64_t compute_us;             /* how long its computation took */
+    uint64_t nonce;                 /* random: no two stored values have the same */
     const RedlaneEnvelopeTag *tags; /* to write; read them by next_tag */
     size_t tag_count;               /* 1 to 64 */
     RedlaneCompression compression;

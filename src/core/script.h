@@ -12,6 +12,7 @@ typedef enum {
     REDLANE_SCRIPT_ACQUIRE,   /* GET, or place a lease: for servers before Redis 7 */
     REDLANE_SCRIPT_FILL,      /* store a value only while one's lease is still there */
     REDLANE_SCRIPT_RELEASE,   /* take one's lease away */
+    REDLANE_SCRIPT_RENEW,     /* replace the value that begins so, or delete it */
     REDLANE_SCRIPT_ADD,       /* store where nothing is but, perhaps, a lease */
     REDLANE_SCRIPT_TOUCH,     /* a new TTL for a value, not for a lease */
     REDLANE_SCRIPT_INCREMENT, /* add, creating a missing key with a TTL */

@@ -52,6 +52,7 @@
     X(dump_exception)                            \
     X(load_exception)                            \
     X(call_limited)                              \
+    X(submit_refresh)                            \
     /* constant texts */                         \
     X(syntax_error)
 

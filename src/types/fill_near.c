@@ -3,7 +3,7 @@
  * Kept is the object itself where nobody can change it (or nobody minds), else the
  * stored bytes, which are decoded afresh at each hit. */
 #include "py/state.h"
-#include "types/fill.h"
+#include "types/fresh.h"
 
 /* What a Python object takes besides its data, about. */
 #define OBJECT_COST 64
@@ -115,6 +115,25 @@ redlane_fill_near_get(const RedlaneFill *fill, RedlaneArg key, PyObject **value)
     return result;
 }
 
+int
+redlane_fill_near_get_stale(const RedlaneFill *fill, RedlaneArg key, PyObject **value)
+{
+    RedlaneNearEntry *entry =
+        fill->near ? redlane_near_find_stale(fill->near, key.data, key.size) : NULL;
+    PyObject *type, *error, *traceback;
+    int result;
+
+    *value = NULL;
+    if (!entry) {
+        return 0;
+    }
+    result = take_value(fill, key, entry->value, value);
+    PyErr_Fetch(&type, &error, &traceback);
+    redlane_near_value_free(redlane_near_entry_release(entry));
+    PyErr_Restore(type, error, traceback);
+    return result;
+}
+
 bool
 redlane_fill_near_begin(const RedlaneFill *fill, RedlaneArg key,
                         RedlaneNearFill *near_fill)
@@ -156,7 +175,7 @@ redlane_fill_near_keep(const RedlaneFill *fill, RedlaneArg key,
     if (!near_fill->read.known || !PyLong_CheckExact(pttl)) {
         return;
     }
-    pttl_ms = PyLong_AsLongLong(pttl); /* a reply: it fits */
+    pttl_ms = redlane_fresh_near_ms(fill, stored, PyLong_AsLongLong(pttl));
     kept = redlane_near_value_new(object,
                                   as_it_is ? fill->form : REDLANE_NEAR_FORM_STORED);
     if (!kept) {

@@ -2,7 +2,7 @@
 #include "py/errors.h"
 #include "py/log.h"
 #include "py/state.h"
-#include "types/fill.h"
+#include "types/fresh.h"
 
 /* Larger unreadable values are deleted without being compared: comparing sends them
  * back to the server. */
@@ -84,7 +84,11 @@ count_bad_seal(const RedlaneFill *fill, RedlaneArg key)
     PyErr_Restore(type, error, traceback);
 }
 
-/* The value in a wrapped one: 1, 0 when its time is over, -1. */
+/* A plain read must not take away what others may still use. */
+#define PAST 4
+
+/* The value in a wrapped one: 1, when its time is over REDLANE_FILL_OLD, PAST or 0
+ * (drop it), -1. */
 static int
 unwrap_bytes(const RedlaneFill *fill, RedlaneArg key, PyObject *stored,
              PyObject **value)
@@ -96,8 +100,13 @@ unwrap_bytes(const RedlaneFill *fill, RedlaneArg key, PyObject *stored,
     };
 
     *value = redlane_envelope_loads(fill->serializer, &opening, stored);
+    if (likely(*value && !redlane_envelope_is_expired(&opening.header))) {
+        return 1;
+    }
     if (*value) {
-        return !redlane_envelope_is_expired(&opening.header);
+        return redlane_fresh_is_useful(fill, &opening.header) ? REDLANE_FILL_OLD
+               : fill->load                                   ? 0
+                                                              : PAST;
     }
     if (opening.bad_seal) {
         count_bad_seal(fill, key);
@@ -105,7 +114,7 @@ unwrap_bytes(const RedlaneFill *fill, RedlaneArg key, PyObject *stored,
     return -1;
 }
 
-/* The value in stored bytes: 1, 0 when they are of no use, -1. */
+/* The value in stored bytes: as unwrap_bytes, and 0 when they are of no use. */
 static int
 open_bytes(const RedlaneFill *fill, RedlaneArg key, PyObject *stored, PyObject **value)
 {
@@ -143,6 +152,7 @@ raise_again(const RedlaneFill *fill, RedlaneArg key, PyObject *stored)
         REDLANE_FILL_COUNT(fill, hits, 1);
         return -1;
     }
+    REDLANE_FILL_COUNT(fill, corrupted, 1);
     return drop_value(fill, key, stored) < 0 ? -1 : 2;
 }
 
@@ -163,10 +173,13 @@ decode_bytes(const RedlaneFill *fill, RedlaneArg key, PyObject *stored,
         return raise_again(fill, key, stored);
     }
     result = open_bytes(fill, key, stored, value);
-    if (likely(result)) {
+    if (likely(result && result != PAST)) {
         return result;
     }
     Py_CLEAR(*value);
+    if (result == PAST) {
+        return 0;
+    }
     return drop_value(fill, key, stored) < 0 ? -1 : 2;
 }
 
@@ -213,6 +226,12 @@ redlane_fill_read(const RedlaneFill *fill, RedlaneArg key, PyObject **value)
         return 0;
     }
     result = redlane_fill_decode(fill, key, reply, value);
+    if (unlikely(fill->fresh) && (result == 1 || result == REDLANE_FILL_OLD)) {
+        result = redlane_fresh_take(fill, key, reply, result == REDLANE_FILL_OLD);
+        if (!result) {
+            Py_CLEAR(*value);
+        }
+    }
     if (result == 1 && pttl) {
         redlane_fill_near_keep(fill, key, &near_fill, pttl, reply, *value);
     }
