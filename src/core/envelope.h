@@ -1,10 +1,11 @@
 /* The envelope: a header before a value's bytes, where something needs one. A value
  * that needs none is stored as it is.
  *
- *   mark 'E' │ version │ fields │ each field that is there, in this order │ content │
- * seal 4     │    1    │   1    │ expires_at 8, stored_at 8, compute 8,   │   …     │
- * 32 │         │ (bits) │ tags 1 + n × (1 + id + 8),              │         │ or │ │ │
- * compression 1 + 8, format 1 + key id 4  │         │  0
+ *   mark 'E' │ version │ fields │ each field that is there │ content │ seal
+ *      4     │    1    │ 1, bits │ in the order below         │    …    │ 32 or 0
+ *
+ *   expires_at 8, stored_at 8, compute_us 8, nonce 8, tags 1 + n × (1 + id + 8),
+ *   compression 1 + 8, format 1 + key id 4
  *
  * Numbers are big-endian. One value has one form: no field stands empty, none twice.
  * What is read may have been written by anybody: all else is REDLANE_STORED_BAD, and

@@ -551,7 +551,7 @@ redlane_fill_get(const RedlaneFill *fill, RedlaneArg key)
 {
     PyObject *value = get_value(fill, key);
 
-    return likely(value || !fill->fresh) ? value : redlane_fresh_rescue(fill, key);
+    return likely(!fill->fresh) ? value : redlane_fresh_end(fill, key, value);
 }
 
 PyObject *

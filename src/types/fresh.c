@@ -8,7 +8,8 @@
 #include "py/log.h"
 #include "py/state.h"
 
-#define PX_MAX (INT64_C(1) << 53) /* a server's limit is far above, even from now on */
+#define PX_MAX (INT64_C(1) << 53) /* a server's limit is far above, even from now on \
+                                   */
 
 #define REPORT_EVERY (60 * REDLANE_NS_PER_S)
 
@@ -101,8 +102,8 @@ redlane_fresh_is_useful(const RedlaneFill *fill, const RedlaneEnvelope *header)
 }
 
 /* When this reader shall have the value refreshed: the rule of "Optimal Probabilistic
- * Cache Stampede Prevention" (Vattani, Chierichetti, Lowenstein, VLDB 2015) with beta 1,
- * drawn once for a value that stays near instead of at each hit. */
+ * Cache Stampede Prevention" (Vattani, Chierichetti, Lowenstein, VLDB 2015) with beta
+ * 1, drawn once for a value that stays near instead of at each hit. */
 static int64_t
 draw_moment(const RedlaneFreshOld *old)
 {
@@ -192,10 +193,15 @@ redlane_fresh_unconfirmed(const RedlaneFill *fill, RedlaneArg key,
     RedlaneFresh *fresh = fill->fresh;
     int result;
 
-    if (!fresh->stale_ms || fresh->behind) {
+    if (fresh->behind || (!fresh->stale_ms && !fresh->error_ms) || fresh->kept) {
         return 0;
     }
     result = redlane_fill_near_get_stale(fill, key, value);
+    if (result == 1 && !fresh->stale_ms) {
+        fresh->kept = *value; /* giving the lease back ends what is near */
+        *value = NULL;
+        return 0;
+    }
     if (result == 1) {
         REDLANE_FILL_COUNT(fill, stale, 1);
         if (leased) {
@@ -229,17 +235,17 @@ static int
 find_old(const RedlaneFill *fill, RedlaneArg key, PyObject **value)
 {
     RedlaneFresh *fresh = fill->fresh;
-    int result = 0;
+    int result;
 
-    if (fresh->away) {
-        result = redlane_fill_near_get_stale(fill, key, value);
+    if (fresh->kept) {
+        *value = fresh->kept;
+        fresh->kept = NULL;
         fresh->served_stale = true;
+        return 1;
     }
-    if (result == 0) {
-        fresh->rescue = true;
-        result = redlane_fill_read(fill, key, value);
-        fresh->rescue = false;
-    }
+    fresh->rescue = true;
+    result = redlane_fill_read(fill, key, value);
+    fresh->rescue = false;
     return result;
 }
 
@@ -262,5 +268,15 @@ redlane_fresh_rescue(const RedlaneFill *fill, RedlaneArg key)
     redlane_fresh_count(fill);
     PyErr_Restore(type, error, traceback);
     redlane_fresh_report(fill);
+    return value;
+}
+
+PyObject *
+redlane_fresh_end(const RedlaneFill *fill, RedlaneArg key, PyObject *value)
+{
+    if (unlikely(!value)) {
+        value = redlane_fresh_rescue(fill, key);
+    }
+    Py_CLEAR(fill->fresh->kept);
     return value;
 }

@@ -39,8 +39,8 @@ typedef struct {
 struct RedlaneFresh {
     int64_t stale_ms; /* past its time a value is served at once for so long … */
     int64_t error_ms; /* … and for so long where the function fails */
-    int64_t soft_ms;  /* 0, or how long a caller with an old value waits for a new one */
-    bool early;       /* refreshed before its time is over, at random */
+    int64_t soft_ms; /* 0, or how long a caller with an old value waits for a new one */
+    bool early;      /* refreshed before its time is over, at random */
     /* Lets a worker run redlane_fresh_run. STEALS flight, which ends if nobody does.
      * No exception. */
     void (*spawn)(void *context, RedlaneFlight *flight, const RedlaneFreshOld *old);
@@ -55,6 +55,7 @@ struct RedlaneFresh {
     bool served_stale;  /* what the last read brought is past its time */
     int64_t near_until; /* Unix ms: when to ask the server again; 0: at its end */
     int64_t started;    /* CLOCK_MONOTONIC: when the function began */
+    PyObject *kept;     /* a near value for the case that the function fails, or NULL */
 };
 
 /* What the header of a new value must say, in `header`, which may say more already;
@@ -82,12 +83,16 @@ void redlane_fresh_count(const RedlaneFill *fill);
 
 /* The server is away: a near value that it cannot confirm. `leased` holds the lease in
  * the key's place, or is NULL; it is taken over where the answer is 1: *value is set.
- * 0: none, -1: an exception is set. */
+ * 0: none that may be served before the function has failed; -1: an exception is set.
+ */
 int redlane_fresh_unconfirmed(const RedlaneFill *fill, RedlaneArg key,
                               RedlaneFlight *leased, PyObject **value);
 
 /* After an exception: an old value in its place, or NULL with the exception set. */
 PyObject *redlane_fresh_rescue(const RedlaneFill *fill, RedlaneArg key);
+
+/* The end of a call that got `value`, or NULL with an exception set. STEALS value */
+PyObject *redlane_fresh_end(const RedlaneFill *fill, RedlaneArg key, PyObject *value);
 
 /* Counts the exception that is set, logs it (once a minute), and clears it. */
 void redlane_fresh_report(const RedlaneFill *fill);

@@ -1,10 +1,10 @@
 /* Freshness: who computes a value whose place is taken by an older one. Lock: the GIL.
  */
+#include "types/fresh.h"
 #include "core/buffer.h"
 #include "core/clock.h"
 #include "core/number.h"
 #include "py/state.h"
-#include "types/fresh.h"
 #include "types/lease_wait.h"
 
 #define LOCK_MARK REDLANE_MARK "R"
@@ -100,8 +100,8 @@ is_in_place(const RedlaneFill *fill, RedlaneArg key, const RedlaneFreshOld *old)
         key,
         REDLANE_ARG_LITERAL("0"),
         {digits, redlane_number_format_int64(digits, (int64_t)old->size - 1)}};
-    PyObject *reply = redlane_tool_execute(fill->tool, REDLANE_CMD_GETRANGE, argv, 3,
-                                           true);
+    PyObject *reply =
+        redlane_tool_execute(fill->tool, REDLANE_CMD_GETRANGE, argv, 3, true);
     int same;
 
     if (!reply) {
@@ -289,14 +289,12 @@ wait_softly(const RedlaneFill *fill, RedlaneArg key, const RedlaneFreshOld *old,
             PyObject **value)
 {
     RedlaneState *state = fill->tool->state;
-    int64_t deadline =
-        redlane_clock_now() + fill->fresh->soft_ms * REDLANE_NS_PER_MS;
+    int64_t deadline = redlane_clock_now() + fill->fresh->soft_ms * REDLANE_NS_PER_MS;
     RedlaneFlight *flight;
     int result = 0;
 
     redlane_fresh_start(fill, key, old);
-    flight =
-        redlane_flight_find_refresh(state, fill->tool->link, key, old->nonce);
+    flight = redlane_flight_find_refresh(state, fill->tool->link, key, old->nonce);
     if (flight) {
         result = redlane_flight_wait_until(flight, deadline);
         if (result == 1 && flight->value && !flight->marked) {
@@ -323,8 +321,7 @@ static int
 wait_for_lock(const RedlaneFill *fill, RedlaneArg name, const char *lease)
 {
     RedlaneState *state = fill->tool->state;
-    RedlaneFlight *flight =
-        redlane_flight_find(state, fill->tool->link, name, lease);
+    RedlaneFlight *flight = redlane_flight_find(state, fill->tool->link, name, lease);
     PyObject *stored = NULL;
     RedlaneLeaseEnd end;
     int result;
@@ -356,8 +353,7 @@ wait_for_holder(const RedlaneFill *fill, RedlaneArg key, RedlaneArg name,
 {
     RedlaneState *state = fill->tool->state;
     const char *met = PyBytes_AS_STRING(lease);
-    RedlaneFlight *other =
-        redlane_flight_find(state, fill->tool->link, key, met);
+    RedlaneFlight *other = redlane_flight_find(state, fill->tool->link, key, met);
 
     if (other) {
         int result = redlane_fill_join(fill, other, value);
@@ -381,8 +377,7 @@ compute_here(const RedlaneFill *fill, RedlaneArg key, RedlaneFlight *flight,
              const RedlaneFreshOld *old, RedlaneArg name, PyObject **value)
 {
     PyObject *lease = NULL;
-    Lock lock =
-        fill->single_flight ? take_lock(fill, flight, name, &lease) : LOCK_NONE;
+    Lock lock = fill->single_flight ? take_lock(fill, flight, name, &lease) : LOCK_NONE;
     int result = lock == LOCK_ERROR ? -1 : 2;
 
     if (lock == LOCK_NONE) {
