@@ -8,8 +8,8 @@
 #include "py/log.h"
 #include "py/state.h"
 
-#define PX_MAX (INT64_C(1) << 53) /* a server's limit is far above, even from now on \
-                                   */
+/* A server's own limit is far above, even from now on. */
+#define PX_MAX (INT64_C(1) << 53)
 
 #define REPORT_EVERY (60 * REDLANE_NS_PER_S)
 
