@@ -7,6 +7,7 @@ decorated function, and for each argument of another type.
 from __future__ import annotations
 
 import sys
+from functools import lru_cache
 from types import (
     BuiltinFunctionType,
     FunctionType,
@@ -73,9 +74,18 @@ def _escape_name(name: str) -> str:
     return name.translate(_NAME_ESCAPES)
 
 
+@lru_cache(maxsize=1024)
+def _module_in_tag(module: str) -> str:
+    return _module_tag(module).translate(_TAG_ESCAPES)
+
+
 def _type_tag(cls: type) -> str:
-    module = _module_tag(_module_of(cls)).translate(_TAG_ESCAPES)
-    return f"{module}/{_escape_name(_qualname_of(cls))}"
+    module = _module_of(cls)
+    if type(module) is not str or module == "__main__":  # whose file may change
+        tag = _module_tag(module).translate(_TAG_ESCAPES)
+    else:
+        tag = _module_in_tag(module)
+    return f"{tag}/{_escape_name(_qualname_of(cls))}"
 
 
 def _lookup(cls: type, name: str) -> Any:

@@ -83,6 +83,8 @@ def load_exception(
         if not isinstance(error, cls):
             return None
         vars(error).update(known["state"])
+    except MemoryError:
+        raise
     except Exception:  # noqa: BLE001 - whatever the bytes did to whichever class
         return None
     return error

@@ -46,13 +46,13 @@
     X(stdlib_dumps)                              \
     X(stdlib_loads)                              \
     X(describe_value)                            \
-    X(find_codec)                                \
-    X(zlib_compress)                             \
-    X(zlib_decompressobj)                        \
     X(dump_exception)                            \
     X(load_exception)                            \
     X(call_limited)                              \
     X(submit_refresh)                            \
+    X(find_codec)                                \
+    X(zlib_compress)                             \
+    X(zlib_decompressobj)                        \
     /* constant texts */                         \
     X(syntax_error)
 

@@ -187,11 +187,12 @@ find_space(RedlaneCache *cache)
     return _PyBytes_Resize(&cache->tool.space, size + 1);
 }
 
-/* What two caches decode alike they can share. */
+/* What two caches decode alike they can share; what one may not read without a seal it
+ * may not get from one that has none either. */
 static RedlaneNearForm
 form_of(const RedlaneSerializer *serializer)
 {
-    if (serializer->seal) { /* only who has the keys may read it */
+    if (serializer->seal) {
         return redlane_near_form_new();
     }
     switch (serializer->kind) {

@@ -67,8 +67,7 @@ init_function(RedlaneCachedFunction *self, const RedlaneFunctionOptions *options
         return -1;
     }
     redlane_level0_init(&self->level0, &self->signature);
-    self->form = self->share || self->type.function ? redlane_near_form_new()
-                                                    : self->cache->form;
+    self->form = redlane_near_form_new();
     self->dict = PyDict_New();
     return self->dict ? wrap_function(self) : -1;
 }
@@ -116,26 +115,12 @@ unwrap_descriptor(PyObject *function, PyObject *(**wrap)(RedlaneCachedFunction *
 static PyObject *
 function_tp_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
-    static char *names[] = {"function",
-                            "cache",
-                            "ttl",
-                            "jitter",
-                            "name",
-                            "key",
-                            "namespace",
-                            "ignore",
-                            "condition",
-                            "unless",
-                            "lock",
-                            "share",
-                            "cache_exceptions",
-                            "soft_timeout",
-                            "hard_timeout",
-                            "stale",
-                            "early",
-                            "on_error",
-                            "max_stale",
-                            NULL};
+    static char *names[] = {
+        "function",     "cache",        "ttl",       "jitter",
+        "name",         "key",          "namespace", "ignore",
+        "condition",    "unless",       "lock",      "cache_exceptions",
+        "soft_timeout", "hard_timeout", "share",     "stale",
+        "early",        "on_error",     "max_stale", NULL};
     RedlaneState *state = redlane_state_of_type(type);
     RedlaneFunctionOptions options = {.ttl = NULL};
     RedlaneKeyOptions *key = &options.key;
@@ -144,13 +129,14 @@ function_tp_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     PyObject *function, *cache = NULL;
     int lock = 1, share = 0;
 
-    if (!state || !PyArg_ParseTupleAndKeywords(
-                      args, kwargs, "O|$O!OOOOOOOOppOOOOOOO:cache", names, &function,
-                      (PyTypeObject *)state->CacheType, &cache, &options.ttl,
-                      &options.jitter, &key->name, &key->key, &key->namespace,
-                      &key->ignore, &options.condition, &options.unless, &lock, &share,
-                      &options.exceptions, &options.soft, &options.hard, &options.stale,
-                      &options.early, &options.on_error, &options.max_stale)) {
+    if (!state ||
+        !PyArg_ParseTupleAndKeywords(
+            args, kwargs, "O|$O!OOOOOOOOpOOOpOOOO:cache", names, &function,
+            (PyTypeObject *)state->CacheType, &cache, &options.ttl, &options.jitter,
+            &key->name, &key->key, &key->namespace, &key->ignore, &options.condition,
+            &options.unless, &lock, &options.exceptions, &options.soft, &options.hard,
+            &share, &options.stale, &options.early, &options.on_error,
+            &options.max_stale)) {
         return NULL;
     }
     if (!cache) {
@@ -288,14 +274,14 @@ PyDoc_STRVAR(
     "    unless: called with the call's own arguments; a true answer: the function is\n"
     "        called, nothing is read or stored.\n"
     "    lock: concurrent callers, of all processes, wait for one computation.\n"
-    "    share: near hits return one object again and again, though it could be\n"
-    "        changed; else each caller gets its own.\n"
     "    cache_exceptions: a mapping of exception classes to TTLs: what the function\n"
     "        raises of these is stored, and raised anew for later callers.\n"
     "    hard_timeout: seconds (or as ttl) that a caller waits for the function, "
     "which\n"
     "        a worker thread runs; then TimeoutError, while the function goes on and\n"
     "        its result is stored.\n"
+    "    share: near hits return one object again and again, though it could be\n"
+    "        changed; else each caller gets its own.\n"
     "    stale: how long after its TTL a result is still returned, at once, while a\n"
     "        worker thread computes a new one.\n"
     "    early: a result that is asked for shortly before the end of its TTL may be\n"

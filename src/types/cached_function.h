@@ -40,7 +40,7 @@ typedef struct {
     bool logged;         /* an uncacheable result */
     RedlaneCounts counts;
     RedlaneLevel0 level0;
-    RedlaneNearForm form; /* of the objects that its calls return */
+    RedlaneNearForm form; /* of objects that only its calls return */
     bool share;           /* the object itself is returned again and again */
 } RedlaneCachedFunction;
 

@@ -60,7 +60,9 @@ redlane_function_prepare(RedlaneFunctionCall *call)
     fill->load = call_function;
     fill->context = call;
     redlane_cache_use_near(self->cache, fill);
-    fill->form = self->form;
+    if (self->share || self->type.function || self->type.loads) {
+        fill->form = self->form; /* nobody else would get such objects */
+    }
     fill->share = self->share;
     if (unlikely(self->hooked)) {
         redlane_function_options_hook(call);
@@ -96,16 +98,20 @@ count_near_hit(RedlaneCachedFunction *self)
     self->cache->counts.near_hits++;
 }
 
-/* A value that is decoded afresh for each caller; NULL with no exception where that
- * fails: the way by the server tells why. */
+/* A value that is decoded afresh for each caller; NULL with no exception where that is
+ * not all, or fails: the way by the key tells why. */
 static PyObject *
 decode_item(RedlaneCachedFunction *self, const RedlaneLevel0Item *item)
 {
-    PyObject *stored = Py_NewRef(item->object), *value;
+    RedlaneSerializer *serializer = &self->cache->serializer;
+    PyObject *stored = item->object, *value;
 
+    if (redlane_envelope_is_marked(stored) || serializer->seal) {
+        return NULL;
+    }
+    Py_INCREF(stored);
     Py_INCREF(self); /* decoding may run other code */
-    value =
-        redlane_serializer_loads(&self->cache->serializer, &self->type, stored, true);
+    value = redlane_serializer_loads(serializer, &self->type, stored, true);
     if (value) {
         count_near_hit(self);
     }

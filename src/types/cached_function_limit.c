@@ -74,7 +74,7 @@ redlane_function_limited(RedlaneFunctionCall *call, RedlaneArg key)
     }
     found = redlane_fill_near_get(fill, key, &value);
     if (found) {
-        return found == 1 ? value : NULL;
+        return value;
     }
     found = redlane_fill_read(fill, key, &value);
     if (found < 0 && (fill->tool->policy == REDLANE_POLICY_RAISE ||

@@ -219,6 +219,17 @@ shake_ttl(RedlaneCachedFunction *self, int64_t ttl_ms)
     return less < ttl_ms ? ttl_ms - less : 1;
 }
 
+/* A text that was made from a result is not shown, should it be no period. */
+static void
+hide_text(void)
+{
+    if (PyErr_ExceptionMatches(PyExc_ValueError)) {
+        PyErr_Clear();
+        PyErr_SetString(PyExc_ValueError,
+                        "what the callable of ttl= returns is no period such as '10m'");
+    }
+}
+
 /* The TTL that a result is given: by the callable, if there is one. RAISES_NEG */
 static int
 find_ttl(RedlaneCachedFunction *self, PyObject *value, int64_t *ttl_ms)
@@ -235,6 +246,9 @@ find_ttl(RedlaneCachedFunction *self, PyObject *value, int64_t *ttl_ms)
         if (ttl != Py_None) {
             result =
                 redlane_args_ttl_ms(ttl, "what the callable of ttl= returns", ttl_ms);
+            if (result < 0 && PyUnicode_Check(ttl)) {
+                hide_text();
+            }
         }
         Py_DECREF(ttl);
     }
@@ -312,7 +326,7 @@ redlane_function_options_hook(RedlaneFunctionCall *call)
     if (self->condition || self->ttl_of || self->jitter > 0) {
         call->fill.keep = keep_result;
     }
-    if (self->failures && !self->cache->serializer.seal) { /* it could not be trusted */
+    if (self->failures) {
         call->fill.fail = keep_failure;
         call->fill.raise = raise_stored;
     }

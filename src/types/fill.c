@@ -303,11 +303,15 @@ end_raised(const RedlaneFill *fill, RedlaneFlight *flight)
         fill->fresh->answered = data != NULL;
     }
     if (data) {
+        const RedlaneWrapping wrapping = {.key = {flight->key, flight->key_size},
+                                          .ttl_ms = ttl_ms};
+
         PyErr_Fetch(&type, &error, &traceback);
-        if (store_value(fill, flight, data, ttl_ms) < 0) {
+        data = redlane_envelope_wrap_raised(fill->serializer, &wrapping, data);
+        if (!data || store_value(fill, flight, data, ttl_ms) < 0) {
             PyErr_Clear();
         }
-        Py_DECREF(data);
+        Py_XDECREF(data);
         PyErr_Restore(type, error, traceback);
     }
     else {

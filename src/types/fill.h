@@ -136,6 +136,18 @@ void redlane_fill_near_keep(const RedlaneFill *fill, RedlaneArg key,
                             const RedlaneNearFill *near_fill, PyObject *pttl,
                             PyObject *stored, PyObject *value);
 
+/* What was learned of stored bytes besides their value. */
+typedef struct {
+    bool bad_seal; /* why they are unreadable */
+    bool raised;   /* it is none: the bytes of what a function raised */
+} RedlaneFillSeen;
+
+/* The value in stored bytes that are no lease: 1; when its time is over 0, or
+ * REDLANE_FILL_OLD with a value that is still of some use; -1 with an exception set,
+ * SerializationError where they are unreadable. Counts nothing. */
+int redlane_fill_open(const RedlaneFill *fill, RedlaneArg key, PyObject *stored,
+                      PyObject **value, RedlaneFillSeen *seen);
+
 /* Whether the exception that is set says that the server takes no writes now (OOM,
  * READONLY, MISCONF, NOREPLICAS): a cache goes on without storing. */
 bool redlane_fill_is_refusal(RedlaneState *state);

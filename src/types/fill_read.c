@@ -58,97 +58,69 @@ drop_value(const RedlaneFill *fill, RedlaneArg key, PyObject *stored)
     return 0;
 }
 
-/* Somebody without the key wrote it, or a cache that has other keys or none. Keeps the
- * exception that is set. */
+/* Somebody without the key wrote it, or a cache that has other keys or none. */
 static void
 count_bad_seal(const RedlaneFill *fill, RedlaneArg key)
 {
-    PyObject *type, *error, *traceback, *shown;
+    PyObject *shown;
 
     REDLANE_FILL_COUNT(fill, bad_seals, 1);
     if (fill->serializer->warned) {
         return;
     }
     fill->serializer->warned = true;
-    PyErr_Fetch(&type, &error, &traceback);
     shown = PyUnicode_DecodeUTF8(
         key.data, (Py_ssize_t)(key.size < SHOWN_KEY ? key.size : SHOWN_KEY), "replace");
-    if (shown) {
-        redlane_log(fill->tool->state, REDLANE_LOG_WARNING,
-                    "The value of %R has no valid seal and is dropped; others like it "
-                    "are only counted, as bad_seals",
-                    shown);
-        Py_DECREF(shown);
+    if (!shown) {
+        PyErr_Clear();
+        return;
     }
-    PyErr_Clear();
-    PyErr_Restore(type, error, traceback);
+    redlane_log(fill->tool->state, REDLANE_LOG_WARNING,
+                "The value of %R has no valid seal and is dropped; others like it are "
+                "only counted, as bad_seals",
+                shown);
+    Py_DECREF(shown);
 }
 
-/* A plain read must not take away what others may still use. */
-#define PAST 4
-
-/* The value in a wrapped one: 1, when its time is over REDLANE_FILL_OLD, PAST or 0
- * (drop it), -1. */
-static int
-unwrap_bytes(const RedlaneFill *fill, RedlaneArg key, PyObject *stored,
-             PyObject **value)
+int
+redlane_fill_open(const RedlaneFill *fill, RedlaneArg key, PyObject *stored,
+                  PyObject **value, RedlaneFillSeen *seen)
 {
-    RedlaneOpening opening = {
+    RedlaneOpening opening;
+
+    *seen = (RedlaneFillSeen){.raised = false};
+    if (likely(!redlane_envelope_is_marked(stored) && !fill->serializer->seal)) {
+        *value = redlane_serializer_loads(fill->serializer, fill->type, stored, true);
+        return likely(*value != NULL) ? 1 : -1;
+    }
+    opening = (RedlaneOpening){
         .key = key,
         .type = fill->type,
         .size_max = redlane_link_settings(fill->tool->link)->max_reply,
     };
-
     *value = redlane_envelope_loads(fill->serializer, &opening, stored);
-    if (likely(*value && !redlane_envelope_is_expired(&opening.header))) {
+    *seen = (RedlaneFillSeen){.bad_seal = opening.bad_seal, .raised = opening.raised};
+    if (!*value) {
+        return -1;
+    }
+    if (likely(!redlane_envelope_is_expired(&opening.header))) {
         return 1;
     }
-    if (*value) {
-        return redlane_fresh_is_useful(fill, &opening.header) ? REDLANE_FILL_OLD
-               : fill->load                                   ? 0
-                                                              : PAST;
+    if (!seen->raised && redlane_fresh_is_useful(fill, &opening.header)) {
+        return REDLANE_FILL_OLD;
     }
-    if (opening.bad_seal) {
-        count_bad_seal(fill, key);
-    }
-    return -1;
+    Py_CLEAR(*value);
+    return 0;
 }
 
-/* The value in stored bytes: as unwrap_bytes, and 0 when they are of no use. */
+/* What a function raised: raised again. -1; 0 for a miss, 2 for one that is dropped. */
 static int
-open_bytes(const RedlaneFill *fill, RedlaneArg key, PyObject *stored, PyObject **value)
-{
-    int result = 1;
-
-    if (likely(!redlane_envelope_is_marked(stored) && !fill->serializer->seal)) {
-        *value = redlane_serializer_loads(fill->serializer, fill->type, stored, true);
-    }
-    else {
-        result = unwrap_bytes(fill, key, stored, value);
-    }
-    if (unlikely(!*value)) {
-        if (!PyErr_ExceptionMatches(fill->tool->state->SerializationError)) {
-            return -1;
-        }
-        PyErr_Clear();
-        REDLANE_FILL_COUNT(fill, corrupted, 1);
-        return 0;
-    }
-    if (fill->accept && !fill->accept(*value)) {
-        REDLANE_FILL_COUNT(fill, corrupted, 1);
-        return 0;
-    }
-    return result;
-}
-
-/* What a function raised: raised again. -1, or as redlane_fill_decode. */
-static int
-raise_again(const RedlaneFill *fill, RedlaneArg key, PyObject *stored)
+raise_again(const RedlaneFill *fill, RedlaneArg key, PyObject *stored, PyObject *raised)
 {
     if (!fill->raise) {
         return 0;
     }
-    if (fill->raise(fill->context, stored) < 0) {
+    if (fill->raise(fill->context, raised) < 0) {
         REDLANE_FILL_COUNT(fill, hits, 1);
         return -1;
     }
@@ -156,31 +128,64 @@ raise_again(const RedlaneFill *fill, RedlaneArg key, PyObject *stored)
     return drop_value(fill, key, stored) < 0 ? -1 : 2;
 }
 
+/* The value in stored bytes: 1; 0 for a miss; 2 when they are of no use and dropped;
+ * -1.
+ */
+static int
+open_bytes(const RedlaneFill *fill, RedlaneArg key, PyObject *stored, PyObject **value)
+{
+    RedlaneFillSeen seen;
+    int result = redlane_fill_open(fill, key, stored, value, &seen);
+
+    if (unlikely(result < 0)) {
+        if (!PyErr_ExceptionMatches(fill->tool->state->SerializationError)) {
+            return -1;
+        }
+        PyErr_Clear();
+        REDLANE_FILL_COUNT(fill, corrupted, 1);
+        if (seen.bad_seal) {
+            count_bad_seal(fill, key);
+        }
+        result = 0;
+    }
+    else if (unlikely(result == 1 && seen.raised)) {
+        PyObject *raised = *value;
+
+        *value = NULL;
+        result = raise_again(fill, key, stored, raised);
+        Py_DECREF(raised);
+        return result;
+    }
+    else if (result == 0 && !fill->load) {
+        return 0; /* a plain read takes nothing away that others may still use */
+    }
+    else if (result > 0 && fill->accept && !fill->accept(*value)) {
+        Py_CLEAR(*value);
+        REDLANE_FILL_COUNT(fill, corrupted, 1);
+        result = 0;
+    }
+    if (likely(result)) {
+        return result;
+    }
+    return drop_value(fill, key, stored) < 0 ? -1 : 2;
+}
+
 static int
 decode_bytes(const RedlaneFill *fill, RedlaneArg key, PyObject *stored,
              PyObject **value)
 {
-    Py_ssize_t size = PyBytes_GET_SIZE(stored);
-    int result;
+    const char *data = PyBytes_AS_STRING(stored);
+    size_t size = (size_t)PyBytes_GET_SIZE(stored);
+    bool marked = redlane_envelope_is_marked(stored);
 
-    if (redlane_envelope_is_marked(stored) &&
-        redlane_envelope_is_lease(PyBytes_AS_STRING(stored), (size_t)size)) {
+    if (marked && redlane_envelope_is_lease(data, size)) {
         return 0;
     }
     REDLANE_FILL_COUNT(fill, bytes_read, size);
-    if (unlikely(redlane_envelope_is_raised(PyBytes_AS_STRING(stored), (size_t)size)) &&
-        !fill->serializer->seal) {
-        return raise_again(fill, key, stored);
+    if (marked && !fill->serializer->seal && redlane_envelope_is_raised(data, size)) {
+        return raise_again(fill, key, stored, stored);
     }
-    result = open_bytes(fill, key, stored, value);
-    if (likely(result && result != PAST)) {
-        return result;
-    }
-    Py_CLEAR(*value);
-    if (result == PAST) {
-        return 0;
-    }
-    return drop_value(fill, key, stored) < 0 ? -1 : 2;
+    return open_bytes(fill, key, stored, value);
 }
 
 int

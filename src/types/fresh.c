@@ -150,28 +150,16 @@ redlane_fresh_take(const RedlaneFill *fill, RedlaneArg key, PyObject *stored, bo
 }
 
 int64_t
-redlane_fresh_near_ms(const RedlaneFill *fill, PyObject *stored, int64_t pttl_ms)
+redlane_fresh_near_ms(const RedlaneFill *fill, int64_t left)
 {
-    RedlaneEnvelope header;
-    int64_t until, left;
+    int64_t until;
 
-    if (likely(!redlane_envelope_is_marked(stored)) ||
-        redlane_envelope_read(PyBytes_AS_STRING(stored),
-                              (size_t)PyBytes_GET_SIZE(stored),
-                              &header) != REDLANE_STORED_ENVELOPE ||
-        !(header.fields & REDLANE_ENVELOPE_EXPIRES)) {
-        return pttl_ms;
+    if (likely(!fill->fresh || !fill->fresh->near_until)) {
+        return left;
     }
-    until = fill->fresh && fill->fresh->near_until ? fill->fresh->near_until
-                                                   : header.expires_at;
-    left = until - redlane_clock_unix_ms();
-    if (left <= 0) {
-        return 0;
-    }
-    if (pttl_ms == -1) {
-        return left < fill->near_ttl_ms ? left : -1;
-    }
-    return left < pttl_ms ? left : pttl_ms;
+    until = fill->fresh->near_until - redlane_clock_unix_ms();
+    until = until < 0 ? 0 : until;
+    return left < 0 || until < left ? until : left;
 }
 
 void

@@ -74,9 +74,9 @@ bool redlane_fresh_is_useful(const RedlaneFill *fill, const RedlaneEnvelope *hea
 bool redlane_fresh_take(const RedlaneFill *fill, RedlaneArg key, PyObject *stored,
                         bool past);
 
-/* What PTTL said, or less: no value is near past its time. */
-int64_t redlane_fresh_near_ms(const RedlaneFill *fill, PyObject *stored,
-                              int64_t pttl_ms);
+/* How long the value that was just read may stay near: what is left of its TTL, or less
+ * where it is to be refreshed before. */
+int64_t redlane_fresh_near_ms(const RedlaneFill *fill, int64_t left);
 
 /* A read that brought a value: a hit or a stale one. */
 void redlane_fresh_count(const RedlaneFill *fill);

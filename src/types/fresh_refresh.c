@@ -156,11 +156,15 @@ end_failed(const RedlaneFill *fill, RedlaneFlight *flight, const RedlaneFreshOld
     data = fill->fail ? fill->fail(fill->context, &ttl_ms) : NULL;
     fill->fresh->answered = data != NULL;
     if (data) {
+        const RedlaneWrapping wrapping = {.key = {flight->key, flight->key_size},
+                                          .ttl_ms = ttl_ms};
+
         PyErr_Fetch(&type, &error, &traceback);
-        if (replace(fill, flight, old, data, ttl_ms) < 0) {
+        data = redlane_envelope_wrap_raised(fill->serializer, &wrapping, data);
+        if (!data || replace(fill, flight, old, data, ttl_ms) < 0) {
             PyErr_Clear();
         }
-        Py_DECREF(data);
+        Py_XDECREF(data);
         PyErr_Restore(type, error, traceback);
     }
     end_lock(fill, flight, lock, !fill->fresh->answered);

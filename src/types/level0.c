@@ -9,14 +9,6 @@
  * full, so that for every item that lives at most one that died is waiting. */
 #define SWEEP 8
 
-/* Where the arguments alone do not make the key: a callable does, which may look at
- * anything, or an object that stands behind a bound method. */
-static bool
-needs_key(const RedlaneSignature *signature)
-{
-    return signature->make || signature->carried;
-}
-
 void
 redlane_level0_init(RedlaneLevel0 *level0, const RedlaneSignature *signature)
 {
@@ -33,7 +25,9 @@ redlane_level0_init(RedlaneLevel0 *level0, const RedlaneSignature *signature)
     }
     level0->slots = &level0->none;
     level0->whole = -1;
-    if (!ignores && !needs_key(signature) && signature->count <= REDLANE_LEVEL0_ARGS &&
+    /* Their keys may depend on more than the arguments. */
+    level0->off = signature->make || signature->carried;
+    if (!level0->off && !ignores && signature->count <= REDLANE_LEVEL0_ARGS &&
         signature->positional == signature->count) {
         level0->whole = signature->count;
     }
@@ -253,8 +247,8 @@ lay_out(const RedlaneSignature *signature, Py_ssize_t nargs, PyObject *kwnames,
     Py_ssize_t keywords = kwnames ? PyTuple_GET_SIZE(kwnames) : 0, count = 0;
     int16_t named[REDLANE_LEVEL0_ARGS];
 
-    if (needs_key(signature) || signature->count > REDLANE_LEVEL0_ARGS ||
-        nargs > REDLANE_LEVEL0_ARGS || nargs + keywords > REDLANE_LEVEL0_ARGS ||
+    if (signature->count > REDLANE_LEVEL0_ARGS || nargs > REDLANE_LEVEL0_ARGS ||
+        nargs + keywords > REDLANE_LEVEL0_ARGS ||
         (nargs > signature->positional && !signature->star) ||
         !bind_names(signature, nargs, kwnames, named)) {
         return false;

@@ -1,4 +1,4 @@
-"""CachedMethod and CachedClassMethod: bound, called, forwarded, refused and dropped."""
+"""CachedMethod: bound, called, forwarded, refused and dropped."""
 
 from __future__ import annotations
 
@@ -64,7 +64,6 @@ def cases(url: str) -> Iterator[tuple[str, Once]]:
     yield "compared and copied", lambda: compare(thing)
     yield "in a cycle", lambda: cycle(Thing)
     yield "a bound method, cached", lambda: bound(cache, thing)
-    yield "a class each time", lambda: made(cache)
 
 
 def look(thing: Any) -> None:
@@ -103,23 +102,8 @@ def bound(cache: Cache, thing: Any) -> None:
         cache(functools.partial(thing.plain, object()))
 
 
-def made(cache: Cache) -> None:
-    class Own:
-        @cache
-        @classmethod
-        def of_class(cls) -> int:
-            return 1
-
-        @cache
-        @staticmethod
-        def static() -> int:
-            return 1
-
-    assert vars(Own)["of_class"].__func__ is not None
-    assert vars(Own)["of_class"].__isabstractmethod__ is False
-    gc.collect(0)
-
-
 if __name__ == "__main__":
-    sample = type("Sample", (), {"m": Cache("memory://")(lambda self: 1)})
-    main([Client, Cache, CachedFunction, type(sample().m)], cases)
+    cache = Cache("memory://")
+    sample = type("Sample", (), {"m": cache(lambda self: 1)})
+    shared = cache(classmethod(lambda cls: 1))
+    main([Client, Cache, CachedFunction, type(sample().m), type(shared)], cases)
