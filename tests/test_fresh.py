@@ -532,8 +532,14 @@ def test_early_refreshes_end_near_hits(redis_server: Server) -> None:
         # as if it had taken 4 hours: nearly every reader is to refresh it soon
         slow = stored[:14] + (4 * 3600 * 10**6).to_bytes(8, "big") + stored[22:]
         loader.free.clear()
-        client.set(f.cache_key(), slow, px=1_000_000)
-        wait_until(lambda: f() and loader.calls == 2, "an early refresh")
+
+        def is_refreshed() -> bool:
+            client.set(f.cache_key(), slow, px=1_000_000)  # ends near hits: a new draw
+            f()
+            return f.cache_info().refreshes > 0 or loader.calls == 2
+
+        wait_until(is_refreshed, "an early refresh")
+        wait_until(lambda: loader.calls == 2, "its start")
         warm(f, f)  # its callers do not wait for it, nor ask again
         loader.free.set()
         wait_until(lambda: f() == "text 2", "its end")

@@ -140,6 +140,7 @@ void redlane_fill_near_keep(const RedlaneFill *fill, RedlaneArg key,
 typedef struct {
     bool bad_seal; /* why they are unreadable */
     bool raised;   /* it is none: the bytes of what a function raised */
+    bool useful;   /* past its time, but others may use it still */
 } RedlaneFillSeen;
 
 /* The value in stored bytes that are no lease: 1; when its time is over 0, or

@@ -109,6 +109,7 @@ redlane_fill_open(const RedlaneFill *fill, RedlaneArg key, PyObject *stored,
     if (!seen->raised && redlane_fresh_is_useful(fill, &opening.header)) {
         return REDLANE_FILL_OLD;
     }
+    seen->useful = opening.header.fields & REDLANE_ENVELOPE_NONCE;
     Py_CLEAR(*value);
     return 0;
 }
@@ -156,8 +157,8 @@ open_bytes(const RedlaneFill *fill, RedlaneArg key, PyObject *stored, PyObject *
         Py_DECREF(raised);
         return result;
     }
-    else if (result == 0 && !fill->load) {
-        return 0; /* a plain read takes nothing away that others may still use */
+    else if (result == 0 && seen.useful && !fill->load) {
+        return 0; /* a plain read takes nothing away */
     }
     else if (result > 0 && fill->accept && !fill->accept(*value)) {
         Py_CLEAR(*value);
