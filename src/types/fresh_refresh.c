@@ -266,6 +266,7 @@ redlane_fresh_run(const RedlaneFill *fill, RedlaneFlight *flight,
     PyObject *value = NULL;
     int result;
 
+    flight->owner = PyThread_get_thread_ident(); /* who started it may wait for it */
     if (!old->size) {
         REDLANE_FILL_COUNT(fill, refreshes, 1);
         value = redlane_fill_lead(fill, flight);
