@@ -147,6 +147,6 @@ fetch_hiredis.provide()
 sources = [path.as_posix() for path in sorted(Path("src").rglob("*.c"))]
 sources += [f"vendor/hiredis/{name}" for name in fetch_hiredis.SOURCES]
 setup(
-    ext_modules=[Extension("redlane._core", sources, libraries=["ssl", "crypto"])],
+    ext_modules=[Extension("redlane._core", sources, libraries=["ssl", "crypto", "m"])],
     cmdclass={"build": BuildByMode, "build_ext": BuildCore},
 )

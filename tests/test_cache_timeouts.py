@@ -328,11 +328,11 @@ def test_bad_timeouts(name: str) -> None:
     cache = Cache("memory://")
     for bad in (0, -1, True, "soon", [], float("nan")):
         with pytest.raises((TypeError, ValueError), match=name):
-            cache(**{name: bad})(len)
+            cache(ttl=5, stale=5, **{name: bad})(len)
     for soft in (2, "3s"):
         with pytest.raises(ValueError, match="soft_timeout must be below"):
             cache(soft_timeout=soft, hard_timeout=2)(len)
-    assert cache(soft_timeout=0.5, hard_timeout="2s")(len)([1]) == 1
+    assert cache(ttl=5, stale=5, soft_timeout=0.5, hard_timeout="2s")(len)([1]) == 1
 
 
 # --- the pool ---------------------------------------------------------------------

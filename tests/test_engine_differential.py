@@ -255,6 +255,14 @@ script_call = st.one_of(
         st.just("fill"), st.just(1), script_key, st.just(LEASE), value, script_px
     ),
     st.tuples(st.just("release"), st.just(1), script_key, st.just(LEASE)),
+    st.tuples(
+        st.just("renew"),
+        st.just(1),
+        script_key,
+        st.just(LEASE[:6]),
+        value,
+        st.one_of(script_px, st.just(b"-1")),
+    ),
     st.tuples(st.just("add"), st.just(1), script_key, value, script_px),
     st.tuples(st.just("touch"), st.just(1), script_key, script_px),
     st.tuples(st.just("increment"), st.just(1), script_key, script_amount, script_px),

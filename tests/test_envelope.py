@@ -157,7 +157,7 @@ UNREADABLE = {
     "version 0": MARK + b"E\x00\x01" + bytes(8) + b"1",
     "version 2": MARK + b"E\x02\x01" + bytes(8) + b"1",
     "no field": MARK + b"E\x01\x001",
-    "an unknown field": MARK + b"E\x01\x40" + b"1" * 50,
+    "an unknown field": MARK + b"E\x01\x80" + b"1" * 50,
     "a time that is cut": MARK + b"E\x01\x01" + bytes(7),
     "a time before 1970": MARK + b"E\x01\x02" + b"\xff" * 8 + b"1",
     "no tag": MARK + b"E\x01\x08\x001",

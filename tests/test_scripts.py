@@ -80,6 +80,25 @@ def test_fill(scripts: Scripts) -> None:
     assert scripts.run("fill", "set", LEASE, "v", 0) == 0
 
 
+def test_renew(scripts: Scripts) -> None:
+    assert scripts.run("renew", "k", "old", "v", 0) == 0
+    assert scripts.command("EXISTS", "k") == 0
+    for other in ("ol", "new", "\x00old", "Old and more"):
+        scripts.command("SET", "k", other)
+        assert scripts.run("renew", "k", "old", "v", 0) == 0
+    scripts.command("SET", "k", "old and more", "PX", 60_000)
+    assert scripts.run("renew", "k", "old", "v", HOUR) == 1
+    assert scripts.command("GET", "k") == b"v"
+    assert 60_000 < scripts.ttl("k") <= HOUR + SLACK
+    assert scripts.run("renew", "k", "v", "w", 0) == 1
+    assert scripts.ttl("k") == -1
+    assert scripts.run("renew", "k", "v", "", -1) == 0
+    assert scripts.run("renew", "k", "w", "", -1) == 1
+    assert scripts.command("EXISTS", "k") == 0
+    scripts.command("SADD", "set", "x")
+    assert scripts.run("renew", "set", "x", "v", 0) == 0
+
+
 def test_release(scripts: Scripts) -> None:
     assert scripts.run("release", "k", LEASE) == 0
     scripts.command("SET", "k", OTHER)
@@ -224,6 +243,7 @@ SHAPES: dict[str, tuple[int, list[list[bytes]]]] = {
     "acquire": (1, [[LEASE, OTHER], TIMES[1:]]),
     "fill": (1, [[LEASE, OTHER, b"7"], VALUES, TIMES]),
     "release": (1, [[LEASE, OTHER, b"7"]]),
+    "renew": (1, [[LEASE, OTHER, b"7", LEASE[:5]], VALUES, [*TIMES, b"-1"]]),
     "add": (1, [VALUES, TIMES]),
     "touch": (1, [TIMES]),
     "increment": (1, [AMOUNTS, TIMES]),

@@ -587,13 +587,15 @@ class Pipeline(Generic[_T]):
 
 @final
 class CacheInfo(
-    structseq[int], tuple[int, int, int, int, int, int, int, int, int, int]
+    structseq[int], tuple[int, int, int, int, int, int, int, int, int, int, int, int]
 ):
     __match_args__: Final = (
         "hits",
         "near_hits",
         "misses",
         "waits",
+        "stale",
+        "refreshes",
         "sets",
         "errors",
         "corrupted",
@@ -609,6 +611,10 @@ class CacheInfo(
     def misses(self) -> int: ...
     @property
     def waits(self) -> int: ...
+    @property
+    def stale(self) -> int: ...
+    @property
+    def refreshes(self) -> int: ...
     @property
     def sets(self) -> int: ...
     @property
@@ -686,6 +692,10 @@ class Cache:
         soft_timeout: _Period | None = None,
         hard_timeout: _Period | None = None,
         share: bool = False,
+        stale: _Period | None = None,
+        early: bool = False,
+        on_error: Literal["stale"] | None = None,
+        max_stale: _Period | None = None,
     ) -> _CacheDecorator: ...
     def get(self, key: _CacheKey, default: Any = None) -> Any: ...
     def set(

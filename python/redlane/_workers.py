@@ -16,7 +16,7 @@ from typing import Any
 from redlane._core import TimeoutError as RedlaneTimeoutError
 from redlane._logging import get_logger
 
-__all__ = ["Workers", "call_limited"]
+__all__ = ["Workers", "call_limited", "submit_refresh"]
 
 
 class Workers:
@@ -111,6 +111,15 @@ class Workers:
 
 # So many functions run at a time; a further call waits for a thread, in its own time.
 LIMITED = Workers("redlane-limited", 64, waiting=1 << 20)
+
+
+# Functions whose results are refreshed while their callers have the old ones. Few: a
+# refresh has time, and should not take the processor from those who wait.
+REFRESHERS = Workers("redlane-refresh", 4)
+
+
+def submit_refresh(job: Callable[[], object]) -> bool:
+    return REFRESHERS.submit(job)
 
 
 class _Call(futures.Future[Any]):

@@ -109,6 +109,9 @@ read_header(Reader *reader, RedlaneEnvelope *envelope)
     if (envelope->fields & REDLANE_ENVELOPE_COMPUTE) {
         envelope->compute_us = take_time(reader);
     }
+    if (envelope->fields & REDLANE_ENVELOPE_NONCE) {
+        envelope->nonce = take_number(reader, 8);
+    }
     if (envelope->fields & REDLANE_ENVELOPE_TAGS) {
         take_tags(reader, envelope);
     }
@@ -231,6 +234,7 @@ redlane_envelope_size(const RedlaneEnvelope *envelope)
     size += envelope->fields & REDLANE_ENVELOPE_EXPIRES ? 8 : 0;
     size += envelope->fields & REDLANE_ENVELOPE_STORED ? 8 : 0;
     size += envelope->fields & REDLANE_ENVELOPE_COMPUTE ? 8 : 0;
+    size += envelope->fields & REDLANE_ENVELOPE_NONCE ? 8 : 0;
     size += envelope->fields & REDLANE_ENVELOPE_COMPRESSED ? 9 : 0;
     size +=
         envelope->fields & REDLANE_ENVELOPE_SEALED ? 5 + REDLANE_ENVELOPE_SEAL_SIZE : 0;
@@ -269,6 +273,9 @@ redlane_envelope_write(const RedlaneEnvelope *envelope, char *to)
     }
     if (fields & REDLANE_ENVELOPE_COMPUTE) {
         to = put_number(to, (uint64_t)envelope->compute_us, 8);
+    }
+    if (fields & REDLANE_ENVELOPE_NONCE) {
+        to = put_number(to, envelope->nonce, 8);
     }
     if (fields & REDLANE_ENVELOPE_TAGS) {
         to = put_tags(to, envelope);

@@ -1,10 +1,11 @@
 /* The envelope: a header before a value's bytes, where something needs one. A value
  * that needs none is stored as it is.
  *
- *   mark 'E' │ version │ fields │ each field that is there, in this order │ content │
- * seal 4     │    1    │   1    │ expires_at 8, stored_at 8, compute 8,   │   …     │
- * 32 │         │ (bits) │ tags 1 + n × (1 + id + 8),              │         │ or │ │ │
- * compression 1 + 8, format 1 + key id 4  │         │  0
+ *   mark 'E' │ version │ fields │ each field that is there │ content │ seal
+ *      4     │    1    │ 1, bits │ in the order below         │    …    │ 32 or 0
+ *
+ *   expires_at 8, stored_at 8, compute_us 8, nonce 8, tags 1 + n × (1 + id + 8),
+ *   compression 1 + 8, format 1 + key id 4
  *
  * Numbers are big-endian. One value has one form: no field stands empty, none twice.
  * What is read may have been written by anybody: all else is REDLANE_STORED_BAD, and
@@ -36,7 +37,8 @@ enum {
     REDLANE_ENVELOPE_TAGS = 8,
     REDLANE_ENVELOPE_COMPRESSED = 16,
     REDLANE_ENVELOPE_SEALED = 32,
-    REDLANE_ENVELOPE_ALL = 63
+    REDLANE_ENVELOPE_NONCE = 64,
+    REDLANE_ENVELOPE_ALL = 127
 };
 
 typedef enum {
@@ -56,6 +58,7 @@ typedef struct {
     int64_t expires_at;             /* Unix ms: older than wanted from then on */
     int64_t stored_at;              /* Unix ms */
     int64_t compute_us;             /* how long its computation took */
+    uint64_t nonce;                 /* random: no two stored values have the same */
     const RedlaneEnvelopeTag *tags; /* to write; read them by next_tag */
     size_t tag_count;               /* 1 to 64 */
     RedlaneCompression compression;

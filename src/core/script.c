@@ -51,6 +51,18 @@ const RedlaneScript redlane_scripts[REDLANE_SCRIPT_COUNT] = {
          .text = "if redis.pcall('GET', KEYS[1]) ~= ARGV[1] then return 0 end\n"
                  "return redis.call('DEL', KEYS[1])\n",
          .sha1 = "2409d3662431aae4b6b267be377e7f538b47b9ce"},
+    /* RENEW key; head, value, px ("0": no TTL, "-1": delete).
+     * Where a string begins with the head, the value takes its place: 1. Else, another
+     * type too: 0. The head is not empty. */
+    [REDLANE_SCRIPT_RENEW] =
+        {.name = "renew",
+         .text = "if redis.pcall('GETRANGE', KEYS[1], 0, #ARGV[1] - 1) ~= ARGV[1]\n"
+                 "then return 0 end\n"
+                 "if ARGV[3] == '-1' then return redis.call('DEL', KEYS[1]) end\n"
+                 "if ARGV[3] == '0' then redis.call('SET', KEYS[1], ARGV[2])\n"
+                 "else redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3]) end\n"
+                 "return 1\n",
+         .sha1 = "78ab3b59b48a6fb308e8a787920ca9e6bd6daf81"},
     /* ADD key; value, px ("0": no TTL).
      * Stores the value where nothing is, or a lease: 1. Else, any type: 0. */
     [REDLANE_SCRIPT_ADD] =

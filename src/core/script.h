@@ -12,6 +12,7 @@ typedef enum {
     REDLANE_SCRIPT_ACQUIRE,   /* GET, or place a lease: for servers before Redis 7 */
     REDLANE_SCRIPT_FILL,      /* store a value only while one's lease is still there */
     REDLANE_SCRIPT_RELEASE,   /* take one's lease away */
+    REDLANE_SCRIPT_RENEW,     /* replace the value that begins so, or delete it */
     REDLANE_SCRIPT_ADD,       /* store where nothing is but, perhaps, a lease */
     REDLANE_SCRIPT_TOUCH,     /* a new TTL for a value, not for a lease */
     REDLANE_SCRIPT_INCREMENT, /* add, creating a missing key with a TTL */
@@ -40,7 +41,7 @@ const RedlaneScript *redlane_script_by_text(const char *text, size_t size);
 #define REDLANE_MARK_SIZE 3
 #define REDLANE_MARK_LEASE 'L'    /* REDLANE_MARK 'L' + random id */
 #define REDLANE_MARK_PLAIN 'P'    /* REDLANE_MARK 'P' + the value's own bytes */
-#define REDLANE_MARK_ENVELOPE 'E' /* REDLANE_MARK 'E' + a header: core/envelope.h */
 #define REDLANE_MARK_RAISED 'X'   /* REDLANE_MARK 'X' + JSON: what a function raised */
+#define REDLANE_MARK_ENVELOPE 'E' /* REDLANE_MARK 'E' + a header: core/envelope.h */
 
 #endif

@@ -49,6 +49,7 @@
     X(dump_exception)                            \
     X(load_exception)                            \
     X(call_limited)                              \
+    X(submit_refresh)                            \
     X(find_codec)                                \
     X(zlib_compress)                             \
     X(zlib_decompressobj)                        \

@@ -249,6 +249,7 @@ make_script(const Making *making)
     }
     switch ((RedlaneScriptId)(script - redlane_scripts)) {
     case REDLANE_SCRIPT_FILL:
+    case REDLANE_SCRIPT_RENEW:
     case REDLANE_SCRIPT_TOUCH:
         return is_one(making->reply)
                    ? push_plain(making->changes, REDLANE_CHANGE_DROP, argv[3])

@@ -126,6 +126,29 @@ run_release(RedlaneEngine *engine, const Call *call, RedlaneReply *reply)
 }
 
 static void
+run_renew(RedlaneEngine *engine, const Call *call, RedlaneReply *reply)
+{
+    RedlaneEntry *entry = redlane_engine_find(engine, call->keys[0]);
+    RedlaneArg head = call->argv[0], px = call->argv[2];
+    int64_t expires;
+
+    if (!is_string(entry) || entry->value_size < head.size ||
+        memcmp(redlane_entry_value(entry), head.data, head.size) != 0) {
+        redlane_reply_integer(reply, 0);
+        return;
+    }
+    if (px.size == 2 && memcmp(px.data, "-1", 2) == 0) {
+        redlane_engine_delete(engine, entry);
+        redlane_reply_integer(reply, 1);
+        return;
+    }
+    if (read_px(engine, px, true, "set", &expires, reply) &&
+        set_value(engine, call->keys[0], entry, call->argv[1], expires, reply)) {
+        redlane_reply_integer(reply, 1);
+    }
+}
+
+static void
 run_add(RedlaneEngine *engine, const Call *call, RedlaneReply *reply)
 {
     RedlaneEntry *entry = redlane_engine_find(engine, call->keys[0]);
@@ -304,6 +327,7 @@ static const struct {
     [REDLANE_SCRIPT_ACQUIRE] = {run_acquire, 1, 2},
     [REDLANE_SCRIPT_FILL] = {run_fill, 1, 3},
     [REDLANE_SCRIPT_RELEASE] = {run_release, 1, 1},
+    [REDLANE_SCRIPT_RENEW] = {run_renew, 1, 3},
     [REDLANE_SCRIPT_ADD] = {run_add, 1, 2},
     [REDLANE_SCRIPT_TOUCH] = {run_touch, 1, 1},
     [REDLANE_SCRIPT_INCREMENT] = {run_increment, 1, 2},

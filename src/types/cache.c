@@ -448,10 +448,13 @@ PyDoc_STRVAR(
     "    process), ``misses``, ``sets``, ``deletes``, ``errors`` (of the link or\n"
     "    the server, where the cache went on without), ``corrupted`` (unreadable\n"
     "    values dropped), ``bad_seals`` (those of them without a valid seal),\n"
-    "    ``waits`` (answered by another caller's computation),\n"
-    "    ``uncached`` (results that cannot be serialised), ``bytes_read``,\n"
-    "    ``bytes_written``, and ``cache_type``: ``\"redis\"``, ``\"memory\"`` or\n"
-    "    ``\"none\"``, what answers now.");
+    "    ``waits`` (answered by another caller's computation), ``stale``\n"
+    "    (answered by a value past its time), ``refreshes`` (functions run\n"
+    "    behind), ``refresh_errors`` (those that failed, behind or in front of an\n"
+    "    old value), ``uncached``\n"
+    "    (results that cannot be serialised), ``bytes_read``, ``bytes_written``,\n"
+    "    and ``cache_type``: ``\"redis\"``, ``\"memory\"`` or ``\"none\"``, what\n"
+    "    answers now.");
 
 static PyObject *
 cache_stats(PyObject *self, PyObject *Py_UNUSED(ignored))
@@ -463,19 +466,21 @@ cache_stats(PyObject *self, PyObject *Py_UNUSED(ignored))
     if (!type) {
         return NULL;
     }
-    return Py_BuildValue("{sKsKsKsKsKsKsKsKsKsKsKsKsN}", "hits",
-                         (unsigned long long)(counts->hits + counts->near_hits),
-                         "near_hits", (unsigned long long)counts->near_hits, "misses",
-                         (unsigned long long)counts->misses, "sets",
-                         (unsigned long long)counts->sets, "deletes",
-                         (unsigned long long)counts->deletes, "errors",
-                         (unsigned long long)counts->errors, "corrupted",
-                         (unsigned long long)counts->corrupted, "bad_seals",
-                         (unsigned long long)counts->bad_seals, "waits",
-                         (unsigned long long)counts->waits, "uncached",
-                         (unsigned long long)counts->uncached, "bytes_read",
-                         (unsigned long long)counts->bytes_read, "bytes_written",
-                         (unsigned long long)counts->bytes_written, "cache_type", type);
+    return Py_BuildValue(
+        "{sKsKsKsKsKsKsKsKsKsKsKsKsKsKsKsN}", "hits",
+        (unsigned long long)(counts->hits + counts->near_hits), "near_hits",
+        (unsigned long long)counts->near_hits, "misses",
+        (unsigned long long)counts->misses, "sets", (unsigned long long)counts->sets,
+        "deletes", (unsigned long long)counts->deletes, "errors",
+        (unsigned long long)counts->errors, "corrupted",
+        (unsigned long long)counts->corrupted, "bad_seals",
+        (unsigned long long)counts->bad_seals, "waits",
+        (unsigned long long)counts->waits, "stale", (unsigned long long)counts->stale,
+        "refreshes", (unsigned long long)counts->refreshes, "refresh_errors",
+        (unsigned long long)counts->refresh_errors, "uncached",
+        (unsigned long long)counts->uncached, "bytes_read",
+        (unsigned long long)counts->bytes_read, "bytes_written",
+        (unsigned long long)counts->bytes_written, "cache_type", type);
 }
 
 PyDoc_STRVAR(client_doc, "The Client in use; the default client is made now if it is "

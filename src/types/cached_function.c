@@ -86,7 +86,8 @@ drop_nones(RedlaneFunctionOptions *options)
         &options->key.name,   &options->key.namespace, &options->key.key,
         &options->key.ignore, &options->ttl,           &options->jitter,
         &options->condition,  &options->unless,        &options->exceptions,
-        &options->soft,       &options->hard,
+        &options->soft,       &options->hard,          &options->stale,
+        &options->early,      &options->on_error,      &options->max_stale,
     };
 
     for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++) {
@@ -118,7 +119,8 @@ function_tp_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
         "function",     "cache",        "ttl",       "jitter",
         "name",         "key",          "namespace", "ignore",
         "condition",    "unless",       "lock",      "cache_exceptions",
-        "soft_timeout", "hard_timeout", "share",     NULL};
+        "soft_timeout", "hard_timeout", "share",     "stale",
+        "early",        "on_error",     "max_stale", NULL};
     RedlaneState *state = redlane_state_of_type(type);
     RedlaneFunctionOptions options = {.ttl = NULL};
     RedlaneKeyOptions *key = &options.key;
@@ -127,12 +129,14 @@ function_tp_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     PyObject *function, *cache = NULL;
     int lock = 1, share = 0;
 
-    if (!state || !PyArg_ParseTupleAndKeywords(
-                      args, kwargs, "O|$O!OOOOOOOOpOOOp:cache", names, &function,
-                      (PyTypeObject *)state->CacheType, &cache, &options.ttl,
-                      &options.jitter, &key->name, &key->key, &key->namespace,
-                      &key->ignore, &options.condition, &options.unless, &lock,
-                      &options.exceptions, &options.soft, &options.hard, &share)) {
+    if (!state ||
+        !PyArg_ParseTupleAndKeywords(
+            args, kwargs, "O|$O!OOOOOOOOpOOOpOOOO:cache", names, &function,
+            (PyTypeObject *)state->CacheType, &cache, &options.ttl, &options.jitter,
+            &key->name, &key->key, &key->namespace, &key->ignore, &options.condition,
+            &options.unless, &lock, &options.exceptions, &options.soft, &options.hard,
+            &share, &options.stale, &options.early, &options.on_error,
+            &options.max_stale)) {
         return NULL;
     }
     if (!cache) {
@@ -277,7 +281,16 @@ PyDoc_STRVAR(
     "        a worker thread runs; then TimeoutError, while the function goes on and\n"
     "        its result is stored.\n"
     "    share: near hits return one object again and again, though it could be\n"
-    "        changed; else each caller gets its own.\n\n"
+    "        changed; else each caller gets its own.\n"
+    "    stale: how long after its TTL a result is still returned, at once, while a\n"
+    "        worker thread computes a new one.\n"
+    "    early: a result that is asked for shortly before the end of its TTL may be\n"
+    "        computed anew behind, the sooner the longer that takes.\n"
+    "    on_error: ``\"stale\"``: where the function raises, the old result is "
+    "returned.\n"
+    "    max_stale: how long after its TTL at most; None: as ``stale``, or an hour.\n"
+    "    soft_timeout: seconds (or as ttl) that a caller waits for a new result while\n"
+    "        an old one may be returned; the function goes on.\n\n"
     "A first call returns what later ones will: the decoded form of the result. A "
     "result\n"
     "that cannot be serialised is returned uncached, logged once and counted.");
@@ -290,6 +303,8 @@ setup_info(PyObject *module)
         {"near_hits", "Those of them that did not leave the process."},
         {"misses", "Calls that ran the function."},
         {"waits", "Calls answered by another caller's computation."},
+        {"stale", "Calls answered by a result past its time."},
+        {"refreshes", "Runs of the function behind such calls."},
         {"sets", "Results stored."},
         {"errors", "Failures of the link or server that the cache went on without."},
         {"corrupted", "Unreadable values dropped."},
@@ -302,7 +317,7 @@ setup_info(PyObject *module)
         .name = "redlane.CacheInfo",
         .doc = "What a cached function's cache did in this process.",
         .fields = fields,
-        .n_in_sequence = 10,
+        .n_in_sequence = 12,
     };
     RedlaneState *state = redlane_state_of_module(module);
 

@@ -2,11 +2,13 @@
  *
  * cached_function.c: the type; cached_function_options.c: what its options do to a
  * fill; cached_function_call.c: being called, and the methods; cached_function_limit.c:
- * calls that may not last; cached_method.c: a method of an object. */
+ * calls that may not last; cached_function_fresh.c: refreshes behind; cached_method.c:
+ * a method of an object. */
 #ifndef REDLANE_TYPES_CACHED_FUNCTION_H
 #define REDLANE_TYPES_CACHED_FUNCTION_H
 
 #include "types/cache.h"
+#include "types/fresh.h"
 #include "types/level0.h"
 #include "types/wire_key.h"
 
@@ -31,6 +33,9 @@ typedef struct {
     int64_t soft_ms;     /* 0: none; how long a caller waits if it has a stale value */
     int64_t hard_ms;     /* 0: none; how long a caller waits for the function */
     bool lock;           /* single flight */
+    bool freshens;       /* `fresh` has something to do */
+    RedlaneFresh fresh;  /* how each call begins */
+    int64_t reported;    /* when a refresh that failed was logged last */
     bool hooked;         /* redlane_function_options_hook has something to do */
     bool logged;         /* an uncacheable result */
     RedlaneCounts counts;
@@ -46,12 +51,14 @@ typedef struct {
     size_t nargsf;
     PyObject *kwnames;
     RedlaneFill fill;
+    RedlaneFresh fresh;
 } RedlaneFunctionCall;
 
 /* The options of @cache(...) as they were given; NULL where they were not. */
 typedef struct {
     RedlaneKeyOptions key;
     PyObject *ttl, *jitter, *condition, *unless, *exceptions, *soft, *hard;
+    PyObject *stale, *early, *on_error, *max_stale;
 } RedlaneFunctionOptions;
 
 int redlane_cached_function_setup(PyObject *module);
@@ -61,6 +68,13 @@ int redlane_function_options_init(RedlaneCachedFunction *self,
                                   const RedlaneFunctionOptions *options);
 void redlane_function_options_clear(RedlaneCachedFunction *self);
 
+/* Imports a function of the package once: a new reference in `*slot`. RAISES_NEG */
+int redlane_function_import(PyObject **slot, const char *module_name, const char *name);
+
+/* cached_function_fresh.c: after the other options. RAISES_NEG */
+int redlane_function_fresh_init(RedlaneCachedFunction *self,
+                                const RedlaneFunctionOptions *options);
+
 /* The hooks of a fill that the options ask for; to be called if `hooked`. */
 void redlane_function_options_hook(RedlaneFunctionCall *call);
 
@@ -69,7 +83,9 @@ void redlane_function_options_hook(RedlaneFunctionCall *call);
 PyObject *redlane_function_limited(RedlaneFunctionCall *call, RedlaneArg key);
 PyObject *redlane_function_limited_refresh(RedlaneFunctionCall *call);
 
-/* cached_function_call.c */
+/* cached_function_call.c. The full key of a call: 1, 0 where the arguments do not fit,
+ * -1. */
+int redlane_function_key(RedlaneFunctionCall *call, RedlaneBuffer *key);
 void redlane_function_prepare(RedlaneFunctionCall *call);
 PyObject *redlane_function_compute(PyObject *self, PyObject *const *args, size_t nargsf,
                                    PyObject *kwnames, bool refresh);

@@ -67,11 +67,14 @@ redlane_function_prepare(RedlaneFunctionCall *call)
     if (unlikely(self->hooked)) {
         redlane_function_options_hook(call);
     }
+    if (unlikely(self->freshens)) {
+        call->fresh = self->fresh;
+        fill->fresh = &call->fresh;
+    }
 }
 
-/* The full key of a call: 1, 0 where the arguments do not fit, -1. */
-static int
-append_key(Call *call, RedlaneBuffer *key)
+int
+redlane_function_key(RedlaneFunctionCall *call, RedlaneBuffer *key)
 {
     Py_ssize_t size;
     const char *head = PyUnicode_AsUTF8AndSize(call->self->cache->head, &size);
@@ -131,7 +134,7 @@ call_by_key(Call *call, const RedlaneLevel0Key *arguments)
 
     /* A caller may drop the last other reference while it waits. */
     Py_INCREF(self);
-    bound = append_key(call, &key);
+    bound = redlane_function_key(call, &key);
     if (likely(bound == 1)) {
         RedlaneArg full = {key.data, key.size};
 
@@ -191,7 +194,7 @@ redlane_cached_function_vectorcall(PyObject *function, PyObject *const *args,
 static int
 make_key(Call *call, RedlaneBuffer *key)
 {
-    int bound = append_key(call, key);
+    int bound = redlane_function_key(call, key);
 
     if (bound == 0) {
         PyErr_Format(PyExc_TypeError, "the arguments do not fit %U()",
@@ -347,12 +350,11 @@ function_cache_key(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
     return text;
 }
 
-PyDoc_STRVAR(
-    cache_info_doc,
-    "cache_info($self, /)\n--\n\n"
-    "What this function's cache did in this process, as a named tuple: hits,\n"
-    "near_hits, misses, waits, sets, errors, corrupted, uncached, bytes_read,\n"
-    "bytes_written; see :meth:`Cache.stats`.");
+PyDoc_STRVAR(cache_info_doc,
+             "cache_info($self, /)\n--\n\n"
+             "What this function's cache did in this process, as a named tuple: hits,\n"
+             "near_hits, misses, waits, stale, refreshes, sets, errors, corrupted,\n"
+             "uncached, bytes_read, bytes_written; see :meth:`Cache.stats`.");
 
 static PyObject *
 function_cache_info(PyObject *self, PyObject *Py_UNUSED(ignored))
@@ -364,6 +366,8 @@ function_cache_info(PyObject *self, PyObject *Py_UNUSED(ignored))
         counts->near_hits,
         counts->misses,
         counts->waits,
+        counts->stale,
+        counts->refreshes,
         counts->sets,
         counts->errors,
         counts->corrupted,

@@ -82,8 +82,9 @@ redlane_function_limited(RedlaneFunctionCall *call, RedlaneArg key)
         return NULL;
     }
     if (found == 1) {
-        REDLANE_FILL_COUNT(fill, hits, 1);
+        redlane_fresh_count(fill);
         return value;
     }
-    return call_worker(call, &work);
+    value = call_worker(call, &work);
+    return likely(value || !fill->fresh) ? value : redlane_fresh_rescue(fill, key);
 }

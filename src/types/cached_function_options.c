@@ -71,9 +71,8 @@ take_timeouts(RedlaneCachedFunction *self, const RedlaneFunctionOptions *options
     return 0;
 }
 
-/* Imports a function of the package once: a new reference in `*slot`. RAISES_NEG */
-static int
-import_once(PyObject **slot, const char *module_name, const char *name)
+int
+redlane_function_import(PyObject **slot, const char *module_name, const char *name)
 {
     PyObject *module;
 
@@ -154,12 +153,12 @@ take_exceptions(RedlaneCachedFunction *self, PyObject *exceptions)
     if (result < 0) {
         return -1;
     }
-    if (import_once(&self->state->dump_exception, "redlane._exceptions",
-                    "dump_exception") < 0) {
+    if (redlane_function_import(&self->state->dump_exception, "redlane._exceptions",
+                                "dump_exception") < 0) {
         return -1;
     }
-    return import_once(&self->state->load_exception, "redlane._exceptions",
-                       "load_exception");
+    return redlane_function_import(&self->state->load_exception, "redlane._exceptions",
+                                   "load_exception");
 }
 
 int
@@ -170,7 +169,8 @@ redlane_function_options_init(RedlaneCachedFunction *self,
         take_callable(options->condition, "condition", &self->condition) < 0 ||
         take_callable(options->unless, "unless", &self->unless) < 0 ||
         take_timeouts(self, options) < 0 ||
-        take_exceptions(self, options->exceptions) < 0) {
+        take_exceptions(self, options->exceptions) < 0 ||
+        redlane_function_fresh_init(self, options) < 0) {
         return -1;
     }
     self->hooked =
@@ -178,7 +178,8 @@ redlane_function_options_init(RedlaneCachedFunction *self,
     if (self->hard_ms == 0) {
         return 0;
     }
-    return import_once(&self->state->call_limited, "redlane._workers", "call_limited");
+    return redlane_function_import(&self->state->call_limited, "redlane._workers",
+                                   "call_limited");
 }
 
 void

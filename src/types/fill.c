@@ -1,10 +1,11 @@
 /* Filling a key under a lease; the drawing stands in fill.h. Lock: the GIL. */
 #include "types/fill.h"
 
+#include "core/clock.h"
 #include "core/number.h"
 #include "py/log.h"
 #include "py/state.h"
-#include "types/flight.h"
+#include "types/fresh.h"
 #include "types/lease_wait.h"
 
 /* A value that is dropped, or a leader that was interrupted, is asked for again so
@@ -15,6 +16,7 @@ typedef enum {
     FOUND_ERROR = -1,
     FOUND_NOTHING,     /* our lease is in its place */
     FOUND_VALUE,       /* *value is set */
+    FOUND_OLD,         /* it is, past its time: *reply holds what is stored */
     FOUND_LEASE,       /* someone else's: *reply holds it */
     FOUND_LOCAL_LEASE, /* the same, where only this process places any */
     FOUND_DROPPED,     /* something of no use, which is gone now: ask again */
@@ -23,9 +25,10 @@ typedef enum {
 
 /* The lease command itself, by the server's age. With `near_fill`, *pttl may be set to
  * what PTTL said. NULL with an exception set. */
-static PyObject *
-send_lease(const RedlaneFill *fill, RedlaneArg key, const char *lease,
-           RedlaneAnswer *answer, RedlaneNearFill *near_fill, PyObject **pttl)
+PyObject *
+redlane_fill_send_lease(const RedlaneFill *fill, RedlaneArg key, const char *lease,
+                        RedlaneAnswer *answer, RedlaneNearFill *near_fill,
+                        PyObject **pttl)
 {
     RedlaneToolManner manner = {.read = true, .answer = answer};
     char digits[REDLANE_INT64_TEXT];
@@ -122,6 +125,11 @@ judge_answer(const RedlaneFill *fill, RedlaneArg key, RedlaneAnswer answer,
         return is_shared(fill, answer) ? FOUND_LEASE : FOUND_LOCAL_LEASE;
     }
     result = redlane_fill_decode(fill, key, reply, value);
+    if (unlikely(fill->fresh) && (result == 1 || result == REDLANE_FILL_OLD)) {
+        return redlane_fresh_take(fill, key, reply, result == REDLANE_FILL_OLD)
+                   ? FOUND_VALUE
+                   : FOUND_OLD;
+    }
     return result < 0    ? FOUND_ERROR
            : result == 1 ? FOUND_VALUE
            : result == 2 ? FOUND_DROPPED
@@ -140,10 +148,17 @@ ask(const RedlaneFill *fill, RedlaneArg key, const RedlaneFlight *flight,
     Found found;
 
     *value = NULL;
-    *reply =
-        send_lease(fill, key, flight->lease, &answer, near ? &near_fill : NULL, &pttl);
-    found = likely(*reply != NULL) ? judge_answer(fill, key, answer, *reply, value)
-                                   : found_refusal(fill, key, value);
+    *reply = redlane_fill_send_lease(fill, key, flight->lease, &answer,
+                                     near ? &near_fill : NULL, &pttl);
+    if (likely(*reply != NULL)) {
+        if (unlikely(fill->fresh)) {
+            fill->fresh->away = answer != REDLANE_ANSWER_SERVER;
+        }
+        found = judge_answer(fill, key, answer, *reply, value);
+    }
+    else {
+        found = found_refusal(fill, key, value);
+    }
     if (found == FOUND_VALUE && pttl) {
         redlane_fill_near_keep(fill, key, &near_fill, pttl, *reply, *value);
     }
@@ -233,52 +248,51 @@ excuse_value(const RedlaneFill *fill)
     return 0;
 }
 
+PyObject *
+redlane_fill_load(const RedlaneFill *fill)
+{
+    if (fill->fresh) {
+        fill->fresh->started = redlane_clock_now();
+    }
+    return fill->load(fill->context);
+}
+
+PyObject *
+redlane_fill_wrap(const RedlaneFill *fill, RedlaneArg key, PyObject **value)
+{
+    RedlaneEnvelope header = {0};
+    RedlaneWrapping wrapping = {.key = key, .type = fill->type};
+    PyObject *data = NULL;
+    int keep = fill->keep ? fill->keep(fill->context, *value) : 1;
+
+    if (keep > 0) {
+        wrapping.ttl_ms = fill->ttl_ms; /* keep may have set it */
+        wrapping.header = redlane_fresh_header(fill, &header);
+        data = redlane_envelope_keep(fill->serializer, &wrapping, value);
+        if (!data) {
+            (void)excuse_value(fill);
+        }
+    }
+    return data;
+}
+
 /* Serialises and stores `value`; the decoded form takes its place, so that a first call
  * returns what later ones will. The stored bytes, NULL when there are none (then an
  * exception may be set). */
 static PyObject *
 keep_value(const RedlaneFill *fill, const RedlaneFlight *flight, PyObject **value)
 {
-    RedlaneWrapping wrapping = {
-        .key = {flight->key, flight->key_size},
-        .type = fill->type,
-    };
-    PyObject *data = NULL;
-    int keep = fill->keep ? fill->keep(fill->context, *value) : 1;
+    PyObject *data =
+        redlane_fill_wrap(fill, (RedlaneArg){flight->key, flight->key_size}, value);
 
-    if (keep > 0) {
-        wrapping.ttl_ms = fill->ttl_ms; /* keep may have changed it */
-        data = redlane_envelope_keep(fill->serializer, &wrapping, value);
-        if (!data) {
-            keep = excuse_value(fill);
-        }
-    }
     if (!data) {
         release_lease(fill, flight);
         return NULL;
     }
-    if (store_value(fill, flight, data, fill->ttl_ms) < 0) {
+    if (store_value(fill, flight, data, redlane_fresh_px(fill)) < 0) {
         Py_CLEAR(data);
     }
     return data;
-}
-
-/* Ends a flight after a failure; waiters get an Exception too, but nobody else's
- * interruption. Keeps the exception that is set. */
-static void
-fail_flight(RedlaneFlight *flight)
-{
-    PyObject *type, *error, *traceback;
-    bool shared = PyErr_ExceptionMatches(PyExc_Exception);
-
-    PyErr_Fetch(&type, &error, &traceback);
-    PyErr_NormalizeException(&type, &error, &traceback);
-    if (traceback && error) {
-        (void)PyException_SetTraceback(error, traceback);
-    }
-    flight->abandoned = !shared;
-    redlane_flight_finish(flight, NULL, shared ? error : NULL);
-    PyErr_Restore(type, error, traceback);
 }
 
 /* Ends a flight whose loader raised: the exception may be what is stored. It stays set,
@@ -290,6 +304,9 @@ end_raised(const RedlaneFill *fill, RedlaneFlight *flight)
     int64_t ttl_ms = 0;
 
     data = fill->fail ? fill->fail(fill->context, &ttl_ms) : NULL;
+    if (fill->fresh) {
+        fill->fresh->answered = data != NULL;
+    }
     if (data) {
         const RedlaneWrapping wrapping = {.key = {flight->key, flight->key_size},
                                           .ttl_ms = ttl_ms};
@@ -309,24 +326,23 @@ end_raised(const RedlaneFill *fill, RedlaneFlight *flight)
     else {
         release_lease(fill, flight);
     }
-    fail_flight(flight);
+    redlane_flight_fail(flight);
 }
 
-/* Computes as the leader of `flight`, which ends here. */
-static PyObject *
-lead(const RedlaneFill *fill, RedlaneFlight *flight)
+PyObject *
+redlane_fill_lead(const RedlaneFill *fill, RedlaneFlight *flight)
 {
     PyObject *value, *data;
 
-    REDLANE_FILL_COUNT(fill, misses, 1);
-    value = fill->load(fill->context);
+    REDLANE_FILL_COUNT(fill, misses, !fill->fresh || !fill->fresh->behind);
+    value = redlane_fill_load(fill);
     if (!value) {
         end_raised(fill, flight);
         return NULL;
     }
     data = keep_value(fill, flight, &value);
     if (!data && PyErr_Occurred()) {
-        fail_flight(flight);
+        redlane_flight_fail(flight);
         Py_DECREF(value);
         return NULL;
     }
@@ -342,13 +358,32 @@ compute_alone(const RedlaneFill *fill, RedlaneArg key, const char *met)
     RedlaneFlight *flight =
         redlane_flight_begin_alone(fill->tool->state, fill->tool->link, key, met);
 
-    return flight ? lead(fill, flight) : NULL;
+    return flight ? redlane_fill_lead(fill, flight) : NULL;
 }
 
-/* Waits for another thread's flight, which is released here. 1: *value is set, 0: it
- * gave nothing, -1: an exception is set, 2: ask again. */
-static int
-join(const RedlaneFill *fill, RedlaneFlight *flight, PyObject **value)
+PyObject *
+redlane_fill_compute_alone(const RedlaneFill *fill, RedlaneArg key)
+{
+    return compute_alone(fill, key, NULL);
+}
+
+int
+redlane_fill_open_flight(const RedlaneFill *fill, const RedlaneFlight *flight,
+                         PyObject **value)
+{
+    RedlaneOpening opening = {
+        .key = {flight->key, flight->key_size},
+        .type = fill->type,
+        .size_max = REDLANE_ENVELOPE_RAW_MAX,
+    };
+
+    *value = redlane_envelope_loads(fill->serializer, &opening, flight->value);
+    REDLANE_FILL_COUNT(fill, waits, 1);
+    return *value ? 1 : -1;
+}
+
+int
+redlane_fill_join(const RedlaneFill *fill, RedlaneFlight *flight, PyObject **value)
 {
     int result = redlane_flight_wait(flight);
 
@@ -358,15 +393,7 @@ join(const RedlaneFill *fill, RedlaneFlight *flight, PyObject **value)
             result = -1;
         }
         else if (flight->value) {
-            RedlaneOpening opening = {
-                .key = {flight->key, flight->key_size},
-                .type = fill->type,
-                .size_max = REDLANE_ENVELOPE_RAW_MAX,
-            };
-
-            *value = redlane_envelope_loads(fill->serializer, &opening, flight->value);
-            result = *value ? 1 : -1;
-            REDLANE_FILL_COUNT(fill, waits, 1);
+            result = redlane_fill_open_flight(fill, flight, value);
         }
         else {
             result = flight->abandoned ? 2 : 0;
@@ -396,6 +423,9 @@ wait_for_other(const RedlaneFill *fill, RedlaneArg key, const char *lease,
         if (result < 0) {
             break;
         }
+        if (result != 1) {
+            Py_CLEAR(*value);
+        }
         REDLANE_FILL_COUNT(fill, waits, result == 1);
         flight->abandoned = result != 1;
         redlane_flight_finish(flight, result == 1 ? stored : NULL, NULL);
@@ -406,13 +436,13 @@ wait_for_other(const RedlaneFill *fill, RedlaneArg key, const char *lease,
         redlane_flight_finish(flight, NULL, NULL);
         return 2;
     case REDLANE_LEASE_HELD:
-        *value = lead(fill, flight);
+        *value = redlane_fill_lead(fill, flight);
         return *value ? 1 : -1;
     case REDLANE_LEASE_ERROR:
         break;
     }
     Py_XDECREF(stored);
-    fail_flight(flight);
+    redlane_flight_fail(flight);
     return -1;
 }
 
@@ -434,7 +464,7 @@ join_or_lead(const RedlaneFill *fill, RedlaneArg key, const char *lease, bool sh
         }
     }
     if (other) {
-        int result = join(fill, other, value);
+        int result = redlane_fill_join(fill, other, value);
 
         if (result) {
             return result;
@@ -462,16 +492,30 @@ try_once(const RedlaneFill *fill, RedlaneArg key, PyObject **value)
         return -1;
     }
     found = ask(fill, key, flight, &reply, value);
+    if (unlikely(fill->fresh) && fill->fresh->away && !*value && found != FOUND_ERROR) {
+        result = redlane_fresh_unconfirmed(
+            fill, key, found == FOUND_NOTHING ? flight : NULL, value);
+        if (result) {
+            if (result < 0 || found != FOUND_NOTHING) {
+                redlane_flight_finish(flight, NULL, NULL);
+            }
+            Py_XDECREF(reply);
+            return result;
+        }
+    }
     if (found == FOUND_NOTHING) {
         Py_DECREF(reply);
-        *value = lead(fill, flight);
+        *value = redlane_fill_lead(fill, flight);
         return *value ? 1 : -1;
     }
     redlane_flight_finish(flight, NULL, NULL);
     switch (found) {
     case FOUND_VALUE:
-        REDLANE_FILL_COUNT(fill, hits, 1);
+        redlane_fresh_count(fill);
         result = 1;
+        break;
+    case FOUND_OLD:
+        result = redlane_fresh_compute(fill, key, reply, value);
         break;
     case FOUND_LEASE:
     case FOUND_LOCAL_LEASE:
@@ -493,8 +537,8 @@ try_once(const RedlaneFill *fill, RedlaneArg key, PyObject **value)
     return result;
 }
 
-PyObject *
-redlane_fill_get(const RedlaneFill *fill, RedlaneArg key)
+static PyObject *
+get_value(const RedlaneFill *fill, RedlaneArg key)
 {
     PyObject *value = NULL;
     int result;
@@ -513,6 +557,14 @@ redlane_fill_get(const RedlaneFill *fill, RedlaneArg key)
         }
     }
     return compute_alone(fill, key, NULL);
+}
+
+PyObject *
+redlane_fill_get(const RedlaneFill *fill, RedlaneArg key)
+{
+    PyObject *value = get_value(fill, key);
+
+    return likely(!fill->fresh) ? value : redlane_fresh_end(fill, key, value);
 }
 
 PyObject *
@@ -552,7 +604,7 @@ redlane_fill_refresh(const RedlaneFill *fill, RedlaneArg key)
     }
     if (!reply && (fill->tool->policy == REDLANE_POLICY_RAISE ||
                    redlane_fill_forgive(fill) < 0)) {
-        fail_flight(flight);
+        redlane_flight_fail(flight);
         return NULL;
     }
     if (!reply || !flight->leased) { /* joined by key then */
@@ -560,5 +612,5 @@ redlane_fill_refresh(const RedlaneFill *fill, RedlaneArg key)
         memset(flight->lease, 0, sizeof(flight->lease));
     }
     Py_XDECREF(reply);
-    return lead(fill, flight);
+    return redlane_fill_lead(fill, flight);
 }

@@ -22,9 +22,13 @@
 /* hits and near_hits are told apart: a near hit counts one thing. */
 typedef struct {
     uint64_t hits, near_hits, misses, sets, deletes, errors, waits, uncached;
+    uint64_t stale, refreshes, refresh_errors;
     uint64_t corrupted, bad_seals; /* the second are among the first */
     uint64_t bytes_read, bytes_written;
 } RedlaneCounts;
+
+typedef struct RedlaneFresh RedlaneFresh;   /* types/fresh.h */
+typedef struct RedlaneFlight RedlaneFlight; /* types/flight.h */
 
 typedef struct {
     RedlaneTool *tool;
@@ -57,7 +61,14 @@ typedef struct {
     bool share;            /* all may be */
     RedlaneLevel0 *level0; /* of the function; or NULL */
     const RedlaneLevel0Key *arguments;
+    RedlaneFresh *fresh; /* of this call, where its options ask for it; or NULL */
 } RedlaneFill;
+
+/* A read of one key that may bring a near value. */
+typedef struct RedlaneNearFill {
+    RedlaneNearRead read;
+    RedlaneNearTicket ticket;
+} RedlaneNearFill;
 
 #define REDLANE_FILL_COUNT(fill, field, n) \
     ((fill)->counts->field += (uint64_t)(n), (fill)->own->field += (uint64_t)(n))
@@ -68,14 +79,43 @@ PyObject *redlane_fill_get(const RedlaneFill *fill, RedlaneArg key);
 /* Computes the value anew, whatever is there, and stores it. */
 PyObject *redlane_fill_refresh(const RedlaneFill *fill, RedlaneArg key);
 
+/* What the two above are made of, for those that compute without a lease in the key's
+ * place. The reply to a lease command, or NULL; see fill.c. */
+PyObject *redlane_fill_send_lease(const RedlaneFill *fill, RedlaneArg key,
+                                  const char *lease, RedlaneAnswer *answer,
+                                  RedlaneNearFill *near_fill, PyObject **pttl);
+
+/* Calls the loader. */
+PyObject *redlane_fill_load(const RedlaneFill *fill);
+
+/* New bytes to store for a result; the decoded form takes its place. NULL: nothing is
+ * to be stored, or an exception is set. */
+PyObject *redlane_fill_wrap(const RedlaneFill *fill, RedlaneArg key, PyObject **value);
+
+/* Computes as the leader of `flight`, which ends here; or for this caller alone. */
+PyObject *redlane_fill_lead(const RedlaneFill *fill, RedlaneFlight *STEALS flight);
+PyObject *redlane_fill_compute_alone(const RedlaneFill *fill, RedlaneArg key);
+
+/* Waits for another thread's flight, which is released here. 1: *value is set, 0: it
+ * gave nothing, -1: an exception is set, 2: ask again. */
+int redlane_fill_join(const RedlaneFill *fill, RedlaneFlight *STEALS flight,
+                      PyObject **value);
+
+/* The value of a flight that has one: 1, or -1. */
+int redlane_fill_open_flight(const RedlaneFill *fill, const RedlaneFlight *flight,
+                             PyObject **value);
+
 /* fill_read.c: reads a key. 1: *value is a new reference; 0: nothing there, a lease,
  * another type, or of no use (then dropped); -1: an exception is set. Counts errors,
  * bytes and what is unreadable, not hits and misses. */
 int redlane_fill_read(const RedlaneFill *fill, RedlaneArg key, PyObject **value);
 
 /* The same for a reply that is at hand (bytes, None or an exception instance); but 2
- * for a value that was of no use, unreadable or past its own time, and is dropped now.
+ * for a value that was of no use, unreadable or past its own time, and is dropped now;
+ * and REDLANE_FILL_OLD for one past its time that is still of some use: *value is set.
  */
+#define REDLANE_FILL_OLD 3
+
 int redlane_fill_decode(const RedlaneFill *fill, RedlaneArg key, PyObject *reply,
                         PyObject **value);
 
@@ -90,6 +130,10 @@ redlane_fill_has_near(const RedlaneFill *fill)
 /* fill_near.c: values that are near. 1: *value is a new reference, and counted; 0:
  * there is none; -1: an exception is set. */
 int redlane_fill_near_get(const RedlaneFill *fill, RedlaneArg key, PyObject **value);
+
+/* The same for one that nothing confirms now; not counted. */
+int redlane_fill_near_get_stale(const RedlaneFill *fill, RedlaneArg key,
+                                PyObject **value);
 
 /* A read of one key that may bring a near value. */
 typedef struct {
@@ -114,10 +158,12 @@ void redlane_fill_near_keep(const RedlaneFill *fill, RedlaneArg key,
 typedef struct {
     bool bad_seal; /* why they are unreadable */
     bool raised;   /* it is none: the bytes of what a function raised */
+    bool useful;   /* past its time, but others may use it still */
 } RedlaneFillSeen;
 
-/* The value in stored bytes that are no lease: 1; 0 when its time is over; -1 with an
- * exception set, SerializationError where they are unreadable. Counts nothing. */
+/* The value in stored bytes that are no lease: 1; when its time is over 0, or
+ * REDLANE_FILL_OLD with a value that is still of some use; -1 with an exception set,
+ * SerializationError where they are unreadable. Counts nothing. */
 int redlane_fill_open(const RedlaneFill *fill, RedlaneArg key, PyObject *stored,
                       PyObject **value, RedlaneFillSeen *seen);
 

@@ -6,7 +6,7 @@
  * stored bytes, which are decoded afresh at each hit. */
 #include "core/clock.h"
 #include "py/state.h"
-#include "types/fill.h"
+#include "types/fresh.h"
 
 /* What a Python object takes besides its data, about. */
 #define OBJECT_COST 64
@@ -101,6 +101,9 @@ take_value(const RedlaneFill *fill, RedlaneArg key, const RedlaneNearValue *kept
         PyErr_Clear();
         result = 0;
     }
+    if (result == REDLANE_FILL_OLD) {
+        return 0;
+    }
     /* what is of no use here the way by the server drops, and counts */
     return result == 1 && (seen.raised || (fill->accept && !fill->accept(*value)))
                ? 0
@@ -136,6 +139,31 @@ redlane_fill_near_get(const RedlaneFill *fill, RedlaneArg key, PyObject **value)
         PyErr_Restore(type, error, traceback);
     }
     redlane_link_release(link);
+    return result;
+}
+
+int
+redlane_fill_near_get_stale(const RedlaneFill *fill, RedlaneArg key, PyObject **value)
+{
+    RedlaneNearEntry *entry =
+        redlane_fill_has_near(fill)
+            ? redlane_near_find_stale(fill->near, key.data, key.size)
+            : NULL;
+    PyObject *type, *error, *traceback;
+    int result;
+
+    *value = NULL;
+    if (!entry) {
+        return 0;
+    }
+    result = take_value(fill, key, entry->value, value);
+    PyErr_Fetch(&type, &error, &traceback);
+    if (result != 1) {
+        Py_CLEAR(*value);
+        result = result < 0 ? -1 : 0;
+    }
+    redlane_near_value_free(redlane_near_entry_release(entry));
+    PyErr_Restore(type, error, traceback);
     return result;
 }
 
@@ -235,8 +263,9 @@ redlane_fill_near_keep(const RedlaneFill *fill, RedlaneArg key,
     if (as_it_is && object != stored && !PyUnicode_CheckExact(object)) {
         cost += content_size(stored); /* about: a struct, a tuple */
     }
-    entry = redlane_near_store(fill->near, key.data, key.size, &near_fill->ticket, kept,
-                               cost, time_left(pttl, stored), fill->near_ttl_ms);
+    entry = redlane_near_store(
+        fill->near, key.data, key.size, &near_fill->ticket, kept, cost,
+        redlane_fresh_near_ms(fill, time_left(pttl, stored)), fill->near_ttl_ms);
     if (entry) {
         hand_on(fill, entry);
     }

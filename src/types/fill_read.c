@@ -2,7 +2,7 @@
 #include "py/errors.h"
 #include "py/log.h"
 #include "py/state.h"
-#include "types/fill.h"
+#include "types/fresh.h"
 
 /* Larger unreadable values are deleted without being compared: comparing sends them
  * back to the server. */
@@ -88,7 +88,7 @@ redlane_fill_open(const RedlaneFill *fill, RedlaneArg key, PyObject *stored,
 {
     RedlaneOpening opening;
 
-    *seen = (RedlaneFillSeen){false, false};
+    *seen = (RedlaneFillSeen){.raised = false};
     if (likely(!redlane_envelope_is_marked(stored) && !fill->serializer->seal)) {
         *value = redlane_serializer_loads(fill->serializer, fill->type, stored, true);
         return likely(*value != NULL) ? 1 : -1;
@@ -99,15 +99,19 @@ redlane_fill_open(const RedlaneFill *fill, RedlaneArg key, PyObject *stored,
         .size_max = redlane_link_settings(fill->tool->link)->max_reply,
     };
     *value = redlane_envelope_loads(fill->serializer, &opening, stored);
-    *seen = (RedlaneFillSeen){opening.bad_seal, opening.raised};
+    *seen = (RedlaneFillSeen){.bad_seal = opening.bad_seal, .raised = opening.raised};
     if (!*value) {
         return -1;
     }
-    if (redlane_envelope_is_expired(&opening.header)) {
-        Py_CLEAR(*value);
-        return 0;
+    if (likely(!redlane_envelope_is_expired(&opening.header))) {
+        return 1;
     }
-    return 1;
+    if (!seen->raised && redlane_fresh_is_useful(fill, &opening.header)) {
+        return REDLANE_FILL_OLD;
+    }
+    seen->useful = opening.header.fields & REDLANE_ENVELOPE_NONCE;
+    Py_CLEAR(*value);
+    return 0;
 }
 
 /* What a function raised: raised again. -1; 0 for a miss, 2 for one that is dropped. */
@@ -153,7 +157,10 @@ open_bytes(const RedlaneFill *fill, RedlaneArg key, PyObject *stored, PyObject *
         Py_DECREF(raised);
         return result;
     }
-    else if (result == 1 && fill->accept && !fill->accept(*value)) {
+    else if (result == 0 && seen.useful && !fill->load) {
+        return 0; /* a plain read takes nothing away */
+    }
+    else if (result > 0 && fill->accept && !fill->accept(*value)) {
         Py_CLEAR(*value);
         REDLANE_FILL_COUNT(fill, corrupted, 1);
         result = 0;
@@ -219,6 +226,12 @@ redlane_fill_read(const RedlaneFill *fill, RedlaneArg key, PyObject **value)
              : redlane_tool_execute_as(fill->tool, REDLANE_CMD_GET, &key, 1, &manner);
     if (reply) {
         result = redlane_fill_decode(fill, key, reply, value);
+        if (unlikely(fill->fresh) && (result == 1 || result == REDLANE_FILL_OLD)) {
+            result = redlane_fresh_take(fill, key, reply, result == REDLANE_FILL_OLD);
+            if (!result) {
+                Py_CLEAR(*value);
+            }
+        }
         if (result == 1 && pttl) {
             redlane_fill_near_keep(fill, key, &near_fill, pttl, reply, *value);
         }

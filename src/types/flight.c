@@ -209,6 +209,22 @@ redlane_flight_finish(RedlaneFlight *flight, PyObject *value, PyObject *error)
     redlane_flight_release(flight);
 }
 
+void
+redlane_flight_fail(RedlaneFlight *flight)
+{
+    PyObject *type, *error, *traceback;
+    bool shared = PyErr_ExceptionMatches(PyExc_Exception);
+
+    PyErr_Fetch(&type, &error, &traceback);
+    PyErr_NormalizeException(&type, &error, &traceback);
+    if (traceback && error) {
+        (void)PyException_SetTraceback(error, traceback);
+    }
+    flight->abandoned = !shared;
+    redlane_flight_finish(flight, NULL, shared ? error : NULL);
+    PyErr_Restore(type, error, traceback);
+}
+
 static bool
 same_text(const char *left, const char *right)
 {
@@ -264,6 +280,24 @@ redlane_flight_find(RedlaneState *state, RedlaneLink *link, RedlaneArg key,
     return NULL;
 }
 
+RedlaneFlight *
+redlane_flight_find_refresh(RedlaneState *state, RedlaneLink *link, RedlaneArg key,
+                            uint64_t replaces)
+{
+    Table *table = get_table(state);
+    uint64_t hash = redlane_hash_bytes(&table->seed, key.data, key.size);
+    RedlaneFlight *flight = table->buckets[hash % BUCKETS];
+
+    for (; flight; flight = flight->next) {
+        if (flight->refresh && flight->replaces == replaces && !flight->marked &&
+            has_key(flight, link, key, hash)) {
+            flight->references++;
+            return flight;
+        }
+    }
+    return NULL;
+}
+
 bool
 redlane_flight_is_ours(RedlaneState *state, const char *lease)
 {
@@ -299,8 +333,13 @@ redlane_flight_is_over(RedlaneState *state, RedlaneLink *link, RedlaneArg key,
 int
 redlane_flight_wait(RedlaneFlight *flight)
 {
-    int64_t deadline = redlane_clock_now() + REDLANE_LEASE_MS * REDLANE_NS_PER_MS;
+    return redlane_flight_wait_until(flight, redlane_clock_now() +
+                                                 REDLANE_LEASE_MS * REDLANE_NS_PER_MS);
+}
 
+int
+redlane_flight_wait_until(RedlaneFlight *flight, int64_t deadline)
+{
     if (!flight->done && !flight->turnstile) {
         flight->turnstile = PyThread_allocate_lock();
         if (!flight->turnstile) {

@@ -42,6 +42,8 @@ struct RedlaneFlight {
     bool marked;                    /* invalidated meanwhile */
     bool done;                      /* value or error is set, or neither */
     bool abandoned;                 /* the leader was interrupted: try again */
+    bool refresh;                   /* of a value that stays in its place meanwhile … */
+    uint64_t replaces;              /* … and has this nonce */
     PyThread_type_lock turnstile;   /* made by the first waiter */
     PyObject *value;                /* bytes as stored, or NULL */
     PyObject *error;                /* what the loader raised, or NULL */
@@ -66,6 +68,15 @@ RedlaneFlight *redlane_flight_begin_alone(RedlaneState *state, RedlaneLink *link
  * and `error` are BORROWED, either may be NULL. */
 void redlane_flight_finish(RedlaneFlight *flight, PyObject *value, PyObject *error);
 
+/* The same after a failure: waiters get an Exception too, but nobody else's
+ * interruption. Keeps the exception that is set. */
+void redlane_flight_fail(RedlaneFlight *flight);
+
+/* Any thread's unmarked refresh of the value with this nonce, with a new reference; or
+ * NULL. */
+RedlaneFlight *redlane_flight_find_refresh(RedlaneState *state, RedlaneLink *link,
+                                           RedlaneArg key, uint64_t replaces);
+
 /* Another thread's unmarked flight, with a new reference, or NULL: one that placed or
  * met `lease`, or, where that is NULL, one that met none. */
 RedlaneFlight *redlane_flight_find(RedlaneState *state, RedlaneLink *link,
@@ -82,6 +93,9 @@ bool redlane_flight_is_over(RedlaneState *state, RedlaneLink *link, RedlaneArg k
 /* Waits until it is done: 1, or until the time of a lease is over: 0. Ctrl-C or a
  * signal handler's exception: -1. Gives up the GIL. */
 int redlane_flight_wait(RedlaneFlight *flight);
+
+/* The same, until a deadline (CLOCK_MONOTONIC ns). */
+int redlane_flight_wait_until(RedlaneFlight *flight, int64_t deadline);
 
 /* An invalidation of one key, or of every key that matches a pattern. */
 void redlane_flight_mark_key(RedlaneState *state, RedlaneLink *link, RedlaneArg key);

@@ -52,7 +52,10 @@ test_bad_headers(void)
     CHECK_INTEGER(READ(REDLANE_MARK "E\0\x01\0\0\0\0\0\0\0\1x"), REDLANE_STORED_BAD);
     /* no field, fields unknown */
     CHECK_INTEGER(READ(MARK_E "\0x"), REDLANE_STORED_BAD);
-    CHECK_INTEGER(READ(MARK_E "\x40x"), REDLANE_STORED_BAD);
+    CHECK_INTEGER(READ(MARK_E "\x80x"), REDLANE_STORED_BAD);
+    /* half a nonce, a whole one */
+    CHECK_INTEGER(READ(MARK_E "\x40n0n0"), REDLANE_STORED_BAD);
+    CHECK_INTEGER(READ(MARK_E "\x40n0n0n0n0"), REDLANE_STORED_ENVELOPE);
     CHECK_INTEGER(READ(MARK_E "\x81\0\0\0\0\0\0\0\1x"), REDLANE_STORED_BAD);
     /* a time before 1970 */
     CHECK_INTEGER(READ(MARK_E "\x01\0\0\0\0\0\0\0\1x"), REDLANE_STORED_ENVELOPE);
@@ -113,6 +116,7 @@ test_round_trips(void)
                                   .expires_at = INT64_MAX,
                                   .stored_at = 1732212345678,
                                   .compute_us = 1,
+                                  .nonce = UINT64_MAX - 1,
                                   .tags = tags,
                                   .tag_count = 3,
                                   .compression = REDLANE_COMPRESSION_ZLIB,
@@ -138,6 +142,7 @@ test_round_trips(void)
         CHECK_INTEGER(got.stored_at,
                       fields & REDLANE_ENVELOPE_STORED ? wanted.stored_at : 0);
         CHECK_INTEGER(got.compute_us, fields & REDLANE_ENVELOPE_COMPUTE ? 1 : 0);
+        CHECK(got.nonce == (fields & REDLANE_ENVELOPE_NONCE ? wanted.nonce : 0));
         CHECK_INTEGER(got.raw_size, fields & REDLANE_ENVELOPE_COMPRESSED ? 2000 : 0);
         CHECK_INTEGER(got.format, sealed ? 200 : 0);
         CHECK_INTEGER(got.key_id, sealed ? 0xfedcba98 : 0);
@@ -168,7 +173,7 @@ test_what_cannot_be_written(void)
     RedlaneEnvelope envelope = {.content = "x", .content_size = 1};
 
     CHECK_INTEGER(redlane_envelope_size(&envelope), 0);
-    envelope.fields = 64;
+    envelope.fields = 128;
     CHECK_INTEGER(redlane_envelope_size(&envelope), 0);
     envelope.fields = REDLANE_ENVELOPE_EXPIRES;
     CHECK_INTEGER(redlane_envelope_size(&envelope), 6 + 8 + 1);

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import gc
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -126,8 +127,48 @@ def options(cache: Cache) -> Iterator[tuple[str, Once]]:
         lambda: (negative.invalidate("lookup", 1, [1]), negative.invalidate_all()),
     )
     yield "limited", lambda: (limited(0), limited.refresh(0), limited.invalidate(0))
+    yield from freshness(cache)
     yield "limited, raises", lambda: refused(limited, [1, 1])
     yield "refused options", lambda: refused(lambda bad: cache(**bad)(refused), BAD)
+
+
+def freshness(cache: Cache) -> Iterator[tuple[str, Once]]:
+    @cache(ttl=0.001, stale=1000)
+    def served(n: int, *, y: int = 0) -> list[int]:
+        return [n]
+
+    @cache(ttl=0.001, on_error="stale")
+    def rescued(n: list[int]) -> float:
+        return 1 / n.pop() if n else 1 / 0
+
+    @cache(ttl=0.001, stale=1000, soft_timeout=30, early=True)
+    def awaited(n: int) -> str:
+        return "text"
+
+    def behind() -> None:
+        served(1, y=2)
+        time.sleep(0.002)
+        before = served.cache_info().refreshes
+        served(1, y=2)
+        while served.cache_info().refreshes == before:
+            time.sleep(0.0005)
+
+    def softly() -> None:
+        awaited(1)
+        time.sleep(0.002)
+        awaited(1)
+
+    def failing() -> None:
+        with contextlib.suppress(ZeroDivisionError):
+            rescued([1])
+            rescued([])
+        time.sleep(0.002)
+        with contextlib.suppress(ZeroDivisionError):
+            rescued([])
+
+    yield "refreshed behind", behind
+    yield "refreshed softly", softly
+    yield "an old result for a failure", failing
 
 
 BAD: list[dict[str, Any]] = [
@@ -142,6 +183,9 @@ BAD: list[dict[str, Any]] = [
     {"cache_exceptions": {LookupError: "x"}},
     {"hard_timeout": 0},
     {"soft_timeout": 2, "hard_timeout": 1},
+    {"soft_timeout": 2},
+    {"stale": 1, "on_error": "fresh"},
+    {"max_stale": 5},
 ]
 
 
