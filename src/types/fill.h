@@ -65,7 +65,8 @@ typedef struct {
 } RedlaneFill;
 
 /* A read of one key that may bring a near value. */
-typedef struct RedlaneNearFill {
+typedef struct {
+    RedlaneLink *link; /* held: the tool may get another while this one is asked */
     RedlaneNearRead read;
     RedlaneNearTicket ticket;
 } RedlaneNearFill;
@@ -134,13 +135,6 @@ int redlane_fill_near_get(const RedlaneFill *fill, RedlaneArg key, PyObject **va
 /* The same for one that nothing confirms now; not counted. */
 int redlane_fill_near_get_stale(const RedlaneFill *fill, RedlaneArg key,
                                 PyObject **value);
-
-/* A read of one key that may bring a near value. */
-typedef struct {
-    RedlaneLink *link; /* held: the tool may get another while this one is asked */
-    RedlaneNearRead read;
-    RedlaneNearTicket ticket;
-} RedlaneNearFill;
 
 /* Before the read is sent. False: do without, nothing may be kept. */
 bool redlane_fill_near_begin(const RedlaneFill *fill, RedlaneArg key,
