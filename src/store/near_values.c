@@ -2,6 +2,7 @@
 #include "store/near_values.h"
 
 #include "core/command_keys.h"
+#include "core/script.h"
 
 /* A command that is not known, with more arguments than this, may change anything. */
 #define ARGUMENTS_MAX 1024
@@ -63,12 +64,23 @@ redlane_near_shut(RedlaneNear *near)
     redlane_near_free_dead(near, SIZE_MAX);
 }
 
+/* Making a generation that is not there, or letting it live longer, ends no value. */
+static bool
+is_harmless(const RedlaneVector *vector)
+{
+    const RedlaneScript *tags = &redlane_scripts[REDLANE_SCRIPT_TAGS];
+
+    return vector->command->flags & REDLANE_COMMAND_READ ||
+           (vector->command->id == REDLANE_CMD_EVALSHA &&
+            vector->argv[1].data == tags->sha1);
+}
+
 bool
 redlane_near_is_write(const RedlaneRequest *request, const RedlaneVector *vectors,
                       size_t count)
 {
     for (size_t i = 0; !request->cache_read && i < count; i++) {
-        if (!(vectors[i].command->flags & REDLANE_COMMAND_READ)) {
+        if (!is_harmless(&vectors[i])) {
             return true;
         }
     }
@@ -98,7 +110,7 @@ void
 redlane_near_note_write(RedlaneNear *near, const RedlaneVector *vectors, size_t count)
 {
     for (size_t i = 0; i < count; i++) {
-        if (!(vectors[i].command->flags & REDLANE_COMMAND_READ)) {
+        if (!is_harmless(&vectors[i])) {
             note_command(near, &vectors[i]);
         }
     }
