@@ -71,7 +71,8 @@ take_callable(PyObject *given, const char *name, PyObject **slot)
 
 static int
 init_function(RedlaneCachedFunction *self, PyObject *name, PyObject *ignore,
-              PyObject *ttl, PyObject *condition, PyObject *unless)
+              PyObject *ttl, PyObject *condition, PyObject *unless,
+              PyObject *tags)
 {
     self->ttl_ms = self->cache->ttl_ms;
     if (ttl != Py_None && redlane_args_ttl_ms(ttl, "ttl", &self->ttl_ms) < 0) {
@@ -86,8 +87,14 @@ init_function(RedlaneCachedFunction *self, PyObject *name, PyObject *ignore,
         take_callable(unless, "unless", &self->unless) < 0) {
         return -1;
     }
+    if (tags != Py_None) {
+        self->tags = redlane_tag_templates_new(&self->signature, tags);
+        if (!self->tags) {
+            return -1;
+        }
+    }
     redlane_level0_init(&self->level0, &self->signature);
-    self->form = self->share || self->type.function ? redlane_near_form_new()
+    self->form = self->share || self->type.function || self->tags ? redlane_near_form_new()
                                                     : self->cache->form;
     self->dict = PyDict_New();
     return self->dict ? wrap_function(self) : -1;
@@ -97,18 +104,18 @@ static PyObject *
 function_tp_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
     static char *names[] = {"function",  "cache",  "ttl",  "name",  "ignore",
-                            "condition", "unless", "lock", "share", NULL};
+                            "condition", "unless", "lock", "share", "tags", NULL};
     PyObject *function, *cache = NULL, *ttl = Py_None, *name = Py_None,
                         *ignore = Py_None;
-    PyObject *condition = Py_None, *unless = Py_None;
+    PyObject *condition = Py_None, *unless = Py_None, *tags = Py_None;
     RedlaneState *state = redlane_state_of_type(type);
     RedlaneCachedFunction *self;
     int lock = 1, share = 0;
 
     if (!state || !PyArg_ParseTupleAndKeywords(
-                      args, kwargs, "O|$O!OOOOOpp:cache", names, &function,
+                      args, kwargs, "O|$O!OOOOOppO:cache", names, &function,
                       (PyTypeObject *)state->CacheType, &cache, &ttl, &name, &ignore,
-                      &condition, &unless, &lock, &share)) {
+                      &condition, &unless, &lock, &share, &tags)) {
         return NULL;
     }
     if (!cache) {
@@ -125,7 +132,7 @@ function_tp_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     self->cache = (RedlaneCache *)Py_NewRef(cache);
     self->lock = lock != 0;
     self->share = share != 0;
-    if (init_function(self, name, ignore, ttl, condition, unless) < 0) {
+    if (init_function(self, name, ignore, ttl, condition, unless, tags) < 0) {
         Py_CLEAR(self);
     }
     return (PyObject *)self;
@@ -143,6 +150,7 @@ function_tp_traverse(PyObject *self, visitproc visit, void *arg)
     Py_VISIT(function->cache);
     Py_VISIT(function->condition);
     Py_VISIT(function->unless);
+    Py_VISIT(function->tags);
     result = redlane_result_type_traverse(&function->type, visit, arg);
     return result ? result
                   : redlane_signature_traverse(&function->signature, visit, arg);
@@ -179,6 +187,7 @@ function_tp_dealloc(PyObject *self)
     Py_CLEAR(function->cache);
     Py_CLEAR(function->condition);
     Py_CLEAR(function->unless);
+    Py_CLEAR(function->tags);
     type->tp_free(self);
     Py_DECREF(type);
 }
@@ -225,7 +234,11 @@ PyDoc_STRVAR(
     "        called, nothing is read or stored.\n"
     "    lock: concurrent callers, of all processes, wait for one computation.\n"
     "    share: near hits return one object again and again, though it could be\n"
-    "        changed; else each caller gets its own.\n\n"
+    "        changed; else each caller gets its own.\n"
+    "    tags: what :meth:`Cache.invalidate_tags` can end results by: a str or a\n"
+    "        list of them, with parameters as fields, as in\n"
+    "        ``\"user:{user_id}\"``; or a callable that is given the call's\n"
+    "        arguments and returns a tag, several, or None.\n\n"
     "A first call returns what later ones will: the decoded form of the result. A "
     "result\n"
     "that cannot be serialised is returned uncached, logged once and counted. "

@@ -4,6 +4,7 @@
 
 #include "types/cache.h"
 #include "types/level0.h"
+#include "types/tag_templates.h"
 #include "types/wire_key.h"
 
 typedef struct {
@@ -18,6 +19,7 @@ typedef struct {
     RedlaneResultType type;
     PyObject *condition; /* NULL, or a callable of the result: whether to store it */
     PyObject *unless;    /* NULL, or a callable of the arguments: call uncached */
+    PyObject *tags;      /* NULL, or what redlane_tag_templates_new gave */
     int64_t ttl_ms;      /* 0: none */
     bool lock;           /* single flight */
     bool logged;         /* an uncacheable result */

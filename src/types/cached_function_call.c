@@ -33,6 +33,17 @@ ask_condition(void *context, PyObject *value)
     return result;
 }
 
+static int
+add_tags(void *context, RedlaneTags *tags)
+{
+    Call *call = context;
+    RedlaneCachedFunction *self = call->self;
+    const RedlaneTagCall arguments = {&self->signature, call->args,
+                                      PyVectorcall_NARGS(call->nargsf), call->kwnames};
+
+    return redlane_tag_templates_add(self->tags, &arguments, self->cache->head, tags);
+}
+
 /* Whether this call goes past the cache. RAISES_NEG */
 static int
 is_bypassed(Call *call)
@@ -64,6 +75,7 @@ make_fill(Call *call)
     fill.shown = self->signature.shown;
     fill.load = call_function;
     fill.keep = self->condition ? ask_condition : NULL;
+    fill.add_tags = self->tags ? add_tags : NULL;
     fill.context = call;
     redlane_cache_use_near(self->cache, &fill);
     fill.form = self->form;

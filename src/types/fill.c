@@ -41,12 +41,8 @@ send_lease(const RedlaneFill *fill, RedlaneArg key, const char *lease,
     bool unknown;
 
     if (likely(!fill->tool->old_server)) {
-        manner.near_read = near_fill ? &near_fill->read : NULL;
-        reply = near_fill ? redlane_tool_execute_pttl(fill->tool, REDLANE_CMD_SET, set,
-                                                      6, &manner, pttl)
-                          : redlane_tool_execute_as(fill->tool, REDLANE_CMD_SET, set, 6,
-                                                    &manner);
-        manner.near_read = NULL;
+        reply = redlane_fill_ask(fill, REDLANE_CMD_SET, set, 6, manner, near_fill, pttl,
+                                 true);
         if (likely(reply != NULL) ||
             !PyErr_ExceptionMatches(fill->tool->state->ReplyError)) {
             return reply;
@@ -64,8 +60,14 @@ send_lease(const RedlaneFill *fill, RedlaneArg key, const char *lease,
         PyErr_Clear();
         fill->tool->old_server = true;
     }
-    return redlane_tool_script(fill->tool, REDLANE_SCRIPT_ACQUIRE, acquire, 3, 1,
-                               &manner);
+    reply = redlane_tool_script(fill->tool, REDLANE_SCRIPT_ACQUIRE, acquire, 3, 1,
+                                &manner);
+    if (reply && fill->tags &&
+        redlane_tags_ask(fill->tags, fill->tool, true, fill->ttl_ms,
+                         &redlane_tool_reads) < 0) {
+        Py_CLEAR(reply);
+    }
+    return reply;
 }
 
 static Found
@@ -188,7 +190,7 @@ store_value(const RedlaneFill *fill, const RedlaneFlight *flight, PyObject *data
                          {digits, redlane_number_format_int64(digits, fill->ttl_ms)}};
     PyObject *reply;
 
-    if (!flight->leased || flight->marked) {
+    if (!flight->leased || flight->marked || (fill->tags && !fill->tags->known)) {
         release_lease(fill, flight);
         return PyErr_Occurred() ? -1 : 0;
     }
@@ -236,14 +238,21 @@ excuse_value(const RedlaneFill *fill)
 static PyObject *
 keep_value(const RedlaneFill *fill, const RedlaneFlight *flight, PyObject **value)
 {
+    RedlaneEnvelope header = {0};
     const RedlaneWrapping wrapping = {
         .key = {flight->key, flight->key_size},
         .ttl_ms = fill->ttl_ms,
         .type = fill->type,
+        .header = fill->tags ? &header : NULL,
     };
     PyObject *data = NULL;
     int keep = fill->keep ? fill->keep(fill->context, *value) : 1;
 
+    if (fill->tags && fill->tags->known) {
+        header.fields = REDLANE_ENVELOPE_TAGS;
+        header.tags = fill->tags->items;
+        header.tag_count = fill->tags->count;
+    }
     if (keep > 0) {
         data = redlane_envelope_keep(fill->serializer, &wrapping, value);
         if (!data) {
@@ -285,6 +294,7 @@ lead(const RedlaneFill *fill, RedlaneFlight *flight)
     PyObject *value, *data;
 
     REDLANE_FILL_COUNT(fill, misses, 1);
+    flight->tags = fill->tags;
     value = fill->load(fill->context);
     if (!value) {
         release_lease(fill, flight);
@@ -333,7 +343,12 @@ join(const RedlaneFill *fill, RedlaneFlight *flight, PyObject **value)
 
             *value = redlane_envelope_loads(fill->serializer, &opening, flight->value);
             result = *value ? 1 : -1;
-            REDLANE_FILL_COUNT(fill, waits, 1);
+            if (*value && fill->tags && fill->tags->known &&
+                !redlane_tags_are_in(fill->tags, &opening.header)) {
+                Py_CLEAR(*value); /* begun before an invalidation that we came after */
+                result = 2;
+            }
+            REDLANE_FILL_COUNT(fill, waits, result == 1);
         }
         else {
             result = flight->abandoned ? 2 : 0;
@@ -359,6 +374,12 @@ wait_for_other(const RedlaneFill *fill, RedlaneArg key, const char *lease,
     }
     switch (redlane_lease_wait(fill, flight, &stored)) {
     case REDLANE_LEASE_VALUE:
+        if (fill->tags) { /* which generations it must have may have changed */
+            Py_DECREF(stored);
+            flight->abandoned = true;
+            redlane_flight_finish(flight, NULL, NULL);
+            return 2;
+        }
         result = redlane_fill_decode(fill, key, stored, value);
         if (result < 0) {
             break;
@@ -460,19 +481,13 @@ try_once(const RedlaneFill *fill, RedlaneArg key, PyObject **value)
     return result;
 }
 
-PyObject *
-redlane_fill_get(const RedlaneFill *fill, RedlaneArg key)
+/* From the server, or computed. */
+static PyObject *
+get_far(const RedlaneFill *fill, RedlaneArg key)
 {
     PyObject *value = NULL;
     int result;
 
-    if (redlane_tool_resolve(fill->tool) < 0) {
-        return NULL;
-    }
-    result = redlane_fill_near_get(fill, key, &value);
-    if (result) {
-        return result == 1 ? value : NULL;
-    }
     for (int i = 0; i < ATTEMPTS; i++) {
         result = try_once(fill, key, &value);
         if (result != 2) {
@@ -483,17 +498,37 @@ redlane_fill_get(const RedlaneFill *fill, RedlaneArg key)
 }
 
 PyObject *
-redlane_fill_refresh(const RedlaneFill *fill, RedlaneArg key)
+redlane_fill_get(const RedlaneFill *given, RedlaneArg key)
+{
+    RedlaneTags *extras = NULL;
+    RedlaneFill fill;
+    PyObject *value = NULL;
+    int result;
+
+    if (redlane_tool_resolve(given->tool) < 0) {
+        return NULL;
+    }
+    result = redlane_fill_near_get(given, key, &value);
+    if (result) {
+        return result == 1 ? value : NULL;
+    }
+    fill = *given;
+    fill.extras = &extras;
+    value = redlane_fill_tags_begin(&fill) < 0 ? NULL : get_far(&fill, key);
+    redlane_fill_tags_end(&fill);
+    redlane_tags_free(extras);
+    return value;
+}
+
+static PyObject *
+refresh_key(const RedlaneFill *fill, RedlaneArg key)
 {
     char digits[REDLANE_INT64_TEXT];
     RedlaneAnswer answer = REDLANE_ANSWER_SERVER;
     const RedlaneToolManner manner = {.answer = &answer};
     RedlaneFlight *flight;
-    PyObject *reply;
+    PyObject *reply, *pttl;
 
-    if (redlane_tool_resolve(fill->tool) < 0) {
-        return NULL;
-    }
     redlane_flight_mark_key(fill->tool->state, fill->tool->link, key);
     flight = redlane_flight_begin(fill->tool->state, fill->tool->link, key);
     if (!flight) {
@@ -506,7 +541,8 @@ redlane_fill_refresh(const RedlaneFill *fill, RedlaneArg key)
             REDLANE_ARG_LITERAL("PX"),
             {digits, redlane_number_format_int64(digits, REDLANE_LEASE_MS)}};
 
-        reply = redlane_tool_execute_as(fill->tool, REDLANE_CMD_SET, argv, 4, &manner);
+        reply = redlane_fill_ask(fill, REDLANE_CMD_SET, argv, 4, manner, NULL, &pttl,
+                                 true);
     }
     if (reply ? answer == REDLANE_ANSWER_NOTHING
               : redlane_fill_is_refusal(fill->tool->state)) {
@@ -528,4 +564,17 @@ redlane_fill_refresh(const RedlaneFill *fill, RedlaneArg key)
     }
     Py_XDECREF(reply);
     return lead(fill, flight);
+}
+
+PyObject *
+redlane_fill_refresh(const RedlaneFill *given, RedlaneArg key)
+{
+    RedlaneFill fill = *given;
+    PyObject *value = NULL;
+
+    if (redlane_tool_resolve(fill.tool) == 0 && redlane_fill_tags_begin(&fill) == 0) {
+        value = refresh_key(&fill, key);
+    }
+    redlane_fill_tags_end(&fill);
+    return value;
 }

@@ -17,7 +17,7 @@
 #include "store/near_values.h"
 #include "types/envelope.h"
 #include "types/level0.h"
-#include "types/tool.h"
+#include "types/tags.h"
 
 /* hits and near_hits are told apart: a near hit counts one thing. */
 typedef struct {
@@ -51,6 +51,12 @@ typedef struct {
     bool share;            /* all may be */
     RedlaneLevel0 *level0; /* of the function; or NULL */
     const RedlaneLevel0Key *arguments;
+    /* Tags: */
+    PyObject *namespaces; /* BORROWED tuple of generation keys, or NULL */
+    /* Adds the tags of this value. RAISES_NEG. May be NULL: none. */
+    int (*add_tags)(void *context, RedlaneTags *tags);
+    RedlaneTags *tags;    /* what the value must carry; NULL: nothing */
+    RedlaneTags **extras; /* what it carries besides is put there; NULL: is not kept */
 } RedlaneFill;
 
 #define REDLANE_FILL_COUNT(fill, field, n) \
@@ -91,6 +97,28 @@ bool redlane_fill_near_begin(const RedlaneFill *fill, RedlaneArg key,
 void redlane_fill_near_keep(const RedlaneFill *fill, RedlaneArg key,
                             const RedlaneNearFill *near_fill, PyObject *pttl,
                             PyObject *stored, PyObject *value);
+
+/* fill_tags.c: gives a fill the tags that its namespaces and the value ask for; to be
+ * ended in any case. RAISES_NEG */
+int redlane_fill_tags_begin(RedlaneFill *fill);
+void redlane_fill_tags_end(RedlaneFill *fill);
+
+/* Runs a command whose first argument is the key, in one write with PTTL (where there
+ * is a `near_fill`) and what reads the generations (where there are tags; with `make`
+ * it makes them too). A new reference, or NULL. */
+PyObject *redlane_fill_ask(const RedlaneFill *fill, RedlaneCommandId id,
+                           const RedlaneArg *argv, size_t argc,
+                           RedlaneToolManner manner, RedlaneNearFill *near_fill,
+                           PyObject **pttl, bool make);
+
+/* Whether a value with this header is of the generations that are now, of all that it
+ * carries: 1, 0. RAISES_NEG */
+int redlane_fill_tags_check(const RedlaneFill *fill, const RedlaneEnvelope *header);
+
+/* Collects the tickets of all tags of stored bytes into `tickets` (which has room for
+ * REDLANE_ENVELOPE_TAGS_MAX): how many, or -1 where one is missing (no exception). */
+int redlane_fill_tags_tickets(const RedlaneFill *fill, PyObject *stored,
+                              RedlaneNearTicket *tickets);
 
 /* Whether the exception that is set says that the server takes no writes now (OOM,
  * READONLY, MISCONF, NOREPLICAS): a cache goes on without storing. */

@@ -84,7 +84,8 @@ count_bad_seal(const RedlaneFill *fill, RedlaneArg key)
     PyErr_Restore(type, error, traceback);
 }
 
-/* The value in a wrapped one: 1, 0 when its time is over, -1. */
+/* The value in a wrapped one: 1, 0 when its time is over or a tag of it was invalidated,
+ * -1. */
 static int
 unwrap_bytes(const RedlaneFill *fill, RedlaneArg key, PyObject *stored,
              PyObject **value)
@@ -97,7 +98,9 @@ unwrap_bytes(const RedlaneFill *fill, RedlaneArg key, PyObject *stored,
 
     *value = redlane_envelope_loads(fill->serializer, &opening, stored);
     if (*value) {
-        return !redlane_envelope_is_expired(&opening.header);
+        return redlane_envelope_is_expired(&opening.header)
+                   ? 0
+                   : redlane_fill_tags_check(fill, &opening.header);
     }
     if (opening.bad_seal) {
         count_bad_seal(fill, key);
@@ -112,12 +115,15 @@ open_bytes(const RedlaneFill *fill, RedlaneArg key, PyObject *stored, PyObject *
     int result = 1;
 
     if (likely(!redlane_envelope_is_marked(stored) && !fill->serializer->seal)) {
+        if (unlikely(fill->tags)) { /* of another cache, or of before it had any */
+            return 0;
+        }
         *value = redlane_serializer_loads(fill->serializer, fill->type, stored, true);
     }
     else {
         result = unwrap_bytes(fill, key, stored, value);
     }
-    if (unlikely(!*value)) {
+    if (unlikely(!*value || result < 0)) {
         if (!PyErr_ExceptionMatches(fill->tool->state->SerializationError)) {
             return -1;
         }
@@ -145,10 +151,13 @@ decode_bytes(const RedlaneFill *fill, RedlaneArg key, PyObject *stored,
     }
     REDLANE_FILL_COUNT(fill, bytes_read, size);
     result = open_bytes(fill, key, stored, value);
-    if (likely(result)) {
-        return result;
+    if (likely(result == 1)) {
+        return 1;
     }
     Py_CLEAR(*value);
+    if (result < 0 || (fill->tags && !fill->tags->known)) {
+        return result; /* of what generation it is nobody can tell now */
+    }
     return drop_value(fill, key, stored) < 0 ? -1 : 2;
 }
 
@@ -172,21 +181,17 @@ redlane_fill_decode(const RedlaneFill *fill, RedlaneArg key, PyObject *reply,
     return -1;
 }
 
-int
-redlane_fill_read(const RedlaneFill *fill, RedlaneArg key, PyObject **value)
+static int
+read_tagged(const RedlaneFill *fill, RedlaneArg key, PyObject **value)
 {
     RedlaneNearFill near_fill;
     bool near = redlane_fill_near_begin(fill, key, &near_fill);
-    const RedlaneToolManner manner = {.read = true,
-                                      .near_read = near ? &near_fill.read : NULL};
+    const RedlaneToolManner manner = {.read = true};
     PyObject *pttl = NULL, *reply;
     int result;
 
-    *value = NULL;
-    reply =
-        near ? redlane_tool_execute_pttl(fill->tool, REDLANE_CMD_GET, &key, 1, &manner,
-                                         &pttl)
-             : redlane_tool_execute_as(fill->tool, REDLANE_CMD_GET, &key, 1, &manner);
+    reply = redlane_fill_ask(fill, REDLANE_CMD_GET, &key, 1, manner,
+                             near ? &near_fill : NULL, &pttl, false);
     if (!reply) {
         if (!PyErr_ExceptionMatches(fill->tool->state->WrongTypeError)) {
             return -1;
@@ -201,4 +206,25 @@ redlane_fill_read(const RedlaneFill *fill, RedlaneArg key, PyObject **value)
     Py_XDECREF(pttl);
     Py_DECREF(reply);
     return result == 2 ? 0 : result;
+}
+
+int
+redlane_fill_read(const RedlaneFill *given, RedlaneArg key, PyObject **value)
+{
+    RedlaneTags *extras = NULL;
+    RedlaneFill fill = *given;
+    int result;
+
+    *value = NULL;
+    fill.extras = &extras;
+    if (given->tags) {
+        result = read_tagged(&fill, key, value);
+    }
+    else {
+        result = redlane_fill_tags_begin(&fill);
+        result = result < 0 ? -1 : read_tagged(&fill, key, value);
+        redlane_fill_tags_end(&fill);
+    }
+    redlane_tags_free(extras);
+    return result;
 }
