@@ -321,8 +321,7 @@ read_tag_px(RedlaneEngine *engine, RedlaneArg arg, int64_t *expires, int64_t *re
         return false;
     }
     *expires = redlane_engine_expires_at(engine, now + milliseconds);
-    *renewed =
-        redlane_engine_expires_at(engine, now + milliseconds * 2 + TAG_SPARE_MS);
+    *renewed = redlane_engine_expires_at(engine, now + milliseconds * 2 + TAG_SPARE_MS);
     return true;
 }
 

@@ -574,9 +574,9 @@ join_methods(void)
 {
     static PyMethodDef all[METHODS_MAX];
     static PyMethodDef *const lists[] = {
-        redlane_cache_value_methods, redlane_cache_number_methods,
-        redlane_cache_many_methods,  redlane_cache_pattern_methods,
-        redlane_cache_tag_methods,
+        redlane_cache_value_methods,   redlane_cache_compute_methods,
+        redlane_cache_number_methods,  redlane_cache_many_methods,
+        redlane_cache_pattern_methods, redlane_cache_tag_methods,
     };
     size_t count = 0;
 

@@ -1,8 +1,9 @@
 /* Cache: values under one prefix on one server. Under the GIL.
  *
  * cache.c: the type, its options and `cache(...)`; cache_values.c: one key at a time;
- * cache_numbers.c: those that are counted; cache_many.c: several; cache_pattern.c: all
- * that match; cache_tags.c: tags and namespaces; cache_disabled.c: the context manager.
+ * cache_compute.c: get_or_set; cache_numbers.c: those that are counted; cache_many.c:
+ * several; cache_pattern.c: all that match; cache_tags.c: tags and namespaces;
+ * cache_disabled.c: the context manager.
  */
 #ifndef REDLANE_TYPES_CACHE_H
 #define REDLANE_TYPES_CACHE_H
@@ -15,7 +16,8 @@ struct RedlaneCache {
     PyObject_HEAD
     RedlaneState *state; /* BORROWED */
     RedlaneTool tool;
-    RedlaneCache *parent; /* of a namespace: owns the seal and the ContextVar; or NULL */
+    RedlaneCache
+        *parent; /* of a namespace: owns the seal and the ContextVar; or NULL */
     PyObject *namespaces; /* tuple: keys of the generations that its values carry, its
                              own the last; NULL where it is no namespace */
     RedlaneSerializer serializer;
@@ -40,6 +42,7 @@ int redlane_cache_setup(PyObject *module);
 
 /* The methods, in the files named above; an entry without a name ends each list. */
 extern PyMethodDef redlane_cache_value_methods[];
+extern PyMethodDef redlane_cache_compute_methods[];
 extern PyMethodDef redlane_cache_number_methods[];
 extern PyMethodDef redlane_cache_many_methods[];
 extern PyMethodDef redlane_cache_pattern_methods[];

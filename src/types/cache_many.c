@@ -248,6 +248,7 @@ reads_run(Reads *reads, RedlaneCache *cache, const Batch *batch, PyObject *found
         }
         else {
             cache->counts.misses++;
+            result = result < 0 ? -1 : 0; /* of no use: the others may be */
         }
         redlane_tags_free(extras);
         Py_XDECREF(reply);

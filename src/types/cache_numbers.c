@@ -93,7 +93,7 @@ cache_decrement(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
     return add_amount((RedlaneCache *)self, &call, args, nargs, kwnames, -1);
 }
 
-#define METHOD(name) \
+#define METHOD(name)                                                                  \
     {#name, (PyCFunction)(void (*)(void))cache_##name, METH_FASTCALL | METH_KEYWORDS, \
      name##_doc}
 

@@ -66,9 +66,10 @@ redlane_cache_check_counting(const RedlaneCache *cache)
     if (!cache->namespaces) {
         return 0;
     }
-    PyErr_SetString(cache->state->ConfigurationError,
-                    "a namespace has no counters: the server, which adds, does not know "
-                    "when it was cleared; use the cache itself, or another Cache");
+    PyErr_SetString(
+        cache->state->ConfigurationError,
+        "a namespace has no counters: the server, which adds, does not know "
+        "when it was cleared; use the cache itself, or another Cache");
     return -1;
 }
 

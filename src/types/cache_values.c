@@ -152,8 +152,7 @@ PyDoc_STRVAR(
 static PyObject *
 cache_set(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
-    static const char *const names[] = {"key",     "value", "ttl",
-                                        "durable", "tags",  NULL};
+    static const char *const names[] = {"key", "value", "ttl", "durable", "tags", NULL};
     static const RedlaneCall call = {"set", names, 2, 5};
     RedlaneCache *cache = (RedlaneCache *)self;
     RedlaneCacheKey key;
@@ -271,9 +270,8 @@ add_key(RedlaneCache *cache, RedlaneArg key, PyObject *data, int64_t ttl_ms)
                         {digits, redlane_number_format_int64(digits, ttl_ms)}};
     RedlaneArg peek[] = {REDLANE_ARG_LITERAL("GETRANGE"), key, REDLANE_ARG_LITERAL("0"),
                          REDLANE_ARG_LITERAL(HEAD_END)};
-    RedlaneVector vectors[] = {
-        {add, 6, redlane_command_by_id(REDLANE_CMD_EVALSHA)},
-        {peek, 4, redlane_command_by_id(REDLANE_CMD_GETRANGE)}};
+    RedlaneVector vectors[] = {{add, 6, redlane_command_by_id(REDLANE_CMD_EVALSHA)},
+                               {peek, 4, redlane_command_by_id(REDLANE_CMD_GETRANGE)}};
     PyObject *replies[2];
     int result;
 
@@ -436,9 +434,9 @@ has_key(RedlaneCache *cache, PyObject *name)
         return 1;
     }
     reply = peek_and(cache, key.key, REDLANE_CMD_EXISTS, true, &head);
-    found = !reply ? -1
-                   : head != HEAD_LEASE && reply != Py_None &&
-                         PyObject_IsTrue(reply) == 1;
+    found = !reply
+                ? -1
+                : head != HEAD_LEASE && reply != Py_None && PyObject_IsTrue(reply) == 1;
     Py_XDECREF(reply);
     if (found == 1 && is_in_doubt(cache, head)) {
         found = redlane_cache_is_current(cache, key.key);
@@ -600,89 +598,12 @@ cache_touch(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *k
     return as_bool(reply);
 }
 
-/* The context of a fill; all BORROWED. */
-typedef struct {
-    RedlaneCache *cache;
-    PyObject *factory, *tags;
-} Factory;
-
-static PyObject *
-call_factory(void *context)
-{
-    return PyObject_CallNoArgs(((Factory *)context)->factory);
-}
-
-static int
-add_tags(void *context, RedlaneTags *tags)
-{
-    const Factory *factory = context;
-
-    return redlane_tags_add_all(tags, factory->cache->state, factory->cache->head,
-                                factory->tags);
-}
-
-PyDoc_STRVAR(
-    get_or_set_doc,
-    "get_or_set($self, /, key, factory, ttl=None, tags=None)\n--\n\n"
-    "The value of a key, computed and stored where nothing is.\n\n"
-    "Concurrent callers, of all processes, wait for one computation. What was\n"
-    "computed before an invalidation of the key is not stored after it.\n\n"
-    "Args:\n"
-    "    key: str or bytes, without the prefix.\n"
-    "    factory: called without arguments where nothing is stored.\n"
-    "    ttl: seconds (int or float) or a timedelta; None: the cache's own.\n"
-    "    tags: as for :meth:`set`, without another round trip.\n\n"
-    "Returns:\n"
-    "    The decoded value, at the first call too. A value that cannot be\n"
-    "    serialised comes back as it is, uncached (``strict=True`` raises).\n\n"
-    "Raises:\n"
-    "    What the factory raises.");
-
-static PyObject *
-cache_get_or_set(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
-                 PyObject *kwnames)
-{
-    static const char *const names[] = {"key", "factory", "ttl", "tags", NULL};
-    static const RedlaneCall call = {"get_or_set", names, 2, 4};
-    RedlaneCache *cache = (RedlaneCache *)self;
-    RedlaneFill fill = redlane_cache_fill(cache);
-    RedlaneCacheKey key;
-    Factory factory;
-    PyObject *values[4], *value;
-    int disabled;
-
-    if (redlane_call_parse(&call, args, nargs, kwnames, values) < 0 ||
-        redlane_cache_ttl(cache, values[2], &fill.ttl_ms) < 0) {
-        return NULL;
-    }
-    if (!PyCallable_Check(values[1])) {
-        PyErr_SetString(PyExc_TypeError, "factory must be callable");
-        return NULL;
-    }
-    disabled = redlane_cache_is_disabled(cache);
-    if (disabled) {
-        return disabled < 0 ? NULL : PyObject_CallNoArgs(values[1]);
-    }
-    if (redlane_cache_key_init(&key, cache, values[0]) < 0) {
-        return NULL;
-    }
-    redlane_cache_use_near(cache, &fill);
-    factory = (Factory){cache, values[1], values[3]};
-    fill.load = call_factory;
-    fill.add_tags = values[3] && values[3] != Py_None ? add_tags : NULL;
-    fill.context = &factory;
-    value = redlane_fill_get(&fill, key.key);
-    redlane_cache_key_clear(&key);
-    return value;
-}
-
 #define METHOD(name, flags) \
     {#name, (PyCFunction)(void (*)(void))cache_##name, flags, name##_doc}
 #define FAST (METH_FASTCALL | METH_KEYWORDS)
 
 PyMethodDef redlane_cache_value_methods[] = {
-    METHOD(get, FAST),        METHOD(set, FAST),       METHOD(add, FAST),
-    METHOD(delete, METH_O),   METHOD(has, METH_O),     METHOD(ttl, METH_O),
-    METHOD(touch, FAST),
-    METHOD(get_or_set, FAST), {NULL, NULL, 0, NULL},
+    METHOD(get, FAST),      METHOD(set, FAST),     METHOD(add, FAST),
+    METHOD(delete, METH_O), METHOD(has, METH_O),   METHOD(ttl, METH_O),
+    METHOD(touch, FAST),    {NULL, NULL, 0, NULL},
 };

@@ -71,8 +71,7 @@ take_callable(PyObject *given, const char *name, PyObject **slot)
 
 static int
 init_function(RedlaneCachedFunction *self, PyObject *name, PyObject *ignore,
-              PyObject *ttl, PyObject *condition, PyObject *unless,
-              PyObject *tags)
+              PyObject *ttl, PyObject *condition, PyObject *unless, PyObject *tags)
 {
     self->ttl_ms = self->cache->ttl_ms;
     if (ttl != Py_None && redlane_args_ttl_ms(ttl, "ttl", &self->ttl_ms) < 0) {
@@ -94,8 +93,9 @@ init_function(RedlaneCachedFunction *self, PyObject *name, PyObject *ignore,
         }
     }
     redlane_level0_init(&self->level0, &self->signature);
-    self->form = self->share || self->type.function || self->tags ? redlane_near_form_new()
-                                                    : self->cache->form;
+    self->form = self->share || self->type.function || self->tags
+                     ? redlane_near_form_new()
+                     : self->cache->form;
     self->dict = PyDict_New();
     return self->dict ? wrap_function(self) : -1;
 }
@@ -103,8 +103,8 @@ init_function(RedlaneCachedFunction *self, PyObject *name, PyObject *ignore,
 static PyObject *
 function_tp_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
-    static char *names[] = {"function",  "cache",  "ttl",  "name",  "ignore",
-                            "condition", "unless", "lock", "share", "tags", NULL};
+    static char *names[] = {"function", "cache", "ttl",   "name", "ignore", "condition",
+                            "unless",   "lock",  "share", "tags", NULL};
     PyObject *function, *cache = NULL, *ttl = Py_None, *name = Py_None,
                         *ignore = Py_None;
     PyObject *condition = Py_None, *unless = Py_None, *tags = Py_None;

@@ -60,8 +60,8 @@ send_lease(const RedlaneFill *fill, RedlaneArg key, const char *lease,
         PyErr_Clear();
         fill->tool->old_server = true;
     }
-    reply = redlane_tool_script(fill->tool, REDLANE_SCRIPT_ACQUIRE, acquire, 3, 1,
-                                &manner);
+    reply =
+        redlane_tool_script(fill->tool, REDLANE_SCRIPT_ACQUIRE, acquire, 3, 1, &manner);
     if (reply && fill->tags &&
         redlane_tags_ask(fill->tags, fill->tool, true, fill->ttl_ms,
                          &redlane_tool_reads) < 0) {
@@ -541,8 +541,8 @@ refresh_key(const RedlaneFill *fill, RedlaneArg key)
             REDLANE_ARG_LITERAL("PX"),
             {digits, redlane_number_format_int64(digits, REDLANE_LEASE_MS)}};
 
-        reply = redlane_fill_ask(fill, REDLANE_CMD_SET, argv, 4, manner, NULL, &pttl,
-                                 true);
+        reply =
+            redlane_fill_ask(fill, REDLANE_CMD_SET, argv, 4, manner, NULL, &pttl, true);
     }
     if (reply ? answer == REDLANE_ANSWER_NOTHING
               : redlane_fill_is_refusal(fill->tool->state)) {

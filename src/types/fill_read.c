@@ -84,8 +84,8 @@ count_bad_seal(const RedlaneFill *fill, RedlaneArg key)
     PyErr_Restore(type, error, traceback);
 }
 
-/* The value in a wrapped one: 1, 0 when its time is over or a tag of it was invalidated,
- * -1. */
+/* The value in a wrapped one: 1, 0 when its time is over or a tag of it was
+ * invalidated, -1. */
 static int
 unwrap_bytes(const RedlaneFill *fill, RedlaneArg key, PyObject *stored,
              PyObject **value)

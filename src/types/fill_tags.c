@@ -55,8 +55,8 @@ ask_for_all(const RedlaneFill *fill, RedlaneVector first, RedlaneToolManner *man
         return NULL;
     }
     redlane_tags_take(fill->tags, replies[count - 1]);
-    if (make && *manner->answer == REDLANE_ANSWER_NOTHING) {
-        fill->tags->known = false; /* nobody keeps what was made */
+    if (*manner->answer == REDLANE_ANSWER_NOTHING && replies[0] == Py_None) {
+        fill->tags->known = false; /* nobody answered, or keeps what was made */
     }
     Py_DECREF(replies[count - 1]);
     if (manner->near_read) {

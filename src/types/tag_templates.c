@@ -137,7 +137,8 @@ redlane_tag_templates_add(PyObject *templates, const RedlaneTagCall *call,
             result = add_template(call, row, head, tags);
             continue;
         }
-        given = PyObject_Vectorcall(row, call->args, (size_t)call->nargs, call->kwnames);
+        given =
+            PyObject_Vectorcall(row, call->args, (size_t)call->nargs, call->kwnames);
         if (!given) {
             return -1;
         }

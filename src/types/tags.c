@@ -176,9 +176,9 @@ redlane_tags_command(const RedlaneTags *tags, bool make, int64_t ttl_ms,
     *argv++ = (RedlaneArg){known->name, strlen(known->name)};
     if (make) {
         *argv++ = (RedlaneArg){script->sha1, sizeof(script->sha1) - 1};
-        *argv++ = (RedlaneArg){command->digits[0],
-                               redlane_number_format_int64(command->digits[0],
-                                                           (int64_t)tags->count)};
+        *argv++ = (RedlaneArg){
+            command->digits[0],
+            redlane_number_format_int64(command->digits[0], (int64_t)tags->count)};
     }
     for (size_t i = 0; i < tags->count; i++) {
         *argv++ = (RedlaneArg){tags->items[i].id, tags->items[i].id_size};
@@ -190,10 +190,9 @@ redlane_tags_command(const RedlaneTags *tags, bool make, int64_t ttl_ms,
         memcpy(command->generation + REDLANE_MARK_SIZE + 1, &random.words[0],
                sizeof(random.words[0]));
         *argv++ = (RedlaneArg){command->generation, sizeof(command->generation)};
-        *argv++ = (RedlaneArg){
-            command->digits[1],
-            redlane_number_format_int64(command->digits[1],
-                                        ttl_ms > TTL_MAX ? 0 : ttl_ms)};
+        *argv++ = (RedlaneArg){command->digits[1],
+                               redlane_number_format_int64(
+                                   command->digits[1], ttl_ms > TTL_MAX ? 0 : ttl_ms)};
     }
     command->vector =
         (RedlaneVector){command->argv, (size_t)(argv - command->argv), known};

@@ -15,7 +15,7 @@
 
 typedef struct {
     size_t count;
-    bool known; /* the generations were read */
+    bool known;                                /* the generations were read */
     PyObject *keys[REDLANE_ENVELOPE_TAGS_MAX]; /* bytes */
     RedlaneEnvelopeTag items[REDLANE_ENVELOPE_TAGS_MAX];
     RedlaneNearTicket tickets[REDLANE_ENVELOPE_TAGS_MAX]; /* of before they were read */
