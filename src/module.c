@@ -7,6 +7,7 @@
 #include "store/background_setup.h"
 #include "types/cache.h"
 #include "types/cached_function.h"
+#include "types/cached_method.h"
 #include "types/client.h"
 #include "types/command_method.h"
 #include "types/content_key.h"
@@ -31,6 +32,8 @@ module_exec(PyObject *module)
         redlane_flight_setup,
         redlane_cache_setup,
         redlane_cached_function_setup,
+        redlane_cached_method_setup,
+        redlane_cached_classmethod_setup,
         redlane_counter_setup,
         redlane_video_cache_setup,
         redlane_tool_setup,

@@ -23,7 +23,8 @@ HIREDIS = ["read.c", "sds.c", "alloc.c"]
 class Target:
     sources: list[str]  # of src/, without ".c"
     max_len: int = 512
-    python: bool = False  # with an embedded interpreter, and hiredis
+    hiredis: bool = False
+    python: bool = False  # with an embedded interpreter
 
 
 TARGETS = {
@@ -43,7 +44,16 @@ TARGETS = {
             *("wire/reply_check", "wire/reply_object", "wire/reply_plain"),
         ],
         max_len=4096,
+        hiredis=True,
         python=True,
+    ),
+    "push": Target(
+        [
+            *("core/error_line", "core/fault"),
+            *("wire/reader", "wire/reader_bulk", "wire/reply_push"),
+        ],
+        max_len=1024,
+        hiredis=True,
     ),
 }
 
@@ -55,13 +65,17 @@ def find_clang() -> str:
     return found
 
 
+def hiredis_flags() -> list[str]:
+    flags = [f"-isystem{ROOT / 'vendor'}", "-DHIREDIS_FLOAT_STRTOD"]
+    flags += ["-DREDLANE_MAX_LINE=512", "-DREDLANE_BULK_LARGE=8"]  # soon reached
+    return flags + [str(ROOT / "vendor" / "hiredis" / name) for name in HIREDIS]
+
+
 def python_flags() -> list[str]:
     """What an embedded interpreter needs: the one that runs this."""
     config = sysconfig.get_config_var
-    flags = [f"-isystem{sysconfig.get_path('include')}", f"-isystem{ROOT / 'vendor'}"]
-    flags += [f'-DREDLANE_PYTHON_HOME="{sys.base_prefix}"', "-DHIREDIS_FLOAT_STRTOD"]
-    flags += ["-DREDLANE_MAX_LINE=512", "-DREDLANE_BULK_LARGE=8"]  # soon reached
-    flags += [str(ROOT / "vendor" / "hiredis" / name) for name in HIREDIS]
+    flags = [f"-isystem{sysconfig.get_path('include')}"]
+    flags += [f'-DREDLANE_PYTHON_HOME="{sys.base_prefix}"']
     if config("Py_ENABLE_SHARED"):
         library = f"{config('LIBDIR')}"
         flags += [f"-L{library}", f"-Wl,-rpath,{library}"]
@@ -78,6 +92,8 @@ def build_target(name: str, result: Path) -> None:
     command += ["-fsanitize=fuzzer,address,undefined", "-fno-sanitize-recover=all"]
     command += [f"-I{ROOT / 'src'}", f"-I{FUZZ}", str(FUZZ / f"fuzz_{name}.c")]
     command += [str(ROOT / "src" / f"{source}.c") for source in target.sources]
+    if target.hiredis:
+        command += hiredis_flags()
     if target.python:
         command += python_flags()
     done = subprocess.run(

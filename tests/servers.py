@@ -217,8 +217,8 @@ class Server:
         log = (self.folder / "log").read_text(errors="replace")
         raise RuntimeError(f"{self.binary} did not start:\n{log[-2000:]}")
 
-    def _spawn(self, port: int) -> subprocess.Popen[bytes]:
-        command = [
+    def command(self, port: int) -> list[str]:
+        return [
             self.binary,
             *("--port", str(port), "--bind", "127.0.0.1"),
             *("--unixsocket", self.socket_path, "--unixsocketperm", "700"),
@@ -227,9 +227,11 @@ class Server:
             *("--enable-protected-configs", "yes"),
             *self.options,
         ]
+
+    def _spawn(self, port: int) -> subprocess.Popen[bytes]:
         with (self.folder / "log").open("ab") as log:
             return subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+                self.command(port), stdin=subprocess.DEVNULL, stdout=log, stderr=log
             )
 
     def _wait_until_ready(self, port: int) -> bool:

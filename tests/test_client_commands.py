@@ -141,9 +141,20 @@ BAD_TTLS = [
     (timedelta(seconds=-1), ValueError),
     (True, TypeError),
     (False, TypeError),
-    ("5", TypeError),
+    ("5", ValueError),
+    (b"5", TypeError),
     ([], TypeError),
 ]
+
+
+def test_ttls_as_text(client: Client) -> None:
+    for name in ("ex", "px"):  # a text says its own unit
+        client.set("k", "v", **{name: "1h30m"})
+        assert 5_370_000 < client.pttl("k") <= 5_400_000
+    client.pexpire("k", "10m")
+    assert 570_000 < client.pttl("k") <= 600_000
+    client.expire("k", "2d")
+    assert 172_770_000 < client.pttl("k") <= 172_800_000
 
 
 @pytest.mark.parametrize(("ttl", "error"), BAD_TTLS, ids=repr)

@@ -131,6 +131,23 @@ def calls_of(client: Any, cache: Cache) -> dict[str, Callable[[], object]]:
     def failing(number: int) -> object:
         return {VALUE: object()}
 
+    @cache(name="ttl", ttl=lambda result: result)
+    def timed(number: int) -> str:
+        return VALUE
+
+    @cache(name="raising", cache_exceptions={LookupError: "1m"})
+    def raising(number: int) -> None:
+        raise LookupError(VALUE)
+
+    @cache(name="limited", hard_timeout=60, jitter=0.1)
+    def limited(number: int) -> str:
+        return VALUE
+
+    def raised() -> None:
+        for _ in range(2):
+            with contextlib.suppress(LookupError):
+                raising(1)
+
     def pipeline(transaction: bool) -> object:
         pipe = client.pipeline(transaction=transaction)
         pipe.set("k", VALUE).hset("h", "f", VALUE).incr("k").get("k")
@@ -165,6 +182,9 @@ def calls_of(client: Any, cache: Cache) -> dict[str, Callable[[], object]]:
         "cache.set_many": lambda: cache.set_many({"a": VALUE, "b": {VALUE}}),
         "function": lambda: function(1),
         "failing": lambda: failing(1),
+        "ttl": lambda: timed(1),
+        "raising": raised,
+        "limited": lambda: limited(1),
         "counter": lambda: counter.increment(1),
         "video": lambda: video.set("b", ["w"], VALUE),
         "video.get": lambda: video.get("b", ["w"]),

@@ -362,6 +362,44 @@ def test_level_0_tells_apart_what_the_key_does(cache: Cache, values: list[Any]) 
         assert warm(f, lambda value=value: f(value)) == f.cache_key(value)
 
 
+def test_keys_that_depend_on_more_than_the_arguments(cache: Cache) -> None:
+    tenant = ["a"]
+
+    class Scaler:
+        def __init__(self) -> None:
+            self.factor = 2
+
+        def __cache_key__(self) -> int:
+            return self.factor
+
+        def scale(self, x: int) -> int:
+            return self.factor * x
+
+    @cache(key=lambda x: f"{tenant[0]}:{x}")
+    def f(x: int) -> str:
+        return f"{tenant[0]} {x}"
+
+    scaler = Scaler()
+    scale = cache(scaler.scale)
+    for _ in range(3):
+        for tenant[0], scaler.factor in (("a", 2), ("b", 3)):
+            assert f(1) == f"{tenant[0]} 1"
+            assert scale(5) == scaler.factor * 5
+    assert not goes_by_level0(f, 1)
+    assert not goes_by_level0(scale, 5)
+
+
+def test_a_template_of_the_key(cache: Cache) -> None:
+    @cache(key="user:{user_id}", ignore=["db"])
+    def f(user_id: int, db: Any = None) -> int:
+        return user_id
+
+    assert goes_by_level0(f, 1)
+    assert goes_by_level0(f, user_id=1, db=None)
+    assert goes_by_level0(f, 1, object())
+    assert f.cache_info().misses == 1
+
+
 def test_threads(cache: Cache) -> None:
     """Values come and go while all of them call."""
 

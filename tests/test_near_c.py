@@ -4,6 +4,7 @@ real and scripted servers, and threads in trouble under TSan."""
 from __future__ import annotations
 
 import contextlib
+import random
 import re
 import subprocess
 import time
@@ -84,6 +85,17 @@ def test_unit_tests_pass(library: list[Path], tmp_path: Path) -> None:
     counts = re.search(r"(\d+) checks, 0 failures", done.stdout)
     assert counts
     assert int(counts[1]) > 1000
+
+
+def test_exhausted_memory(library: list[Path], tmp_path: Path) -> None:
+    wrapped = [f"-Wl,--wrap={name}" for name in ("malloc", "calloc", "realloc")]
+    target, source = tmp_path / "memory", NEAR / "memory.c"
+    program = compile_near(target, [source], library, *ASAN, *wrapped)
+    done = subprocess.run([program], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+    refused = re.fullmatch(r"(\d+) allocations refused\n", done.stdout)
+    assert refused
+    assert int(refused[1]) > 100
 
 
 def test_near_does_not_know_python() -> None:
@@ -578,15 +590,30 @@ def stress(tmp_path_factory: pytest.TempPathFactory) -> Path:
 SIZES = [8_000, 100_000]
 
 
-def run_stress(program: Path, host: str, port: int, seconds: int, size: int) -> None:
-    command = [program, host, str(port), str(seconds), "100", str(size)]
-    done = subprocess.run(
-        command, capture_output=True, text=True, timeout=seconds + 120
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    words = done.stdout.split()
+def run_stress(
+    program: Path,
+    host: str,
+    port: int,
+    seconds: int,
+    size: int,
+    *more: object,
+    trouble: Callable[[], None] | None = None,
+) -> None:
+    """Runs it to its end, making `trouble` again and again until then."""
+    words = [host, port, seconds, 100, size, *more]
+    with subprocess.Popen(
+        [program, *map(str, words)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        while trouble and process.poll() is None:
+            trouble()
+        out, complaints = process.communicate(timeout=seconds + 120)
+    assert process.returncode == 0, out + complaints
+    told = out.split()
     counts = {
-        name: int(value) for name, value in zip(words[::2], words[1::2], strict=True)
+        name: int(value) for name, value in zip(told[::2], told[1::2], strict=True)
     }
     for name in ("hits", "fills", "writes", "links", "stores", "invalidations"):
         assert counts[name] > 0, counts
@@ -595,7 +622,39 @@ def run_stress(program: Path, host: str, port: int, seconds: int, size: int) -> 
 
 @pytest.mark.parametrize("size", SIZES)
 def test_threads_in_trouble(stress: Path, size: int, fresh_server: Server) -> None:
-    run_stress(stress, "127.0.0.1", fresh_server.port, 3, size)
+    run_stress(stress, "127.0.0.1", fresh_server.port, 2, size)
+
+
+def run_behind_proxy(stress: Path, server: Server, seconds: int) -> None:
+    """Link and data go through a proxy that falls silent, and the foreign writer
+    does not: the server answers him, and nobody hears of it."""
+    proxy = Proxy(server.port)
+    dice = random.Random(5)
+
+    def trouble() -> None:
+        time.sleep(dice.uniform(0.1, 1))
+        proxy.swallow = True
+        time.sleep(dice.uniform(0.05, 0.6))
+        proxy.swallow = False
+        proxy.reset_all()  # what was swallowed is lost: the streams are torn
+
+    try:
+        more = [server.port]
+        place = ("127.0.0.1", proxy.port)
+        run_stress(stress, *place, seconds, SIZES[1], *more, trouble=trouble)
+    finally:
+        proxy.close()
+
+
+def test_threads_behind_a_proxy_that_falls_silent(
+    stress: Path, fresh_server: Server
+) -> None:
+    run_behind_proxy(stress, fresh_server, 3)
+
+
+@pytest.mark.soak
+def test_threads_long_behind_a_proxy(stress: Path, fresh_server: Server) -> None:
+    run_behind_proxy(stress, fresh_server, 600)
 
 
 @pytest.mark.soak

@@ -233,17 +233,22 @@ def test_a_forked_child_probes_for_itself(fresh_server: Server) -> None:
     client.set("k", "v")
     fresh_server.kill()
     assert client.get("k") is None
+    reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
         code = 1
         try:
             assert client.health()["mode"] == "memory"
             client.set("mine", 1)
+            os.write(writing, b"the server may come")
             wait_until(lambda: back_on_redis(client), "the return")
             client.set("from the child", 1)
             code = 0
         finally:
             os._exit(code)
+    os.close(writing)
+    assert os.read(reading, 100)  # nothing, if the child has failed
+    os.close(reading)
     fresh_server.start()
     _, status = os.waitpid(child, 0)
     assert os.waitstatus_to_exitcode(status) == 0

@@ -3,6 +3,8 @@ that wait for one another."""
 
 from __future__ import annotations
 
+import shlex
+import subprocess
 import threading
 import time
 from collections.abc import Callable
@@ -153,3 +155,36 @@ def test_a_scan_in_circles_ends() -> None:
         with pytest.raises(redlane.ReplyError, match="circles"):
             Cache(client).invalidate("cache:*")
         client.close()
+
+
+def test_a_change_kept_when_the_link_has_just_come_back_is_told(
+    fresh_server: Server,
+) -> None:
+    """A request of unknown fate is answered by the engine, which takes so long for it
+    that the server is back meanwhile: the link is in doubt once more, and the thread
+    that has just found it well must look again."""
+    values = {f"k:{number}": number for number in range(20_000)}
+    with Client("memory://") as engine:
+        engine.mset(values)
+        begin = time.monotonic()
+        for _ in range(20):
+            engine.keys("nothing like this")
+        count = int(20 * 3 / (time.monotonic() - begin))  # in three seconds
+    client = Client(fresh_server.url, fallback="memory", **PATIENT)
+    client.ping()
+    server = fresh_server.process
+    assert server is not None
+    start = shlex.join(fresh_server.command(fresh_server.port))
+    script = f"sleep 0.3; kill -9 {server.pid}; sleep 0.1; exec {start}"
+    pipeline = client.pipeline()
+    pipeline.mset(values)
+    for _ in range(count):
+        pipeline.keys("nothing like this")
+    fresh_server.pause()
+    fresh_server.process = subprocess.Popen(
+        ["sh", "-c", script], stdout=subprocess.DEVNULL
+    )
+    pipeline.execute()
+    server.wait()
+    wait_until(lambda: back_on_redis(client), "the return")
+    client.close()

@@ -40,7 +40,8 @@ class Loader:
 
 def test_callables_that_carry_values_need_a_name(cache: Cache) -> None:
     for function in (
-        functools.partial(operator.add, 1),
+        functools.partial(operator.add, object()),
+        functools.partial(operator.add, b=object()),
         Loader(1).method,
         Loader(1),
         [1].count,

@@ -25,7 +25,7 @@ from servers import Server
 # Each call is made with its n-th allocation failing, for n = 1, 2, … until it succeeds.
 # msgspec and PyContextVar_Set end the process themselves, so neither is called.
 NO_MEMORY = """
-import contextvars, faulthandler, logging, sys
+import contextvars, faulthandler, functools, logging, sys
 faulthandler.enable()
 import _testcapi, msgspec.json
 msgspec.json.encode, msgspec.json.decode = lambda value: b"[1]", lambda data: [1, "a"]
@@ -92,6 +92,60 @@ def decorated():
     function.invalidate_all()
     repr(function)
 
+def minute(result):
+    return "1m"
+
+class Thing:
+    def __cache_key__(self):
+        return 1
+    @cache
+    def method(self, a, b=2):
+        return [a]
+    @cache
+    @classmethod
+    def of_class(cls, a):
+        return [a]
+    def plain(self, a):
+        return [a]
+
+thing = Thing()
+template = cache(plain, key="{a}-{b}/{c}:{d}", namespace="n", ttl=minute, jitter=0.5)
+made = cache(plain, key=repr)
+negative = cache(fail, name="negative", cache_exceptions={LookupError: "1m"})
+partial = functools.partial(plain, 1, z=2)
+
+def options():
+    assert template(1, "-", 3, z="x" * 300) == [1, "a"]
+    template.invalidate(1, "-", 3, z="x" * 300)
+    made(5)
+    made.invalidate(5)
+
+def raised():
+    try:
+        negative(1)
+    except LookupError:
+        pass
+
+def decorated_more():
+    cache(key="{a}:{b}:{c}:{d}", cache_exceptions={LookupError: 1})(plain)
+    assert cache(partial)(5, 6) == [1, "a"]
+    cache(thing.plain)(1)
+    for wrong in ({"key": "{x}"}, {"ttl": "x"}, {"cache_exceptions": {int: 1}}):
+        try:
+            cache(plain, **wrong)
+        except (TypeError, ValueError):
+            pass
+
+def methods():
+    thing.method(1)
+    bound = thing.method
+    bound(1, b=2)
+    bound.cache_key(1)
+    bound.invalidate(1)
+    bound == thing.method
+    thing.of_class(1)
+    Thing.of_class.invalidate(1)
+
 def opened():
     with Client(url, timeout=60, connect_timeout=60, name="n") as made:
         made.get("k")
@@ -118,6 +172,10 @@ calls = [
     lambda: cached.cache_info(),
     failing,
     decorated,
+    options,
+    raised,
+    decorated_more,
+    methods,
     opened,
     lambda: cache.set("a", 1, ttl=60),
     lambda: cache.get("a"),

@@ -36,7 +36,7 @@ from tls import (
     over_tls,
     server_context,
 )
-from toolset import is_connected, wait_until
+from toolset import is_connected, wait_until, with_more_time
 
 BUSY_MACHINE = 20.0
 SOAK = os.environ.get("REDLANE_SOAK") == "1"
@@ -178,17 +178,22 @@ def test_part_of_a_record_is_progress(
         return int(found.group(1)) if found else 0
 
     tls_server.cli("SET", "large", value)
-    with Proxy(tls_server.tls_port) as proxy:
-        client = client_of(proxy.port, timeout=4)
-        assert client.get("large") == value
-        before = probes()
-        proxy.drip, proxy.drip_bytes = 0.02, 20
-        with pytest.raises(redlane.TimeoutError):
-            client.get("large")
-        proxy.heal()
-        # Had it been an outage, this would wait for a probe's verdict.
-        assert client.get("large") == value
-        assert probes() == before
+
+    def scenario(seconds: float) -> None:
+        with Proxy(tls_server.tls_port) as proxy:
+            client = client_of(proxy.port, timeout=seconds)
+            assert client.get("large") == value
+            before = probes()
+            proxy.drip, proxy.drip_bytes = 0.02, int(80 / seconds)
+            with pytest.raises(redlane.TimeoutError):
+                client.get("large")
+            proxy.heal()
+            # Had it been an outage, this would wait for a probe's verdict.
+            assert client.get("large") == value
+            assert probes() == before
+            client.close()
+
+    with_more_time(scenario, 4, 20)
 
 
 class Alarm(Exception):
@@ -338,7 +343,7 @@ def test_part_of_a_record_that_nobody_asked_for(
         first, stray = peer.record(b"+first\r\n"), peer.record(b"+stray\r\n")
         peer.send_record(first + stray[:held] if together else first)
         if not together:
-            assert answered.wait(30)
+            assert answered.wait(60)
             peer.send_record(stray[:held])
         sent.set()
         peer.read_record()
@@ -349,7 +354,7 @@ def test_part_of_a_record_that_nobody_asked_for(
         client = client_of(server.port)
         assert client.execute("ANY") == b"first"
         answered.set()
-        assert sent.wait(30)
+        assert sent.wait(60)
         assert client.execute("ANY") == b"second"
 
 
@@ -520,8 +525,8 @@ def test_what_was_sent_is_not_sent_again(
         program = f"""
             import redlane
             url = "rediss://127.0.0.1:{server.port}"
-            client = redlane.Client(url, tls_ca={str(authority.ca)!r}, timeout=20,
-                                    connect_timeout=20)
+            client = redlane.Client(url, tls_ca={str(authority.ca)!r}, timeout=60,
+                                    connect_timeout=60)
             client.get("k")
             open({str(full)!r}, "w").close()
             try:
@@ -550,8 +555,8 @@ def test_an_answer_that_a_read_could_not_write(
     with Peer(identity, "-tls1_2", "-state") as peer:
         program = f"""
             import redlane
-            with redlane.Client({peer.url!r}, tls_ca={str(authority.ca)!r}, timeout=20,
-                                connect_timeout=20) as client:
+            with redlane.Client({peer.url!r}, tls_ca={str(authority.ca)!r}, timeout=60,
+                                connect_timeout=60) as client:
                 print(client.execute("ECHO", "hello"))
         """
         with started(

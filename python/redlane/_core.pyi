@@ -25,7 +25,7 @@ from typing_extensions import Buffer, ParamSpec, Self, TypeVar, disjoint_base
 _Key: TypeAlias = str | int | float | Buffer
 _Value: TypeAlias = str | int | float | Buffer
 _Score: TypeAlias = float | str | bytes
-_Period: TypeAlias = float | timedelta
+_Period: TypeAlias = float | str | timedelta
 _Moment: TypeAlias = float | datetime
 _CacheKey: TypeAlias = str | bytes
 _Tags: TypeAlias = _CacheKey | Iterable[_CacheKey]
@@ -649,7 +649,7 @@ class CachedFunction(Generic[_P, _R]):
         instance: object,
         owner: Any = None,
         /,
-    ) -> Callable[_Q, _R]: ...
+    ) -> _CachedMethod[_Q, _R]: ...
     def invalidate(self, *args: _P.args, **kwargs: _P.kwargs) -> bool: ...
     def invalidate_all(self) -> int: ...
     def refresh(self, *args: _P.args, **kwargs: _P.kwargs) -> _R: ...
@@ -684,12 +684,18 @@ class Cache:
     def __call__(
         self,
         *,
-        ttl: _Period | None = None,
+        ttl: _Period | Callable[[Any], _Period | None] | None = None,
+        jitter: float | None = None,
         name: str | None = None,
+        key: str | Callable[..., str | bytes] | None = None,
+        namespace: str | None = None,
         ignore: Iterable[str] | None = None,
         condition: Callable[..., object] | None = None,
         unless: Callable[..., object] | None = None,
         lock: bool = True,
+        cache_exceptions: Mapping[type[Exception], _Period] | None = None,
+        soft_timeout: _Period | None = None,
+        hard_timeout: _Period | None = None,
         share: bool = False,
         tags: _FunctionTags | None = None,
     ) -> _CacheDecorator: ...
@@ -768,6 +774,24 @@ class Counter:
     def delete(self, *ids: object) -> bool: ...
     def reset(self, *ids: object) -> bool: ...
     def key(self, *ids: object) -> str: ...
+
+# A cached function with its object: obj.method. All else is as of the function.
+@type_check_only
+@final
+class _CachedMethod(Generic[_Q, _R]):
+    __name__: str
+    __qualname__: str
+    __self__: object
+    __wrapped__: Callable[_Q, _R]
+    @property
+    def cache(self) -> Cache: ...
+    def __call__(self, *args: _Q.args, **kwargs: _Q.kwargs) -> _R: ...
+    def invalidate(self, *args: _Q.args, **kwargs: _Q.kwargs) -> bool: ...
+    def invalidate_all(self) -> int: ...
+    def refresh(self, *args: _Q.args, **kwargs: _Q.kwargs) -> _R: ...
+    def uncached(self, *args: _Q.args, **kwargs: _Q.kwargs) -> _R: ...
+    def cache_key(self, *args: _Q.args, **kwargs: _Q.kwargs) -> str: ...
+    def cache_info(self) -> CacheInfo: ...
 
 # What Cache(...)(ttl=…) returns; it is no type of the module.
 @type_check_only

@@ -7,12 +7,20 @@ decorated function, and for each argument of another type.
 from __future__ import annotations
 
 import sys
-from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
+from functools import lru_cache
+from types import (
+    BuiltinFunctionType,
+    FunctionType,
+    MethodType,
+    ModuleType,
+    WrapperDescriptorType,
+)
 from typing import Any
 
 __all__ = [
     "NO_DEFAULT",
     "describe_callable",
+    "describe_key",
     "describe_tags",
     "describe_template",
     "describe_value",
@@ -57,16 +65,28 @@ def _module_tag(module: object) -> str:
     return _escape(module) if isinstance(module, str) and module else "-"
 
 
-# A class or enum made from data may have any name: what the key's grammar uses goes.
+# A class or enum made from data may have any name, and its module too: what the key's
+# grammar uses goes. A module's tag has ':' and '%' escaped already.
 _NAME_ESCAPES = {ord(c): f"%{ord(c):02X}" for c in '%:,()[]{}="/*'}
+_TAG_ESCAPES = {ord(c): f"%{ord(c):02X}" for c in ',()[]{}="/*'}
 
 
 def _escape_name(name: str) -> str:
     return name.translate(_NAME_ESCAPES)
 
 
+@lru_cache(maxsize=1024)
+def _module_in_tag(module: str) -> str:
+    return _module_tag(module).translate(_TAG_ESCAPES)
+
+
 def _type_tag(cls: type) -> str:
-    return f"{_module_tag(_module_of(cls))}/{_escape_name(_qualname_of(cls))}"
+    module = _module_of(cls)
+    if type(module) is not str or module == "__main__":  # whose file may change
+        tag = _module_tag(module).translate(_TAG_ESCAPES)
+    else:
+        tag = _module_in_tag(module)
+    return f"{tag}/{_escape_name(_qualname_of(cls))}"
 
 
 def _lookup(cls: type, name: str) -> Any:
@@ -78,7 +98,8 @@ def _kind_of(function: Any) -> str | None:
     """What `function` returns, when it is not a plain value."""
     code = getattr(function, "__code__", None)
     if code is None and not isinstance(function, type):
-        function = getattr(function, "func", function)  # functools.partial
+        while _is_partial(function):
+            function = function.func
         call = _lookup(type(function), "__call__")
         code = getattr(function, "__code__", None) or getattr(call, "__code__", None)
     flags = getattr(code, "co_flags", 0)
@@ -91,19 +112,57 @@ def _kind_of(function: Any) -> str | None:
     return None
 
 
-def _carries_state(function: Any) -> bool:
-    """Whether two such callables can differ in what their arguments do not show."""
+def _is_instance_of_python_class(function: Any) -> bool:
+    """A callable object; but a decorator's wrapper stands for its function."""
     kind = type(function)
-    if kind in (MethodType, BuiltinFunctionType):
+    return (
+        kind is not FunctionType
+        and not isinstance(function, type)
+        and type(_lookup(kind, "__call__")) is FunctionType
+        and not isinstance(getattr(function, "__wrapped__", None), FunctionType)
+    )
+
+
+def _is_partial(function: Any) -> bool:
+    kind = type(function)
+    return _module_of(kind) == "functools" and kind.__name__ == "partial"
+
+
+def _unwrap(function: Any) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
+    """What a bound method, a partial or a callable object calls in the end, and the
+    arguments that it brings along."""
+    args: tuple[Any, ...] = ()
+    keywords: dict[str, Any] = {}
+    while True:
+        kind = type(function)
+        if kind is MethodType:
+            args = (function.__self__, *args)
+            function = function.__func__
+        elif _is_partial(function):
+            args = (*function.args, *args)
+            keywords = {**function.keywords, **keywords}
+            function = function.func
+        elif _is_instance_of_python_class(function):
+            args = (function, *args)
+            function = _lookup(kind, "__call__")
+        else:
+            return function, args, keywords
+
+
+def _hides_state(function: Any) -> bool:
+    """Whether two such callables can differ in what nothing here can tell."""
+    kind = type(function)
+    if kind is BuiltinFunctionType:
         owner = function.__self__
         return owner is not None and not isinstance(owner, (type, ModuleType))
-    if kind is FunctionType or isinstance(function, type):
-        return False
-    if _module_of(kind) in ("functools", "operator"):
-        return kind.__name__ in ("partial", "itemgetter", "attrgetter", "methodcaller")
-    # An object of a Python class; but a decorator's wrapper stands for its function.
-    return type(_lookup(kind, "__call__")) is FunctionType and not isinstance(
-        getattr(function, "__wrapped__", None), FunctionType
+    if _module_of(kind) == "operator":
+        return kind.__name__ in ("itemgetter", "attrgetter", "methodcaller")
+    # A Python class whose __call__ is no plain function, such as a cached one.
+    return (
+        kind is not FunctionType
+        and not isinstance(function, type)
+        and not isinstance(_lookup(kind, "__call__"), WrapperDescriptorType)
+        and not isinstance(getattr(function, "__wrapped__", None), FunctionType)
     )
 
 
@@ -151,45 +210,138 @@ def _parameters(
     )
 
 
+def _shown(function: Any) -> str:
+    """The qualified name, for keys and messages."""
+    while _is_partial(function):
+        function = function.func
+    shown = getattr(function, "__qualname__", None)
+    return shown if isinstance(shown, str) else type(function).__qualname__
+
+
+def _head(function: Any, shown: str, name: str | None) -> str:
+    """``name:module:``, what the default keys of a function begin with."""
+    if name is None:
+        name = shown.rsplit("<locals>.", 1)[-1]
+    elif not isinstance(name, str) or not name:
+        raise TypeError("name must be a non-empty str")
+    while _is_partial(function):
+        function = function.func
+    module = getattr(function, "__module__", None)
+    return f"{_escape(name)}:{_module_tag(module)}:"
+
+
 def describe_callable(
-    function: Any, name: str | None = None
+    function: Any,
+    name: str | None = None,
+    namespace: str | None = None,
+    key: Any = None,
 ) -> tuple[
-    str, str, tuple[str, ...], int, int, str | None, str | None, tuple[Any, ...]
+    str,
+    str,
+    tuple[str, ...],
+    int,
+    int,
+    str | None,
+    str | None,
+    tuple[Any, ...],
+    tuple[Any, ...],
+    dict[str, Any],
 ]:
-    """The key's head ``name:module:``, a name for messages, and the parameters."""
-    if isinstance(function, (classmethod, staticmethod)):
-        raise TypeError(
-            f"put @cache below @{type(function).__name__}, next to the function"
-        )
+    """The key's head, a name for messages, the parameters, and what the callable brings
+    along for them.
+
+    The head is ``namespace:name:module:``; with a key of its own, ``namespace:``.
+    """
     if not callable(function):
         raise TypeError(
             f"only a callable can be cached, not {type(function).__name__!r}"
         )
-    shown = getattr(function, "__qualname__", None) or getattr(
-        getattr(function, "func", None), "__qualname__", None
-    )
-    if not isinstance(shown, str):
-        shown = type(function).__qualname__
+    if namespace is not None and (not isinstance(namespace, str) or not namespace):
+        raise TypeError("namespace must be a non-empty str")
+    shown = _shown(function)
     kind = _kind_of(function)
     if kind is not None:
         raise TypeError(
             f"{shown}(): {kind} not supported by cache yet;"
             " cache the function that makes the value"
         )
-    if name is None and _carries_state(function):
-        raise TypeError(
-            f"{shown}: a bound method, a partial or a callable object carries values"
-            " that are no arguments: give name=, which tells it from others of its kind"
-        )
-    if name is None:
-        name = shown.rsplit("<locals>.", 1)[-1]
-    elif not isinstance(name, str) or not name:
-        raise TypeError("name must be a non-empty str")
-    module = getattr(function, "__module__", None) or getattr(
-        getattr(function, "func", None), "__module__", None
+    if key is not None and name is not None:
+        raise TypeError("key= says the whole key: name= has no place in it")
+    head = f"{_escape(namespace)}:" if namespace else ""
+    inner: Any = function
+    args: tuple[Any, ...] = ()
+    keywords: dict[str, Any] = {}
+    if key is None:
+        head += _head(function, shown, name)
+    if name is None and (key is None or isinstance(key, str)):
+        inner, args, keywords = _unwrap(function)
+        if key is None and _hides_state(inner):
+            raise TypeError(needs_name(shown))
+    return (head, shown, *_parameters(inner), args, keywords)
+
+
+def needs_name(shown: str) -> str:
+    return (
+        f"{shown}: it carries a value that has no text for a key: give name=, which"
+        " tells it from others of its kind, or ignore= that parameter"
     )
-    head = f"{_escape(name)}:{_module_tag(module)}:"
-    return (head, shown, *_parameters(function))
+
+
+def _parse_template(template: str) -> tuple[list[str], list[str]]:
+    """The texts and the fields of "text{field}text"; one text more than fields."""
+    from string import Formatter
+
+    texts, fields = [""], []
+    try:
+        for text, field, spec, conversion in Formatter().parse(template):
+            texts[-1] += text
+            if field is None:
+                continue
+            if not field.isidentifier() or spec or conversion:
+                raise ValueError(
+                    f"a field is a parameter's plain name, not {{{field}}};"
+                    " for more give a callable"
+                )
+            fields.append(field)
+            texts.append("")
+    except ValueError as error:
+        raise ValueError(f"key={template!r}: {error}") from None
+    return texts, fields
+
+
+def describe_key(
+    template: str,
+    shown: str,
+    parameters: tuple[str | None, ...],
+    ignored: tuple[bool, ...],
+) -> tuple[tuple[str, ...], tuple[int, ...]]:
+    """A key's template: its texts, and which parameter each field between them is.
+
+    Every parameter is a field or ignored, so that no two calls share a key by mistake.
+    The last two of the parameters are *args and **kwargs, None where there are none.
+    """
+    texts, fields = _parse_template(template)
+    if not template:
+        raise ValueError("key must not be empty")
+    for field in fields:
+        if field not in parameters:
+            raise TypeError(f"key={template!r}: {shown}() has no parameter {field!r}")
+    if "" in texts[1:-1]:
+        raise ValueError(
+            f"key={template!r}: two fields need a text between them, such as ':'"
+        )
+    for parameter, skip in zip(parameters, ignored, strict=True):
+        if parameter is None:
+            continue
+        if skip and parameter in fields:
+            raise TypeError(f"key={template!r}: {parameter!r} is in ignore= too")
+        if not skip and parameter not in fields:
+            raise TypeError(
+                f"key={template!r}: calls of {shown}() that differ in {parameter!r}"
+                f" would share a key: write {{{parameter}}} into it, or leave the"
+                f" argument out with ignore=[{parameter!r}]"
+            )
+    return tuple(texts), tuple(parameters.index(field) for field in fields)
 
 
 def _describe_enum(value: Any, cls: type, flag: bool) -> tuple[str, tuple[Any, ...]]:

@@ -42,6 +42,7 @@ const RedlaneScript *redlane_script_by_text(const char *text, size_t size);
 #define REDLANE_MARK_LEASE 'L'    /* REDLANE_MARK 'L' + random id */
 #define REDLANE_MARK_PLAIN 'P'    /* REDLANE_MARK 'P' + the value's own bytes */
 #define REDLANE_MARK_ENVELOPE 'E' /* REDLANE_MARK 'E' + a header: core/envelope.h */
+#define REDLANE_MARK_RAISED 'X'   /* REDLANE_MARK 'X' + JSON: what a function raised */
 
 /* The generation of a tag or a namespace, in a key of its own: REDLANE_MARK 'G' and a
  * random number. No value reads as one, nor it as a value. */

@@ -20,6 +20,7 @@ static pthread_mutex_t registry_lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_once_t registry_once = PTHREAD_ONCE_INIT;
 static int registry_error;
 static RedlaneNearCache *registry; /* by `next` */
+static atomic_size_t registered;
 
 static bool
 is_running(const RedlaneNearCache *cache)
@@ -133,6 +134,7 @@ redlane_near_new(RedlaneSettings *settings, size_t max_bytes, int64_t ping_inter
     (void)pthread_mutex_lock(&registry_lock);
     cache->next = registry;
     registry = cache;
+    (void)atomic_fetch_add(&registered, 1);
     (void)pthread_mutex_unlock(&registry_lock);
     return &cache->head;
 }
@@ -158,6 +160,7 @@ redlane_near_release(RedlaneNear *near)
     for (RedlaneNearCache **place = &registry; *place; place = &(*place)->next) {
         if (*place == cache) {
             *place = cache->next;
+            (void)atomic_fetch_sub(&registered, 1);
             break;
         }
     }
@@ -170,6 +173,34 @@ redlane_near_release(RedlaneNear *near)
     (void)pthread_cond_destroy(&cache->changed);
     (void)pthread_mutex_destroy(&cache->lock);
     free(cache);
+}
+
+static bool
+same_text(const char *left, const char *right)
+{
+    return left && right ? strcmp(left, right) == 0 : left == right;
+}
+
+void
+redlane_near_each(const RedlaneSettings *settings,
+                  void (*act)(RedlaneNear *near, const void *context),
+                  const void *context)
+{
+    if (atomic_load_explicit(&registered, memory_order_acquire) == 0) {
+        return;
+    }
+    (void)pthread_mutex_lock(&registry_lock);
+    for (RedlaneNearCache *cache = registry; cache; cache = cache->next) {
+        const RedlaneSettings *other = cache->settings;
+
+        if (other == settings ||
+            (other->scheme == settings->scheme && other->port == settings->port &&
+             same_text(other->host, settings->host) &&
+             same_text(other->path, settings->path))) {
+            act(&cache->head, context);
+        }
+    }
+    (void)pthread_mutex_unlock(&registry_lock);
 }
 
 /* Nothing is confirmed any more; with the state locked. */

@@ -148,6 +148,13 @@ void redlane_near_kill(RedlaneNear *near, const char *key, size_t size);
 void redlane_near_kill_prefix(RedlaneNear *near, const char *prefix, size_t size);
 void redlane_near_kill_all(RedlaneNear *near);
 
+/* Calls `act` for every near cache of the process that is of the server at this
+ * address, whatever its database and user: own writes end the values of all. `act` must
+ * not make or release any. */
+void redlane_near_each(const RedlaneSettings *settings,
+                       void (*act)(RedlaneNear *near, const void *context),
+                       const void *context);
+
 /* A value to be released by the caller, who has the GIL, or NULL. Take two for each
  * store at least, so that the queue does not grow. */
 void *redlane_near_take_dead(RedlaneNear *near);

@@ -40,6 +40,7 @@ struct RedlaneNearItem {
 typedef struct {
     RedlaneLock lock;
     RedlaneTable table;
+    atomic_size_t count; /* of the table, for those without the lock */
     RedlaneNearItem *newest, *oldest, *hand;
     uint64_t sweep; /* where the search for expired ones goes on: a hash */
     uint64_t hits, misses, stores, overtaken, evictions;
@@ -57,8 +58,7 @@ struct RedlaneNearCache {
     int64_t ping_interval;     /* ns */
     RedlaneSeed seed;
     size_t max_bytes;
-    atomic_size_t bytes;    /* of all shards, and what is about to be stored */
-    atomic_size_t evict_at; /* the shard that gives next */
+    atomic_size_t bytes; /* of all shards, and what is about to be stored */
     RedlaneNearShard shards[REDLANE_NEAR_SHARDS];
 
     RedlaneNearDependants dependants;

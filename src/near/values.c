@@ -150,6 +150,7 @@ remove_locked(RedlaneNearCache *cache, RedlaneNearShard *shard, RedlaneSlot *slo
     *(item->older ? &item->older->newer : &shard->oldest) = item->newer;
     item->older = NULL;
     (void)atomic_fetch_sub_explicit(&cache->bytes, item->bytes, memory_order_relaxed);
+    atomic_store_explicit(&shard->count, shard->table.count, memory_order_relaxed);
     atomic_store_explicit(&item->entry.generation, 0, memory_order_release);
 }
 
@@ -193,22 +194,45 @@ evict_locked(RedlaneNearCache *cache, RedlaneNearShard *shard)
     return victim;
 }
 
+/* The shard with the most items, which gives next: so all keep about as many. (Taking
+ * from each in turn lets them drift apart by chance, till one has none to choose from.)
+ * NULL when nothing is there. */
+static RedlaneNearShard *
+fullest_shard(RedlaneNearCache *cache)
+{
+    RedlaneNearShard *fullest = NULL;
+    size_t most = 0;
+
+    for (int i = 0; i < REDLANE_NEAR_SHARDS; i++) {
+        size_t count =
+            atomic_load_explicit(&cache->shards[i].count, memory_order_relaxed);
+
+        if (count > most) {
+            most = count;
+            fullest = &cache->shards[i];
+        }
+    }
+    return fullest;
+}
+
+/* False when there is nothing to give away. */
 static bool
 evict(RedlaneNearCache *cache)
 {
-    RedlaneNearItem *victim = NULL;
+    RedlaneNearShard *shard;
 
-    for (int i = 0; i < REDLANE_NEAR_SHARDS && !victim; i++) {
-        size_t at =
-            atomic_fetch_add_explicit(&cache->evict_at, 1, memory_order_relaxed);
-        RedlaneNearShard *shard = &cache->shards[at % REDLANE_NEAR_SHARDS];
+    while ((shard = fullest_shard(cache))) {
+        RedlaneNearItem *victim;
 
         redlane_lock(&shard->lock);
         victim = evict_locked(cache, shard);
         redlane_unlock(&shard->lock);
+        if (victim) { /* else another thread has emptied it meanwhile */
+            let_go(cache, victim);
+            return true;
+        }
     }
-    let_go(cache, victim);
-    return victim != NULL;
+    return false;
 }
 
 /* --- storing --------------------------------------------------------------- */
@@ -335,6 +359,7 @@ insert_locked(RedlaneNearCache *cache, RedlaneNearShard *shard,
         return -1;
     }
     count_slots_locked(cache, shard, slots);
+    atomic_store_explicit(&shard->count, shard->table.count, memory_order_relaxed);
     item->older = shard->newest;
     *(shard->newest ? &shard->newest->newer : &shard->oldest) = item;
     shard->newest = item;

@@ -124,12 +124,13 @@ redlane_args_vector(const RedlaneArgs *args, const RedlaneCommand *command)
     return (RedlaneVector){args->argv, args->argc, command};
 }
 
-/* TTL arguments in seconds: int, float (fractions count) or timedelta; converted to
- * milliseconds. bool, NaN, infinite, <= 0 or beyond what Redis can add to its clock:
- * TypeError or ValueError that names `name`. RAISES_NEG */
+/* TTL arguments in seconds: int, float (fractions count), timedelta, or a text with
+ * units (core/duration.h); converted to milliseconds. bool, NaN, infinite, <= 0 or
+ * beyond what Redis can add to its clock: TypeError or ValueError that names `name`.
+ * RAISES_NEG */
 int redlane_args_ttl_ms(PyObject *object, const char *name, int64_t *milliseconds);
 
-/* The same for an argument in milliseconds (int, float or timedelta). RAISES_NEG */
+/* The same for an argument in milliseconds. RAISES_NEG */
 int redlane_args_period_ms(PyObject *object, const char *name, int64_t *milliseconds);
 
 /* A moment: seconds (`scale` 1000) or milliseconds (`scale` 1) since 1970, or a

@@ -1,4 +1,5 @@
-/* Times as arguments: TTLs, periods and moments, from numbers, timedelta, datetime.
+/* Times as arguments: TTLs, periods and moments, from numbers, text, timedelta,
+ * datetime.
  *
  * GIL held. The datetime module is never imported for a number: an object of its types
  * can only come from a process that has imported it. */
@@ -6,6 +7,8 @@
 
 #include <datetime.h>
 #include <math.h>
+
+#include "core/duration.h"
 
 /* Redis adds its clock (about 2^41 ms today, 2^42 in 2109) to a TTL in int64. */
 #define MAX_MS (INT64_MAX - (INT64_C(1) << 42))
@@ -75,6 +78,31 @@ ms_from_number(PyObject *object, const char *name, int64_t scale, int64_t *milli
     return 1;
 }
 
+/* "10m" and the like, which say their own unit. */
+static int
+ms_from_text(PyObject *object, const char *name, int64_t *milliseconds)
+{
+    Py_ssize_t size;
+    const char *text = PyUnicode_AsUTF8AndSize(object, &size);
+    RedlaneDuration parsed;
+
+    if (!text) {
+        return -1;
+    }
+    parsed = redlane_duration_parse(text, (size_t)size, milliseconds);
+    if (parsed == REDLANE_DURATION_SYNTAX) {
+        PyErr_Format(PyExc_ValueError,
+                     "%s: %R is no period: numbers with the units w, d, h, m, s and ms "
+                     "in this order, such as '10m' or '1h30m'",
+                     name, object);
+        return -1;
+    }
+    if (parsed == REDLANE_DURATION_TOO_LONG || *milliseconds > MAX_MS) {
+        return refuse_value(name, "smaller: Redis cannot keep a time so far away");
+    }
+    return *milliseconds > 0 ? 0 : refuse_value(name, "greater than zero");
+}
+
 static int
 load_datetime(void)
 {
@@ -93,11 +121,15 @@ period_ms(PyObject *object, const char *name, int64_t scale, int64_t *millisecon
     if (status <= 0) {
         return status;
     }
+    if (PyUnicode_Check(object)) {
+        return ms_from_text(object, name, milliseconds);
+    }
     if (load_datetime() < 0) {
         return -1;
     }
     if (!PyDelta_Check(object)) {
-        return refuse_type(name, "an int, a float or a timedelta", object);
+        return refuse_type(name, "a number, a timedelta or a text such as '10m'",
+                           object);
     }
     seconds = PyDateTime_DELTA_GET_DAYS(object) * INT64_C(86400) +
               PyDateTime_DELTA_GET_SECONDS(object);

@@ -31,6 +31,8 @@
     X(CommandMethodType)                         \
     X(CacheType)                                 \
     X(CachedFunctionType)                        \
+    X(CachedMethodType)                          \
+    X(CachedClassMethodType)                     \
     X(CacheInfoType)                             \
     X(CacheDisabledType)                         \
     X(CounterType)                               \
@@ -44,6 +46,9 @@
     X(stdlib_dumps)                              \
     X(stdlib_loads)                              \
     X(describe_value)                            \
+    X(dump_exception)                            \
+    X(load_exception)                            \
+    X(call_limited)                              \
     X(find_codec)                                \
     X(zlib_compress)                             \
     X(zlib_decompressobj)                        \

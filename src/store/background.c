@@ -146,13 +146,20 @@ redlane_background_new(void)
     return background;
 }
 
+/* True when a probe is due that nobody has begun: the thread may sleep, and know
+ * nothing of a doubt that came up after it had looked. */
+static bool
+is_due(RedlaneGuard *guard)
+{
+    return redlane_guard_probe_due(guard) <= redlane_clock_now();
+}
+
 /* True when a guard is due that no thread is free for. */
 static bool
 is_overdue_locked(const RedlaneBackground *background, RedlaneGuard *guard)
 {
     return background->threads == background->busy &&
-           background->threads < THREADS_MAX &&
-           redlane_guard_probe_due(guard) <= redlane_clock_now();
+           background->threads < THREADS_MAX && is_due(guard);
 }
 
 /* 1: a thread was started, 0: there were enough, -1: there is none. */
@@ -203,7 +210,7 @@ redlane_background_watch(RedlaneBackground *background, RedlaneGuard *guard, boo
         added = add_locked(background, guard);
         started = added < 0 ? -1 : start_locked(background, guard);
     }
-    if (started >= 0 && (look || added || started)) {
+    if (started >= 0 && (look || added || started || is_due(guard))) {
         redlane_platform_wake_signal(background->wake);
     }
     pthread_mutex_unlock(&background->lock);

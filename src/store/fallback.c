@@ -540,13 +540,15 @@ fallback_run(RedlaneStore *store, const RedlaneRequest *request,
     }
     /* What this process writes it does not read from near, whatever comes of it. */
     writes = redlane_near_is_write(request, vectors, count);
-    if (writes && self->members->near) {
-        redlane_near_note_write(self->members->near, vectors, count);
+    if (writes) {
+        redlane_near_note_write(self->members->settings, vectors, count);
     }
     result = run_rounds(&trip);
-    if (writes && self->members->near) { /* made meanwhile, perhaps */
-        redlane_near_note_write(self->members->near, vectors, count);
-        redlane_near_free_dead(self->members->near, DEAD_A_CALL);
+    if (writes) {
+        redlane_near_note_write(self->members->settings, vectors, count);
+        if (self->members->near) {
+            redlane_near_free_dead(self->members->near, DEAD_A_CALL);
+        }
     }
     redlane_fallback_tell(store->state, self->members);
     return result < 0 ? -1 : 0;

@@ -1,8 +1,6 @@
 /* A link: the members that all tools of one client share, and its health. GIL held. */
 #include "store/link.h"
 
-#include <string.h>
-
 #include "core/clock.h"
 #include "py/errors.h"
 #include "py/log.h"
@@ -109,27 +107,6 @@ redlane_link_store(RedlaneLink *link, RedlanePolicy policy)
         return redlane_store_hold(link->members.engine);
     }
     return redlane_fallback_new(link->state, link, &link->members, policy);
-}
-
-/* What every key that matches begins with: the pattern up to its first special. */
-static size_t
-literal_size(RedlaneArg pattern)
-{
-    size_t size = 0;
-
-    while (size < pattern.size && !strchr("*?[\\", pattern.data[size])) {
-        size++; /* NUL is found too: that ends it early, which is no harm */
-    }
-    return size;
-}
-
-void
-redlane_link_forget_near(RedlaneLink *link, RedlaneArg pattern)
-{
-    if (link->members.near) {
-        redlane_near_kill_prefix(link->members.near, pattern.data,
-                                 literal_size(pattern));
-    }
 }
 
 const RedlaneSettings *

@@ -32,10 +32,6 @@ RedlaneStore *redlane_link_store(RedlaneLink *link, RedlanePolicy policy);
  */
 RedlaneNear *redlane_link_near(RedlaneLink *link, RedlaneArg prefix);
 
-/* Ends the near values of all keys that a pattern may match: before what matches is
- * deleted, and after. */
-void redlane_link_forget_near(RedlaneLink *link, RedlaneArg pattern);
-
 const RedlaneSettings *redlane_link_settings(const RedlaneLink *link);
 
 /* Closes every connection; later calls raise ConnectionError("closed"). */

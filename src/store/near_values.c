@@ -1,6 +1,8 @@
 /* Values of a near cache: their objects, and what ends them. GIL held. */
 #include "store/near_values.h"
 
+#include <string.h>
+
 #include "core/command_keys.h"
 #include "core/script.h"
 
@@ -106,12 +108,49 @@ note_command(RedlaneNear *near, const RedlaneVector *vector)
     }
 }
 
-void
-redlane_near_note_write(RedlaneNear *near, const RedlaneVector *vectors, size_t count)
+typedef struct {
+    const RedlaneVector *vectors;
+    size_t count;
+} Commands;
+
+static void
+note_commands(RedlaneNear *near, const void *context)
 {
-    for (size_t i = 0; i < count; i++) {
-        if (!is_harmless(&vectors[i])) {
-            note_command(near, &vectors[i]);
+    const Commands *commands = context;
+
+    for (size_t i = 0; i < commands->count; i++) {
+        if (!is_harmless(&commands->vectors[i])) {
+            note_command(near, &commands->vectors[i]);
         }
     }
+}
+
+void
+redlane_near_note_write(const RedlaneSettings *settings, const RedlaneVector *vectors,
+                        size_t count)
+{
+    const Commands commands = {vectors, count};
+
+    redlane_near_each(settings, note_commands, &commands);
+}
+
+static void
+note_prefix(RedlaneNear *near, const void *context)
+{
+    const RedlaneArg *prefix = context;
+
+    redlane_near_kill_prefix(near, prefix->data, prefix->size);
+}
+
+void
+redlane_near_note_pattern(const RedlaneSettings *settings, RedlaneArg pattern)
+{
+    RedlaneArg literal = {pattern.data, 0};
+
+    /* NUL is found too: that ends it early, which is no harm. */
+    while (literal.size < pattern.size &&
+           !strchr("*?[\\", pattern.data[literal.size])) {
+        literal.size++;
+    }
+    redlane_near_each(settings, note_prefix, &literal);
 }

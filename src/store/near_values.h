@@ -45,9 +45,12 @@ void redlane_near_shut(RedlaneNear *near);
 bool redlane_near_is_write(const RedlaneRequest *request, const RedlaneVector *vectors,
                            size_t count);
 
-/* Ends the values of all keys that such a request may change: before it is sent, and
- * after its end. */
-void redlane_near_note_write(RedlaneNear *near, const RedlaneVector *vectors,
-                             size_t count);
+/* Ends the values of all keys that such a request may change, in every near cache of
+ * the server: before it is sent, and after its end. */
+void redlane_near_note_write(const RedlaneSettings *settings,
+                             const RedlaneVector *vectors, size_t count);
+
+/* The same for all keys that a pattern may match. */
+void redlane_near_note_pattern(const RedlaneSettings *settings, RedlaneArg pattern);
 
 #endif

@@ -200,11 +200,12 @@ redlane_cache_find_space(RedlaneCache *cache)
     return _PyBytes_Resize(&cache->tool.space, size + 1);
 }
 
-/* What two caches decode alike they can share. */
+/* What two caches decode alike they can share; what one may not read without a seal it
+ * may not get from one that has none either. */
 static RedlaneNearForm
 form_of(const RedlaneSerializer *serializer)
 {
-    if (serializer->seal) { /* only who has the keys may read it */
+    if (serializer->seal) {
         return redlane_near_form_new();
     }
     switch (serializer->kind) {
@@ -419,7 +420,8 @@ PyDoc_STRVAR(
     "Args:\n"
     "    template: the key without the prefix, such as\n"
     "        ``\"user_pixels:{id}\"``, or one without a field.\n"
-    "    ttl: seconds (int or float) or a timedelta; None: the cache's own.\n"
+    "    ttl: seconds, a timedelta or a text such as ``\"10m\"``; None: the\n"
+    "        cache's own.\n"
     "    source: called with the ids of a missing counter; returns its int.\n\n"
     "Returns:\n"
     "    Counter");
@@ -466,10 +468,10 @@ PyDoc_STRVAR(
     "    process), ``misses``, ``sets``, ``deletes``, ``errors`` (of the link or\n"
     "    the server, where the cache went on without), ``corrupted`` (unreadable\n"
     "    values dropped), ``bad_seals`` (those of them without a valid seal),\n"
-    "    ``waits`` (answered by another caller's computation), ``uncached``\n"
-    "    (results that cannot be serialised), ``bytes_read``, ``bytes_written``,\n"
-    "    and ``cache_type``: ``\"redis\"``, ``\"memory\"`` or ``\"none\"``, what\n"
-    "    answers now.");
+    "    ``waits`` (answered by another caller's computation),\n"
+    "    ``uncached`` (results that cannot be serialised), ``bytes_read``,\n"
+    "    ``bytes_written``, and ``cache_type``: ``\"redis\"``, ``\"memory\"`` or\n"
+    "    ``\"none\"``, what answers now.");
 
 static PyObject *
 cache_stats(PyObject *self, PyObject *Py_UNUSED(ignored))
@@ -516,15 +518,14 @@ PyDoc_STRVAR(
     " fallback=\"memory\", strict=False, compress=None, compress_above=1024,"
     " seal=None, near=True, near_ttl=60)\n--\n\n"
     "Values under one prefix, on Redis, Valkey or the memory engine.\n\n"
-    "Called with a function it caches that function: ``@cache`` or\n"
-    "``@cache(ttl=60, name=None, ignore=None, condition=None, unless=None,\n"
-    "lock=True, share=False, tags=None)``.\n\n"
+    "Called with a function it caches that function: ``@cache``, or\n"
+    "``@cache(ttl=60, ...)`` with the options of :class:`CachedFunction`.\n\n"
     "Args:\n"
     "    client_or_url: a Client, a URL, or None for ``redlane.default_client()``,\n"
     "        which is made on first use.\n"
     "    prefix: what every key begins with, before a ``:``; ``\"\"`` is allowed.\n"
-    "    ttl: seconds (int or float) or a timedelta that values live where a call\n"
-    "        names no other; None: no expiry.\n"
+    "    ttl: seconds, a timedelta or a text such as ``\"10m\"``: how long values\n"
+    "        live where a call names no other; None: no expiry.\n"
     "    serializer: ``\"json\"``, ``\"raw\"`` (bytes as they are), ``\"msgpack\"``,\n"
     "        ``\"pickle\"`` (unsafe; only with ``seal``), or an object with\n"
     "        ``dumps(value) -> bytes`` and ``loads(bytes)``.\n"

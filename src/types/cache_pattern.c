@@ -127,6 +127,12 @@ check_circle(Circle *circle, RedlaneCache *cache, PyObject *cursor)
     return 0;
 }
 
+static void
+forget_near(RedlaneCache *cache, RedlaneArg pattern)
+{
+    redlane_near_note_pattern(redlane_link_settings(cache->tool.link), pattern);
+}
+
 PyObject *
 redlane_cache_invalidate_pattern(RedlaneCache *cache, RedlaneArg pattern)
 {
@@ -140,7 +146,7 @@ redlane_cache_invalidate_pattern(RedlaneCache *cache, RedlaneArg pattern)
         return NULL;
     }
     redlane_flight_mark_pattern(cache->state, cache->tool.link, pattern);
-    redlane_link_forget_near(cache->tool.link, pattern);
+    forget_near(cache, pattern);
     do {
         PyObject *keys = scan_step(cache, pattern, &cursor, &manner);
         long long now = -1;
@@ -155,7 +161,7 @@ redlane_cache_invalidate_pattern(RedlaneCache *cache, RedlaneArg pattern)
             now = -1;
         }
         if (now < 0) {
-            redlane_link_forget_near(cache->tool.link, pattern);
+            forget_near(cache, pattern);
             Py_CLEAR(cursor);
             Py_CLEAR(circle.kept);
             if (!PyErr_Occurred()) {
@@ -169,7 +175,7 @@ redlane_cache_invalidate_pattern(RedlaneCache *cache, RedlaneArg pattern)
     if (redlane_tool_forget(&cache->tool, pattern, answer) < 0) {
         return NULL;
     }
-    redlane_link_forget_near(cache->tool.link, pattern);
+    forget_near(cache, pattern);
     redlane_flight_mark_pattern(cache->state, cache->tool.link, pattern);
     cache->counts.deletes += (uint64_t)gone;
     return PyLong_FromLongLong(gone);

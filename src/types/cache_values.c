@@ -135,7 +135,8 @@ PyDoc_STRVAR(
     "Args:\n"
     "    key: str or bytes, without the prefix.\n"
     "    value: what the cache's serializer takes.\n"
-    "    ttl: seconds (int or float) or a timedelta; None: the cache's own.\n"
+    "    ttl: seconds, a timedelta or a text such as ``\"10m\"``; None: the\n"
+    "        cache's own.\n"
     "    durable: a value set while the server is away is stored there on its\n"
     "        return, with what is left of its TTL, where nothing is by then.\n"
     "        A value without TTL always is; any other only has its key deleted.\n"
@@ -186,13 +187,21 @@ cache_set(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwn
 
 #define HEAD_END "5" /* of mark, version and fields */
 
-/* 1 when how a value begins says that it is a lease. */
+/* 1 when how a value begins says that it is a lease, or, to a reader, what a function
+ * raised: neither is a value. (WRONGTYPE is none of them.) */
 static int
-is_lease_reply(PyObject *reply)
+is_no_value(PyObject *reply, bool read)
 {
-    return PyBytes_Check(reply) &&
-           redlane_envelope_is_lease(PyBytes_AS_STRING(reply),
-                                     (size_t)PyBytes_GET_SIZE(reply));
+    const char *data;
+    size_t size;
+
+    if (!PyBytes_Check(reply)) {
+        return 0;
+    }
+    data = PyBytes_AS_STRING(reply);
+    size = (size_t)PyBytes_GET_SIZE(reply);
+    return redlane_envelope_is_lease(data, size) ||
+           (read && redlane_envelope_is_raised(data, size));
 }
 
 /* 1 when it is a value with tags. */
@@ -237,9 +246,9 @@ peek_and(RedlaneCache *cache, RedlaneArg key, RedlaneCommandId id, bool read,
                          replies) < 0) {
         return NULL;
     }
-    *head = is_lease_reply(replies[0]) ? HEAD_LEASE /* WRONGTYPE: no lease */
-            : has_tags(replies[0])     ? HEAD_TAGS
-                                       : HEAD_OTHER;
+    *head = is_no_value(replies[0], read) ? HEAD_LEASE
+            : has_tags(replies[0])        ? HEAD_TAGS
+                                          : HEAD_OTHER;
     Py_DECREF(replies[0]);
     if (PyExceptionInstance_Check(replies[1])) {
         PyErr_SetObject((PyObject *)Py_TYPE(replies[1]), replies[1]);
@@ -509,17 +518,16 @@ cache_ttl(PyObject *self, PyObject *name)
     return PyFloat_FromDouble((double)milliseconds / 1000);
 }
 
-PyDoc_STRVAR(
-    touch_doc,
-    "touch($self, /, key, ttl=None)\n--\n\n"
-    "Gives a value a new TTL.\n\n"
-    "Args:\n"
-    "    key: str or bytes, without the prefix.\n"
-    "    ttl: seconds (int or float) or a timedelta; None: the cache's own, or\n"
-    "        no expiry where it has none. Tags do not live longer for it: the\n"
-    "        value may end with them.\n\n"
-    "Returns:\n"
-    "    bool: whether there was a value.");
+PyDoc_STRVAR(touch_doc,
+             "touch($self, /, key, ttl=None)\n--\n\n"
+             "Gives a value a new TTL.\n\n"
+             "Args:\n"
+             "    key: str or bytes, without the prefix.\n"
+             "    ttl: seconds, a timedelta or a text such as ``\"10m\"``; None: the\n"
+             "        cache's own, or no expiry where it has none. Tags do not live\n"
+             "        longer for it: the value may end with them.\n\n"
+             "Returns:\n"
+             "    bool: whether there was a value.");
 
 /* A sealed value says when it ends, so it is written anew, where it is still the same.
  * A new reference to 0 or 1; NULL with an exception set. */

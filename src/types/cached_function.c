@@ -5,8 +5,8 @@
 #include <stddef.h>
 #include <structmember.h>
 
-#include "py/args.h"
 #include "py/state.h"
+#include "types/cached_method.h"
 
 /* What functools.wraps copies. */
 static const char *const copied[] = {
@@ -56,66 +56,96 @@ wrap_function(RedlaneCachedFunction *self)
 }
 
 static int
-take_callable(PyObject *given, const char *name, PyObject **slot)
+init_function(RedlaneCachedFunction *self, const RedlaneFunctionOptions *options)
 {
-    if (given == Py_None) {
-        return 0;
-    }
-    if (!PyCallable_Check(given)) {
-        PyErr_Format(PyExc_TypeError, "%s must be callable", name);
-        return -1;
-    }
-    *slot = Py_NewRef(given);
-    return 0;
-}
-
-static int
-init_function(RedlaneCachedFunction *self, PyObject *name, PyObject *ignore,
-              PyObject *ttl, PyObject *condition, PyObject *unless, PyObject *tags)
-{
-    self->ttl_ms = self->cache->ttl_ms;
-    if (ttl != Py_None && redlane_args_ttl_ms(ttl, "ttl", &self->ttl_ms) < 0) {
-        return -1;
-    }
     if (redlane_signature_init(&self->signature, self->state, self->function,
-                               name == Py_None ? NULL : name, ignore) < 0 ||
+                               &options->key) < 0 ||
         redlane_result_type_init(
             &self->type, self->state, self->function,
             redlane_serializer_typed_name(&self->cache->serializer)) < 0 ||
-        take_callable(condition, "condition", &self->condition) < 0 ||
-        take_callable(unless, "unless", &self->unless) < 0) {
+        redlane_function_options_init(self, options) < 0) {
         return -1;
     }
-    if (tags != Py_None) {
-        self->tags = redlane_tag_templates_new(&self->signature, tags);
-        if (!self->tags) {
-            return -1;
-        }
-    }
     redlane_level0_init(&self->level0, &self->signature);
-    self->form = self->share || self->type.function || self->tags
-                     ? redlane_near_form_new()
-                     : self->cache->form;
+    self->form = redlane_near_form_new();
     self->dict = PyDict_New();
     return self->dict ? wrap_function(self) : -1;
 }
 
 static PyObject *
+wrap_static(RedlaneCachedFunction *function)
+{
+    return PyStaticMethod_New((PyObject *)function);
+}
+
+/* What is None was not given. */
+static void
+drop_nones(RedlaneFunctionOptions *options)
+{
+    PyObject **all[] = {
+        &options->key.name,   &options->key.namespace, &options->key.key,
+        &options->key.ignore, &options->ttl,           &options->jitter,
+        &options->condition,  &options->unless,        &options->exceptions,
+        &options->soft,       &options->hard,
+    };
+
+    for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++) {
+        if (*all[i] == Py_None) {
+            *all[i] = NULL;
+        }
+    }
+}
+
+/* What stands in a staticmethod or classmethod, of which `*wrap` makes one again; any
+ * other callable is itself. A new reference, or NULL. */
+static PyObject *
+unwrap_descriptor(PyObject *function, PyObject *(**wrap)(RedlaneCachedFunction *))
+{
+    *wrap = NULL;
+    if (PyObject_TypeCheck(function, &PyStaticMethod_Type)) {
+        *wrap = wrap_static;
+    }
+    else if (PyObject_TypeCheck(function, &PyClassMethod_Type)) {
+        *wrap = redlane_cached_classmethod_new;
+    }
+    return *wrap ? PyObject_GetAttrString(function, "__func__") : Py_NewRef(function);
+}
+
+static PyObject *
 function_tp_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
-    static char *names[] = {"function", "cache", "ttl",   "name", "ignore", "condition",
-                            "unless",   "lock",  "share", "tags", NULL};
-    PyObject *function, *cache = NULL, *ttl = Py_None, *name = Py_None,
-                        *ignore = Py_None;
-    PyObject *condition = Py_None, *unless = Py_None, *tags = Py_None;
+    static char *names[] = {"function",
+                            "cache",
+                            "ttl",
+                            "jitter",
+                            "name",
+                            "key",
+                            "namespace",
+                            "ignore",
+                            "condition",
+                            "unless",
+                            "lock",
+                            "cache_exceptions",
+                            "soft_timeout",
+                            "hard_timeout",
+                            "share",
+                            "tags",
+                            NULL};
     RedlaneState *state = redlane_state_of_type(type);
+    RedlaneFunctionOptions options = {.ttl = NULL};
+    RedlaneKeyOptions *key = &options.key;
+    PyObject *(*wrap)(RedlaneCachedFunction *);
     RedlaneCachedFunction *self;
+    PyObject *function, *cache = NULL;
     int lock = 1, share = 0;
 
-    if (!state || !PyArg_ParseTupleAndKeywords(
-                      args, kwargs, "O|$O!OOOOOppO:cache", names, &function,
-                      (PyTypeObject *)state->CacheType, &cache, &ttl, &name, &ignore,
-                      &condition, &unless, &lock, &share, &tags)) {
+    if (!state ||
+        !PyArg_ParseTupleAndKeywords(
+            args, kwargs, "O|$O!OOOOOOOOpOOOpO:cache", names, &function,
+            (PyTypeObject *)state->CacheType, &cache, &options.ttl, &options.jitter,
+            &key->name, &key->key, &key->namespace, &key->ignore, &options.condition,
+            &options.unless, &lock, &options.exceptions, &options.soft, &options.hard,
+            &share, &options.tags)) {
         return NULL;
     }
     if (!cache) {
@@ -128,12 +158,18 @@ function_tp_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     }
     self->vectorcall = redlane_cached_function_vectorcall;
     self->state = state;
-    self->function = Py_NewRef(function);
+    self->function = unwrap_descriptor(function, &wrap);
     self->cache = (RedlaneCache *)Py_NewRef(cache);
     self->lock = lock != 0;
     self->share = share != 0;
-    if (init_function(self, name, ignore, ttl, condition, unless, tags) < 0) {
+    drop_nones(&options);
+    if (!self->function || init_function(self, &options) < 0) {
         Py_CLEAR(self);
+    }
+    if (self && wrap) {
+        function = wrap(self);
+        Py_DECREF(self);
+        return function;
     }
     return (PyObject *)self;
 }
@@ -151,6 +187,8 @@ function_tp_traverse(PyObject *self, visitproc visit, void *arg)
     Py_VISIT(function->condition);
     Py_VISIT(function->unless);
     Py_VISIT(function->tags);
+    Py_VISIT(function->ttl_of);
+    Py_VISIT(function->failures);
     result = redlane_result_type_traverse(&function->type, visit, arg);
     return result ? result
                   : redlane_signature_traverse(&function->signature, visit, arg);
@@ -185,20 +223,23 @@ function_tp_dealloc(PyObject *self)
     Py_CLEAR(function->dict);
     Py_CLEAR(function->function);
     Py_CLEAR(function->cache);
-    Py_CLEAR(function->condition);
-    Py_CLEAR(function->unless);
-    Py_CLEAR(function->tags);
+    redlane_function_options_clear(function);
     type->tp_free(self);
     Py_DECREF(type);
 }
 
 static PyObject *
-function_tp_descr_get(PyObject *self, PyObject *object, PyObject *Py_UNUSED(type))
+function_tp_descr_get(PyObject *self, PyObject *object, PyObject *type)
 {
     if (!object || object == Py_None) {
         return Py_NewRef(self);
     }
-    return PyMethod_New(self, object);
+    /* A classmethod() around it, up to Python 3.12; later ones make this by themselves.
+     */
+    if (object == type) {
+        return PyMethod_New(self, object);
+    }
+    return redlane_cached_method_new((RedlaneCachedFunction *)self, object);
 }
 
 static PyObject *
@@ -221,10 +262,20 @@ PyDoc_STRVAR(
     function_doc,
     "A function whose results are cached; made by ``@cache`` or ``@cache(...)``.\n\n"
     "Options:\n"
-    "    ttl: seconds (int or float) or a timedelta; None: the cache's own.\n"
-    "    name: takes the place of the qualified name in keys; ``:`` and ``%`` in it\n"
-    "        are percent-encoded. A bound method, a partial or a\n"
-    "        callable object needs one, which tells it from others of its kind.\n"
+    "    ttl: seconds, a timedelta, a text such as ``\"10m\"``, or a callable of the\n"
+    "        fresh result that returns one of those; None: the cache's own.\n"
+    "    jitter: a fraction, 0 to less than 1, of every TTL that is taken off at "
+    "random\n"
+    "        in part or whole, so that what was stored at once does not expire at "
+    "once.\n"
+    "    name: takes the place of the qualified name in keys; ``:`` and ``%`` in it "
+    "are\n"
+    "        percent-encoded.\n"
+    "    key: in the place of name, module and arguments, a template such as\n"
+    "        ``\"user:{user_id}\"``, or a callable of the call's own arguments that\n"
+    "        returns str or bytes. A parameter that a template does not name must be\n"
+    "        ignored.\n"
+    "    namespace: stands before all that, behind the cache's prefix.\n"
     "    ignore: names of parameters that are no part of the key, such as\n"
     "        ``[\"self\"]``.\n"
     "    condition: called with a fresh result; a false answer: it is returned but "
@@ -233,6 +284,12 @@ PyDoc_STRVAR(
     "    unless: called with the call's own arguments; a true answer: the function is\n"
     "        called, nothing is read or stored.\n"
     "    lock: concurrent callers, of all processes, wait for one computation.\n"
+    "    cache_exceptions: a mapping of exception classes to TTLs: what the function\n"
+    "        raises of these is stored, and raised anew for later callers.\n"
+    "    hard_timeout: seconds (or as ttl) that a caller waits for the function, "
+    "which\n"
+    "        a worker thread runs; then TimeoutError, while the function goes on and\n"
+    "        its result is stored.\n"
     "    share: near hits return one object again and again, though it could be\n"
     "        changed; else each caller gets its own.\n"
     "    tags: what :meth:`Cache.invalidate_tags` can end results by: a str or a\n"
@@ -241,9 +298,7 @@ PyDoc_STRVAR(
     "        arguments and returns a tag, several, or None.\n\n"
     "A first call returns what later ones will: the decoded form of the result. A "
     "result\n"
-    "that cannot be serialised is returned uncached, logged once and counted. "
-    "Whatever\n"
-    "the function raises is not cached.");
+    "that cannot be serialised is returned uncached, logged once and counted.");
 
 static int
 setup_info(PyObject *module)

@@ -1,17 +1,22 @@
 /* A cached function: being called, and the methods that take the same arguments.
  * Lock: the GIL. */
-#include "core/glob.h"
 #include "py/state.h"
 #include "types/cached_function.h"
 #include "types/flight.h"
 
-/* One call: the context of a fill. Everything BORROWED from the caller. */
-typedef struct {
-    RedlaneCachedFunction *self;
-    PyObject *const *args;
-    size_t nargsf;
-    PyObject *kwnames;
-} Call;
+typedef RedlaneFunctionCall Call;
+
+/* The fill is left as it is: a call that is answered without one does not pay for it.
+ */
+static inline void
+start_call(Call *call, PyObject *self, PyObject *const *args, size_t nargsf,
+           PyObject *kwnames)
+{
+    call->self = (RedlaneCachedFunction *)self;
+    call->args = args;
+    call->nargsf = nargsf;
+    call->kwnames = kwnames;
+}
 
 static PyObject *
 call_function(void *context)
@@ -20,17 +25,6 @@ call_function(void *context)
 
     return PyObject_Vectorcall(call->self->function, call->args, call->nargsf,
                                call->kwnames);
-}
-
-static int
-ask_condition(void *context, PyObject *value)
-{
-    Call *call = context;
-    PyObject *answer = PyObject_CallOneArg(call->self->condition, value);
-    int result = answer ? PyObject_IsTrue(answer) : -1;
-
-    Py_XDECREF(answer);
-    return result;
 }
 
 static int
@@ -61,26 +55,30 @@ is_bypassed(Call *call)
     return result;
 }
 
-static RedlaneFill
-make_fill(Call *call)
+void
+redlane_function_prepare(RedlaneFunctionCall *call)
 {
     RedlaneCachedFunction *self = call->self;
-    RedlaneFill fill = redlane_cache_fill(self->cache);
+    RedlaneFill *fill = &call->fill;
 
-    fill.own = &self->counts;
-    fill.type = &self->type;
-    fill.ttl_ms = self->ttl_ms;
-    fill.single_flight = self->lock;
-    fill.logged = &self->logged;
-    fill.shown = self->signature.shown;
-    fill.load = call_function;
-    fill.keep = self->condition ? ask_condition : NULL;
-    fill.add_tags = self->tags ? add_tags : NULL;
-    fill.context = call;
-    redlane_cache_use_near(self->cache, &fill);
-    fill.form = self->form;
-    fill.share = self->share;
-    return fill;
+    *fill = redlane_cache_fill(self->cache);
+    fill->own = &self->counts;
+    fill->type = &self->type;
+    fill->ttl_ms = self->ttl_ms;
+    fill->single_flight = self->lock;
+    fill->logged = &self->logged;
+    fill->shown = self->signature.shown;
+    fill->load = call_function;
+    fill->add_tags = self->tags ? add_tags : NULL;
+    fill->context = call;
+    redlane_cache_use_near(self->cache, fill);
+    if (self->share || self->type.function || self->type.loads || self->tags) {
+        fill->form = self->form; /* nobody else would get such objects */
+    }
+    fill->share = self->share;
+    if (unlikely(self->hooked)) {
+        redlane_function_options_hook(call);
+    }
 }
 
 /* The full key of a call: 1, 0 where the arguments do not fit, -1. */
@@ -109,16 +107,20 @@ count_near_hit(RedlaneCachedFunction *self)
     self->cache->counts.near_hits++;
 }
 
-/* A value that is decoded afresh for each caller; NULL with no exception where that
- * fails: the way by the server tells why. */
+/* A value that is decoded afresh for each caller; NULL with no exception where that is
+ * not all, or fails: the way by the key tells why. */
 static PyObject *
 decode_item(RedlaneCachedFunction *self, const RedlaneLevel0Item *item)
 {
-    PyObject *stored = Py_NewRef(item->object), *value;
+    RedlaneSerializer *serializer = &self->cache->serializer;
+    PyObject *stored = item->object, *value;
 
+    if (redlane_envelope_is_marked(stored) || serializer->seal) {
+        return NULL;
+    }
+    Py_INCREF(stored);
     Py_INCREF(self); /* decoding may run other code */
-    value =
-        redlane_serializer_loads(&self->cache->serializer, &self->type, stored, true);
+    value = redlane_serializer_loads(serializer, &self->type, stored, true);
     if (value) {
         count_near_hit(self);
     }
@@ -136,7 +138,6 @@ call_by_key(Call *call, const RedlaneLevel0Key *arguments)
 {
     RedlaneCachedFunction *self = call->self;
     RedlaneBuffer key = {0};
-    RedlaneFill fill;
     PyObject *value = NULL;
     int bound;
 
@@ -144,10 +145,13 @@ call_by_key(Call *call, const RedlaneLevel0Key *arguments)
     Py_INCREF(self);
     bound = append_key(call, &key);
     if (likely(bound == 1)) {
-        fill = make_fill(call);
-        fill.level0 = &self->level0;
-        fill.arguments = arguments;
-        value = redlane_fill_get(&fill, (RedlaneArg){key.data, key.size});
+        RedlaneArg full = {key.data, key.size};
+
+        redlane_function_prepare(call);
+        call->fill.level0 = &self->level0;
+        call->fill.arguments = arguments;
+        value = unlikely(self->hard_ms) ? redlane_function_limited(call, full)
+                                        : redlane_fill_get(&call->fill, full);
     }
     else if (bound == 0) { /* it raises the TypeError that calling it raises */
         value = call_function(call);
@@ -162,10 +166,11 @@ redlane_cached_function_vectorcall(PyObject *function, PyObject *const *args,
                                    size_t nargsf, PyObject *kwnames)
 {
     RedlaneCachedFunction *self = (RedlaneCachedFunction *)function;
-    Call call = {self, args, nargsf, kwnames};
     RedlaneLevel0Key arguments;
     RedlaneLevel0Item *item;
+    Call call;
 
+    start_call(&call, function, args, nargsf, kwnames);
     if (unlikely(self->unless || self->cache->disabled)) {
         int bypassed = is_bypassed(&call);
 
@@ -207,6 +212,26 @@ make_key(Call *call, RedlaneBuffer *key)
     return bound == 1 ? 0 : -1;
 }
 
+PyObject *
+redlane_function_compute(PyObject *self, PyObject *const *args, size_t nargsf,
+                         PyObject *kwnames, bool refresh)
+{
+    Call call;
+    RedlaneBuffer key = {0};
+    PyObject *value = NULL;
+
+    start_call(&call, self, args, nargsf, kwnames);
+    if (make_key(&call, &key) == 0) {
+        RedlaneArg full = {key.data, key.size};
+
+        redlane_function_prepare(&call);
+        value = refresh ? redlane_fill_refresh(&call.fill, full)
+                        : redlane_fill_get(&call.fill, full);
+    }
+    redlane_buffer_free(&key);
+    return value;
+}
+
 PyDoc_STRVAR(
     invalidate_doc,
     "invalidate($self, /, *args, **kwargs)\n--\n\n"
@@ -221,10 +246,11 @@ static PyObject *
 function_invalidate(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
                     PyObject *kwnames)
 {
-    Call call = {(RedlaneCachedFunction *)self, args, (size_t)nargs, kwnames};
+    Call call;
     RedlaneBuffer key = {0};
     int deleted = -1;
 
+    start_call(&call, self, args, (size_t)nargs, kwnames);
     if (make_key(&call, &key) == 0) {
         deleted = redlane_cache_delete_key(call.self->cache,
                                            (RedlaneArg){key.data, key.size});
@@ -234,25 +260,6 @@ function_invalidate(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
         call.self->counts.deletes++;
     }
     return deleted < 0 ? NULL : PyBool_FromLong(deleted);
-}
-
-/* Appends a text with its glob characters escaped. RAISES_NEG */
-static int
-append_escaped(RedlaneBuffer *pattern, PyObject *text)
-{
-    Py_ssize_t size;
-    const char *data = PyUnicode_AsUTF8AndSize(text, &size);
-
-    if (!data) {
-        return -1;
-    }
-    if (redlane_buffer_reserve(pattern, (size_t)size * 2 + 1) < 0) {
-        (void)PyErr_NoMemory();
-        return -1;
-    }
-    pattern->size +=
-        redlane_glob_escape(pattern->data + pattern->size, data, (size_t)size);
-    return 0;
 }
 
 PyDoc_STRVAR(invalidate_all_doc, "invalidate_all($self, /)\n--\n\n"
@@ -267,9 +274,8 @@ function_invalidate_all(PyObject *self, PyObject *Py_UNUSED(ignored))
     RedlaneBuffer pattern = {0};
     PyObject *count = NULL;
 
-    if (append_escaped(&pattern, function->cache->head) == 0 &&
-        append_escaped(&pattern, function->signature.head) == 0) {
-        (void)redlane_buffer_append_byte(&pattern, '*'); /* there is room */
+    if (redlane_wire_key_escape(function->cache->head, &pattern) == 0 &&
+        redlane_wire_key_pattern(&function->signature, &pattern) == 0) {
         count = redlane_cache_invalidate_pattern(
             function->cache, (RedlaneArg){pattern.data, pattern.size});
     }
@@ -289,21 +295,23 @@ static PyObject *
 function_refresh(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
                  PyObject *kwnames)
 {
-    Call call = {(RedlaneCachedFunction *)self, args, (size_t)nargs, kwnames};
+    Call call;
     RedlaneBuffer key = {0};
-    RedlaneFill fill;
     PyObject *value = NULL;
+    int bypassed;
 
+    start_call(&call, self, args, (size_t)nargs, kwnames);
     if (make_key(&call, &key) == 0) {
-        RedlaneArg full = {key.data, key.size};
-        int bypassed = is_bypassed(&call);
-
-        if (bypassed == 0) {
-            fill = make_fill(&call);
-            value = redlane_fill_refresh(&fill, full);
+        bypassed = is_bypassed(&call);
+        if (bypassed == 0 && call.self->hard_ms) {
+            value = redlane_function_limited_refresh(&call);
+        }
+        else if (bypassed == 0) {
+            value = redlane_function_compute(self, args, (size_t)nargs, kwnames, true);
         }
         else if (bypassed > 0 &&
-                 redlane_cache_delete_key(call.self->cache, full) >= 0) {
+                 redlane_cache_delete_key(call.self->cache,
+                                          (RedlaneArg){key.data, key.size}) >= 0) {
             value = call_function(&call);
         }
     }
@@ -325,7 +333,7 @@ function_uncached(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
 PyDoc_STRVAR(cache_key_doc,
              "cache_key($self, /, *args, **kwargs)\n--\n\n"
              "The key of these arguments, prefix and all, as ``redis-cli`` shows it:\n"
-             "``{prefix}:{name}:{module}:{arguments}``.\n\n"
+             "``{prefix}:{name}:{module}:{arguments}``, or what ``key=`` makes.\n\n"
              "Every way to write one call has one key. Arguments are type-tagged text\n"
              "(``1``, ``1.0``, ``\"1\"`` and ``true`` differ), longer than 200 bytes\n"
              "their SHA-256 after a ``#``.\n\n"
@@ -339,12 +347,13 @@ static PyObject *
 function_cache_key(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
                    PyObject *kwnames)
 {
-    Call call = {(RedlaneCachedFunction *)self, args, (size_t)nargs, kwnames};
+    Call call;
     RedlaneBuffer key = {0};
     PyObject *text = NULL;
 
+    start_call(&call, self, args, (size_t)nargs, kwnames);
     if (make_key(&call, &key) == 0) {
-        text = PyUnicode_DecodeUTF8(key.data, (Py_ssize_t)key.size, "strict");
+        text = PyUnicode_DecodeUTF8(key.data, (Py_ssize_t)key.size, "surrogateescape");
     }
     redlane_buffer_free(&key);
     return text;

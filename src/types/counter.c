@@ -477,7 +477,7 @@ PyDoc_STRVAR(
     "        the keys then bear.\n"
     "    template: the key, such as ``\"user_pixels:{id}\"``, with up to eight named\n"
     "        fields, or none.\n"
-    "    ttl: seconds (int or float) or a timedelta; None: no expiry.\n"
+    "    ttl: seconds, a timedelta or a text such as ``\"10m\"``; None: no expiry.\n"
     "    source: called with the ids of a missing counter; returns its int.\n"
     "    fallback: as for Cache.");
 

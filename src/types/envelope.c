@@ -10,6 +10,10 @@
 /* JSON becomes a sixth larger than at zlib's own level 6, in a third of the time. */
 #define COMPRESS_LEVEL 1
 
+/* In the header of what is sealed, beside the serializer: it is what a function raised.
+ */
+#define FORMAT_RAISED 0x80
+
 /* --- options ------------------------------------------------------------------- */
 
 static int
@@ -252,6 +256,24 @@ redlane_envelope_dumps(RedlaneSerializer *serializer, const RedlaneWrapping *wra
 }
 
 PyObject *
+redlane_envelope_wrap_raised(RedlaneSerializer *serializer,
+                             const RedlaneWrapping *wrapping, PyObject *data)
+{
+    RedlaneEnvelope header = {.content = PyBytes_AS_STRING(data),
+                              .content_size = (size_t)PyBytes_GET_SIZE(data)};
+    PyObject *stored;
+
+    if (!serializer->seal) {
+        return data;
+    }
+    add_seal(serializer, &header, wrapping->ttl_ms);
+    header.format |= FORMAT_RAISED;
+    stored = write_envelope(serializer, wrapping->key, &header);
+    Py_DECREF(data);
+    return stored;
+}
+
+PyObject *
 redlane_envelope_keep(RedlaneSerializer *serializer, const RedlaneWrapping *wrapping,
                       PyObject **value)
 {
@@ -297,7 +319,7 @@ check_seal(const RedlaneSerializer *serializer, const RedlaneOpening *opening,
                *end = header->content + header->content_size;
 
     if (!(header->fields & REDLANE_ENVELOPE_SEALED) ||
-        header->format != (uint8_t)serializer->kind) {
+        (header->format & ~FORMAT_RAISED) != (int)serializer->kind) {
         return 0;
     }
     return redlane_seal_verify(serializer->seal, header->key_id, opening->key, data,
@@ -401,15 +423,16 @@ redlane_envelope_loads(RedlaneSerializer *serializer, RedlaneOpening *opening,
     PyObject *data, *value;
 
     opening->header = (RedlaneEnvelope){0};
-    opening->bad_seal = false;
+    opening->bad_seal = opening->raised = false;
     if (!redlane_envelope_is_marked(stored) && !serializer->seal) {
         return redlane_serializer_loads(serializer, opening->type, stored, true);
     }
     data = open_header(serializer, opening, stored) < 0
                ? NULL
                : open_content(serializer, opening);
-    if (!data) {
-        return NULL;
+    opening->raised = data && opening->header.format & FORMAT_RAISED;
+    if (!data || opening->raised) {
+        return data;
     }
     value = redlane_serializer_loads(serializer, opening->type, data, false);
     Py_DECREF(data);
@@ -444,10 +467,22 @@ redlane_envelope_is_expired(const RedlaneEnvelope *header)
            redlane_clock_unix_ms() >= header->expires_at;
 }
 
-bool
-redlane_envelope_is_lease(const char *data, size_t size)
+static bool
+has_mark(const char *data, size_t size, char kind)
 {
     return size > REDLANE_MARK_SIZE &&
            memcmp(data, REDLANE_MARK, REDLANE_MARK_SIZE) == 0 &&
-           data[REDLANE_MARK_SIZE] == REDLANE_MARK_LEASE;
+           data[REDLANE_MARK_SIZE] == kind;
+}
+
+bool
+redlane_envelope_is_lease(const char *data, size_t size)
+{
+    return has_mark(data, size, REDLANE_MARK_LEASE);
+}
+
+bool
+redlane_envelope_is_raised(const char *data, size_t size)
+{
+    return has_mark(data, size, REDLANE_MARK_RAISED);
 }

@@ -35,6 +35,11 @@ PyObject *redlane_envelope_dumps(RedlaneSerializer *serializer,
 PyObject *redlane_envelope_keep(RedlaneSerializer *serializer,
                                 const RedlaneWrapping *wrapping, PyObject **value);
 
+/* What a function raised, as bytes of the caller's own that begin with
+ * REDLANE_MARK_RAISED, ready to be stored: sealed where values are. STEALS data */
+PyObject *redlane_envelope_wrap_raised(RedlaneSerializer *serializer,
+                                       const RedlaneWrapping *wrapping, PyObject *data);
+
 /* How a stored value is to be read, and what it said. */
 typedef struct {
     RedlaneArg key;
@@ -43,6 +48,7 @@ typedef struct {
     /* set by loads; the header points into `stored` */
     RedlaneEnvelope header;
     bool bad_seal;
+    bool raised; /* sealed, and no value: the bytes that were given to wrap_raised */
 } RedlaneOpening;
 
 /* Whether stored bytes begin as a lease, a marked or a wrapped value does. Any others
@@ -69,7 +75,9 @@ PyObject *redlane_envelope_reseal(RedlaneSerializer *serializer,
 /* Whether the header says that its time is over by this process's clock. */
 bool redlane_envelope_is_expired(const RedlaneEnvelope *header);
 
-/* A stored string that begins with a lease's mark. */
+/* A stored string that begins with a lease's mark; one that holds what a function
+ * raised. */
 bool redlane_envelope_is_lease(const char *data, size_t size);
+bool redlane_envelope_is_raised(const char *data, size_t size);
 
 #endif

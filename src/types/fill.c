@@ -179,15 +179,17 @@ release_lease(const RedlaneFill *fill, const RedlaneFlight *flight)
     }
 }
 
-/* Stores encoded bytes in the place of our lease. RAISES_NEG */
+/* Stores encoded bytes in the place of our lease, for ttl_ms (0: for ever). RAISES_NEG
+ */
 static int
-store_value(const RedlaneFill *fill, const RedlaneFlight *flight, PyObject *data)
+store_value(const RedlaneFill *fill, const RedlaneFlight *flight, PyObject *data,
+            int64_t ttl_ms)
 {
     char digits[REDLANE_INT64_TEXT];
     RedlaneArg argv[] = {{flight->key, flight->key_size},
                          {flight->lease, sizeof(flight->lease)},
                          {PyBytes_AS_STRING(data), (size_t)PyBytes_GET_SIZE(data)},
-                         {digits, redlane_number_format_int64(digits, fill->ttl_ms)}};
+                         {digits, redlane_number_format_int64(digits, ttl_ms)}};
     PyObject *reply;
 
     if (!flight->leased || flight->marked || (fill->tags && !fill->tags->known)) {
@@ -239,21 +241,24 @@ static PyObject *
 keep_value(const RedlaneFill *fill, const RedlaneFlight *flight, PyObject **value)
 {
     RedlaneEnvelope header = {0};
-    const RedlaneWrapping wrapping = {
+    RedlaneWrapping wrapping = {
         .key = {flight->key, flight->key_size},
-        .ttl_ms = fill->ttl_ms,
         .type = fill->type,
         .header = fill->tags ? &header : NULL,
     };
     PyObject *data = NULL;
     int keep = fill->keep ? fill->keep(fill->context, *value) : 1;
 
+    if (keep > 0 && redlane_fill_tags_prolong(fill) < 0) {
+        keep = -1;
+    }
     if (fill->tags && fill->tags->known) {
         header.fields = REDLANE_ENVELOPE_TAGS;
         header.tags = fill->tags->items;
         header.tag_count = fill->tags->count;
     }
     if (keep > 0) {
+        wrapping.ttl_ms = fill->ttl_ms; /* keep may have changed it */
         data = redlane_envelope_keep(fill->serializer, &wrapping, value);
         if (!data) {
             keep = excuse_value(fill);
@@ -263,7 +268,7 @@ keep_value(const RedlaneFill *fill, const RedlaneFlight *flight, PyObject **valu
         release_lease(fill, flight);
         return NULL;
     }
-    if (store_value(fill, flight, data) < 0) {
+    if (store_value(fill, flight, data, fill->ttl_ms) < 0) {
         Py_CLEAR(data);
     }
     return data;
@@ -287,6 +292,37 @@ fail_flight(RedlaneFlight *flight)
     PyErr_Restore(type, error, traceback);
 }
 
+/* Ends a flight whose loader raised: the exception may be what is stored. It stays set,
+ * whatever happens in here. */
+static void
+end_raised(const RedlaneFill *fill, RedlaneFlight *flight)
+{
+    PyObject *type, *error, *traceback, *data;
+    int64_t ttl_ms = 0;
+
+    data = fill->fail && !fill->tags ? fill->fail(fill->context, &ttl_ms) : NULL;
+    if (data) {
+        const RedlaneWrapping wrapping = {.key = {flight->key, flight->key_size},
+                                          .ttl_ms = ttl_ms};
+
+        PyErr_Fetch(&type, &error, &traceback);
+        data = redlane_envelope_wrap_raised(fill->serializer, &wrapping, data);
+        if (!data) {
+            PyErr_Clear();
+            release_lease(fill, flight);
+        }
+        else if (store_value(fill, flight, data, ttl_ms) < 0) {
+            PyErr_Clear();
+        }
+        Py_XDECREF(data);
+        PyErr_Restore(type, error, traceback);
+    }
+    else {
+        release_lease(fill, flight);
+    }
+    fail_flight(flight);
+}
+
 /* Computes as the leader of `flight`, which ends here. */
 static PyObject *
 lead(const RedlaneFill *fill, RedlaneFlight *flight)
@@ -297,8 +333,7 @@ lead(const RedlaneFill *fill, RedlaneFlight *flight)
     flight->tags = fill->tags;
     value = fill->load(fill->context);
     if (!value) {
-        release_lease(fill, flight);
-        fail_flight(flight);
+        end_raised(fill, flight);
         return NULL;
     }
     data = keep_value(fill, flight, &value);
@@ -498,24 +533,23 @@ get_far(const RedlaneFill *fill, RedlaneArg key)
 }
 
 PyObject *
-redlane_fill_get(const RedlaneFill *given, RedlaneArg key)
+redlane_fill_get(RedlaneFill *fill, RedlaneArg key)
 {
     RedlaneTags *extras = NULL;
-    RedlaneFill fill;
     PyObject *value = NULL;
     int result;
 
-    if (redlane_tool_resolve(given->tool) < 0) {
+    if (redlane_tool_resolve(fill->tool) < 0) {
         return NULL;
     }
-    result = redlane_fill_near_get(given, key, &value);
+    result = redlane_fill_near_get(fill, key, &value);
     if (result) {
         return result == 1 ? value : NULL;
     }
-    fill = *given;
-    fill.extras = &extras;
-    value = redlane_fill_tags_begin(&fill) < 0 ? NULL : get_far(&fill, key);
-    redlane_fill_tags_end(&fill);
+    fill->extras = &extras;
+    value = redlane_fill_tags_begin(fill) < 0 ? NULL : get_far(fill, key);
+    redlane_fill_tags_end(fill);
+    fill->extras = NULL;
     redlane_tags_free(extras);
     return value;
 }
@@ -567,14 +601,13 @@ refresh_key(const RedlaneFill *fill, RedlaneArg key)
 }
 
 PyObject *
-redlane_fill_refresh(const RedlaneFill *given, RedlaneArg key)
+redlane_fill_refresh(RedlaneFill *fill, RedlaneArg key)
 {
-    RedlaneFill fill = *given;
     PyObject *value = NULL;
 
-    if (redlane_tool_resolve(fill.tool) == 0 && redlane_fill_tags_begin(&fill) == 0) {
-        value = refresh_key(&fill, key);
+    if (redlane_tool_resolve(fill->tool) == 0 && redlane_fill_tags_begin(fill) == 0) {
+        value = refresh_key(fill, key);
     }
-    redlane_fill_tags_end(&fill);
+    redlane_fill_tags_end(fill);
     return value;
 }

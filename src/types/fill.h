@@ -41,9 +41,15 @@ typedef struct {
     PyObject *(*load)(void *context);
     /* 1: store it, 0: do not, -1: an exception is set. May be NULL: always. */
     int (*keep)(void *context, PyObject *value);
+    /* What to store for the exception that is set, and for how long: new bytes, or NULL
+     * for nothing. Keeps the exception. May be NULL: always nothing. */
+    PyObject *(*fail)(void *context, int64_t *ttl_ms);
+    /* -1: the exception in such bytes is set; 0: they are unreadable. May be NULL: they
+     * are a miss. */
+    int (*raise)(void *context, PyObject *stored);
     /* A stored value that may be used. May be NULL: all. */
     bool (*accept)(PyObject *value);
-    void *context; /* of load and keep */
+    void *context; /* of load, keep, fail and raise */
     /* Near values: */
     RedlaneNear *near; /* BORROWED; NULL: none are read or kept */
     int64_t near_ttl_ms;
@@ -63,10 +69,10 @@ typedef struct {
     ((fill)->counts->field += (uint64_t)(n), (fill)->own->field += (uint64_t)(n))
 
 /* The value of a key, from the store or computed. A new reference, or NULL. */
-PyObject *redlane_fill_get(const RedlaneFill *fill, RedlaneArg key);
+PyObject *redlane_fill_get(RedlaneFill *fill, RedlaneArg key);
 
 /* Computes the value anew, whatever is there, and stores it. */
-PyObject *redlane_fill_refresh(const RedlaneFill *fill, RedlaneArg key);
+PyObject *redlane_fill_refresh(RedlaneFill *fill, RedlaneArg key);
 
 /* fill_read.c: reads a key. 1: *value is a new reference; 0: nothing there, a lease,
  * another type, or of no use (then dropped); -1: an exception is set. Counts errors,
@@ -119,6 +125,22 @@ int redlane_fill_tags_check(const RedlaneFill *fill, const RedlaneEnvelope *head
  * REDLANE_ENVELOPE_TAGS_MAX): how many, or -1 where one is missing (no exception). */
 int redlane_fill_tags_tickets(const RedlaneFill *fill, PyObject *stored,
                               RedlaneNearTicket *tickets);
+
+/* Where the TTL has become longer than what the generations were asked for: lets them
+ * live as long. RAISES_NEG */
+int redlane_fill_tags_prolong(const RedlaneFill *fill);
+
+/* What was learned of stored bytes besides their value. */
+typedef struct {
+    bool bad_seal;          /* why they are unreadable */
+    bool raised;            /* it is none: the bytes of what a function raised */
+    RedlaneEnvelope header; /* without fields where there is none */
+} RedlaneFillSeen;
+
+/* The value in stored bytes that are no lease: 1; 0 when its time is over; -1 with an
+ * exception set, SerializationError where they are unreadable. Counts nothing. */
+int redlane_fill_open(const RedlaneFill *fill, RedlaneArg key, PyObject *stored,
+                      PyObject **value, RedlaneFillSeen *seen);
 
 /* Whether the exception that is set says that the server takes no writes now (OOM,
  * READONLY, MISCONF, NOREPLICAS): a cache goes on without storing. */

@@ -10,8 +10,40 @@
 /* Released after each store: more than one store ends. */
 #define DEAD_A_STORE 4
 
+/* Deeper values are decoded afresh: no recursion without an end. */
+#define DEPTH_MAX 4
+
+static bool is_immutable(PyObject *value, int depth);
+
+/* A msgspec.Struct of a frozen class whose fields cannot be changed either. */
 static bool
-is_immutable(PyObject *value)
+is_frozen_struct(PyObject *value, int depth)
+{
+    PyObject *config =
+        PyObject_GetAttrString((PyObject *)Py_TYPE(value), "__struct_config__");
+    PyObject *frozen = config ? PyObject_GetAttrString(config, "frozen") : NULL;
+    PyObject *names = NULL;
+    bool result = frozen == Py_True;
+
+    if (result) {
+        names = PyObject_GetAttrString((PyObject *)Py_TYPE(value), "__struct_fields__");
+        result = names && PyTuple_CheckExact(names);
+    }
+    for (Py_ssize_t i = 0; result && i < PyTuple_GET_SIZE(names); i++) {
+        PyObject *field = PyObject_GetAttr(value, PyTuple_GET_ITEM(names, i));
+
+        result = field && is_immutable(field, depth + 1);
+        Py_XDECREF(field);
+    }
+    Py_XDECREF(names);
+    Py_XDECREF(frozen);
+    Py_XDECREF(config);
+    PyErr_Clear(); /* no struct */
+    return result;
+}
+
+static bool
+is_immutable(PyObject *value, int depth)
 {
     PyTypeObject *type = Py_TYPE(value);
 
@@ -19,32 +51,25 @@ is_immutable(PyObject *value)
         type == &PyFloat_Type || type == &PyBool_Type || value == Py_None) {
         return true;
     }
-    if (type != &PyTuple_Type) {
+    if (type == &PyDict_Type || type == &PyList_Type || depth == DEPTH_MAX) {
         return false;
     }
+    if (type != &PyTuple_Type) {
+        return is_frozen_struct(value, depth);
+    }
     for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(value); i++) {
-        PyObject *item = PyTuple_GET_ITEM(value, i);
-
-        if (PyTuple_CheckExact(item) || !is_immutable(item)) {
-            return false; /* deeper ones are decoded: no recursion without an end */
+        if (!is_immutable(PyTuple_GET_ITEM(value, i), depth + 1)) {
+            return false;
         }
     }
     return true;
-}
-
-/* Whether a call that knows no key can use it: not what has to be opened with that. */
-static bool
-is_for_level0(const RedlaneFill *fill, const RedlaneNearValue *kept)
-{
-    return kept->form != REDLANE_NEAR_FORM_STORED ||
-           (!fill->serializer->seal && !redlane_envelope_is_marked(kept->object));
 }
 
 /* Puts an entry into the function's own table too, or gives it back. STEALS entry */
 static void
 hand_on(const RedlaneFill *fill, RedlaneNearEntry *STEALS entry)
 {
-    if (fill->level0 && fill->arguments && is_for_level0(fill, entry->value)) {
+    if (fill->level0 && fill->arguments) {
         redlane_level0_put(fill->level0, fill->arguments, fill->near, entry);
     }
     else {
@@ -80,11 +105,8 @@ static int
 take_value(const RedlaneFill *fill, RedlaneArg key, const RedlaneNearValue *kept,
            PyObject **value)
 {
-    RedlaneOpening opening = {
-        .key = key,
-        .type = fill->type,
-        .size_max = redlane_link_settings(fill->tool->link)->max_reply,
-    };
+    RedlaneFillSeen seen;
+    int result;
 
     if (kept->form == fill->form) {
         *value = Py_NewRef(kept->object);
@@ -93,20 +115,19 @@ take_value(const RedlaneFill *fill, RedlaneArg key, const RedlaneNearValue *kept
     if (kept->form != REDLANE_NEAR_FORM_STORED) {
         return 0;
     }
-    *value = redlane_envelope_loads(fill->serializer, &opening, kept->object);
-    if (*value) {
-        if (!redlane_envelope_is_expired(&opening.header) &&
-            is_in_namespaces(fill, &opening.header)) {
-            return 1;
-        }
+    result = redlane_fill_open(fill, key, kept->object, value, &seen);
+    if (result == 1 && !is_in_namespaces(fill, &seen.header)) {
         Py_CLEAR(*value);
         return 0;
     }
-    if (!PyErr_ExceptionMatches(fill->tool->state->SerializationError)) {
-        return -1;
+    if (result < 0 && PyErr_ExceptionMatches(fill->tool->state->SerializationError)) {
+        PyErr_Clear();
+        result = 0;
     }
-    PyErr_Clear(); /* as it is on the server: that way drops it, and counts it */
-    return 0;
+    /* what is of no use here the way by the server drops, and counts */
+    return result == 1 && (seen.raised || (fill->accept && !fill->accept(*value)))
+               ? 0
+               : result;
 }
 
 int
@@ -121,10 +142,6 @@ redlane_fill_near_get(const RedlaneFill *fill, RedlaneArg key, PyObject **value)
         return 0;
     }
     result = take_value(fill, key, entry->value, value);
-    if (result == 1 && fill->accept && !fill->accept(*value)) {
-        Py_CLEAR(*value);
-        result = 0;
-    }
     if (result == 1) {
         REDLANE_FILL_COUNT(fill, near_hits, 1);
         hand_on(fill, entry);
@@ -133,6 +150,7 @@ redlane_fill_near_get(const RedlaneFill *fill, RedlaneArg key, PyObject **value)
         PyObject *type, *error, *traceback;
 
         PyErr_Fetch(&type, &error, &traceback);
+        Py_CLEAR(*value);
         redlane_near_value_free(redlane_near_entry_release(entry));
         PyErr_Restore(type, error, traceback);
     }
@@ -185,22 +203,41 @@ store_entry(const RedlaneFill *fill, RedlaneArg key, const RedlaneNearTicket *ti
                                         (size_t)count);
 }
 
+/* Milliseconds that a value may stay near: -1 if it has no end, 0 if it may not. */
+static int64_t
+time_left(PyObject *pttl, PyObject *stored)
+{
+    int64_t left = PyLong_AsLongLong(pttl), own; /* a reply: it fits */
+    RedlaneEnvelope header;
+
+    if (likely(!redlane_envelope_is_marked(stored)) || left < -1 ||
+        redlane_envelope_read(PyBytes_AS_STRING(stored),
+                              (size_t)PyBytes_GET_SIZE(stored),
+                              &header) != REDLANE_STORED_ENVELOPE ||
+        !(header.fields & REDLANE_ENVELOPE_EXPIRES)) {
+        return left;
+    }
+    own = header.expires_at - redlane_clock_unix_ms();
+    own = own < 0 ? 0 : own;
+    return left < 0 || own < left ? own : left;
+}
+
 void
 redlane_fill_near_keep(const RedlaneFill *fill, RedlaneArg key,
                        const RedlaneNearFill *near_fill, PyObject *pttl,
                        PyObject *stored, PyObject *value)
 {
-    bool as_it_is = fill->share || is_immutable(value);
-    PyObject *object = as_it_is ? value : stored;
     RedlaneNearEntry *entry;
     RedlaneNearValue *kept;
+    PyObject *object;
+    bool as_it_is;
     size_t cost;
-    int64_t pttl_ms;
 
     if (!near_fill->read.known || !PyLong_CheckExact(pttl)) {
         return;
     }
-    pttl_ms = PyLong_AsLongLong(pttl); /* a reply: it fits */
+    as_it_is = fill->share || is_immutable(value, 0);
+    object = as_it_is ? value : stored;
     kept = redlane_near_value_new(object,
                                   as_it_is ? fill->form : REDLANE_NEAR_FORM_STORED);
     if (!kept) {
@@ -210,7 +247,8 @@ redlane_fill_near_keep(const RedlaneFill *fill, RedlaneArg key,
     if (as_it_is && object != stored && !PyUnicode_CheckExact(object)) {
         cost += (size_t)PyBytes_GET_SIZE(stored); /* about: a struct, a tuple */
     }
-    entry = store_entry(fill, key, &near_fill->ticket, stored, kept, cost, pttl_ms);
+    entry = store_entry(fill, key, &near_fill->ticket, stored, kept, cost,
+                        time_left(pttl, stored));
     if (entry) {
         hand_on(fill, entry);
     }

@@ -58,107 +58,141 @@ drop_value(const RedlaneFill *fill, RedlaneArg key, PyObject *stored)
     return 0;
 }
 
-/* Somebody without the key wrote it, or a cache that has other keys or none. Keeps the
- * exception that is set. */
+/* Somebody without the key wrote it, or a cache that has other keys or none. */
 static void
 count_bad_seal(const RedlaneFill *fill, RedlaneArg key)
 {
-    PyObject *type, *error, *traceback, *shown;
+    PyObject *shown;
 
     REDLANE_FILL_COUNT(fill, bad_seals, 1);
     if (fill->serializer->warned) {
         return;
     }
     fill->serializer->warned = true;
-    PyErr_Fetch(&type, &error, &traceback);
     shown = PyUnicode_DecodeUTF8(
         key.data, (Py_ssize_t)(key.size < SHOWN_KEY ? key.size : SHOWN_KEY), "replace");
-    if (shown) {
-        redlane_log(fill->tool->state, REDLANE_LOG_WARNING,
-                    "The value of %R has no valid seal and is dropped; others like it "
-                    "are only counted, as bad_seals",
-                    shown);
-        Py_DECREF(shown);
+    if (!shown) {
+        PyErr_Clear();
+        return;
     }
-    PyErr_Clear();
-    PyErr_Restore(type, error, traceback);
+    redlane_log(fill->tool->state, REDLANE_LOG_WARNING,
+                "The value of %R has no valid seal and is dropped; others like it are "
+                "only counted, as bad_seals",
+                shown);
+    Py_DECREF(shown);
 }
 
-/* The value in a wrapped one: 1, 0 when its time is over or a tag of it was
- * invalidated, -1. */
-static int
-unwrap_bytes(const RedlaneFill *fill, RedlaneArg key, PyObject *stored,
-             PyObject **value)
+int
+redlane_fill_open(const RedlaneFill *fill, RedlaneArg key, PyObject *stored,
+                  PyObject **value, RedlaneFillSeen *seen)
 {
-    RedlaneOpening opening = {
+    RedlaneOpening opening;
+
+    *seen = (RedlaneFillSeen){.raised = false};
+    if (likely(!redlane_envelope_is_marked(stored) && !fill->serializer->seal)) {
+        *value = redlane_serializer_loads(fill->serializer, fill->type, stored, true);
+        return likely(*value != NULL) ? 1 : -1;
+    }
+    opening = (RedlaneOpening){
         .key = key,
         .type = fill->type,
         .size_max = redlane_link_settings(fill->tool->link)->max_reply,
     };
-
     *value = redlane_envelope_loads(fill->serializer, &opening, stored);
-    if (*value) {
-        return redlane_envelope_is_expired(&opening.header)
-                   ? 0
-                   : redlane_fill_tags_check(fill, &opening.header);
+    *seen = (RedlaneFillSeen){opening.bad_seal, opening.raised, opening.header};
+    if (!*value) {
+        return -1;
     }
-    if (opening.bad_seal) {
-        count_bad_seal(fill, key);
+    if (redlane_envelope_is_expired(&opening.header)) {
+        Py_CLEAR(*value);
+        return 0;
     }
-    return -1;
+    return 1;
 }
 
-/* The value in stored bytes: 1, 0 when they are of no use, -1. */
+/* What a function raised: raised again. -1; 0 for a miss, 2 for one that is dropped. */
+static int
+raise_again(const RedlaneFill *fill, RedlaneArg key, PyObject *stored, PyObject *raised)
+{
+    if (!fill->raise) {
+        return 0;
+    }
+    if (fill->raise(fill->context, raised) < 0) {
+        REDLANE_FILL_COUNT(fill, hits, 1);
+        return -1;
+    }
+    REDLANE_FILL_COUNT(fill, corrupted, 1);
+    return drop_value(fill, key, stored) < 0 ? -1 : 2;
+}
+
+/* The value in stored bytes: 1; 0 for a miss; 2 when they are of no use and dropped;
+ * -1.
+ */
 static int
 open_bytes(const RedlaneFill *fill, RedlaneArg key, PyObject *stored, PyObject **value)
 {
-    int result = 1;
+    RedlaneFillSeen seen;
+    int result = redlane_fill_open(fill, key, stored, value, &seen);
 
-    if (likely(!redlane_envelope_is_marked(stored) && !fill->serializer->seal)) {
-        if (unlikely(fill->tags)) { /* of another cache, or of before it had any */
+    if (result == 1 && unlikely(fill->tags || seen.header.fields)) {
+        result = redlane_fill_tags_check(fill, &seen.header);
+        if (result == 0 && fill->tags && !fill->tags->known) {
+            Py_CLEAR(*value); /* of what generation it is nobody can tell now */
             return 0;
         }
-        *value = redlane_serializer_loads(fill->serializer, fill->type, stored, true);
     }
-    else {
-        result = unwrap_bytes(fill, key, stored, value);
+    if (result <= 0) {
+        Py_CLEAR(*value);
     }
-    if (unlikely(!*value || result < 0)) {
+    if (unlikely(result < 0)) {
         if (!PyErr_ExceptionMatches(fill->tool->state->SerializationError)) {
             return -1;
         }
         PyErr_Clear();
         REDLANE_FILL_COUNT(fill, corrupted, 1);
-        return 0;
+        if (seen.bad_seal) {
+            count_bad_seal(fill, key);
+        }
+        result = 0;
     }
-    if (fill->accept && !fill->accept(*value)) {
+    else if (unlikely(result == 1 && seen.raised)) {
+        PyObject *raised = *value;
+
+        *value = NULL;
+        result = raise_again(fill, key, stored, raised);
+        Py_DECREF(raised);
+        return result;
+    }
+    else if (result == 1 && fill->accept && !fill->accept(*value)) {
+        Py_CLEAR(*value);
         REDLANE_FILL_COUNT(fill, corrupted, 1);
-        return 0;
+        result = 0;
     }
-    return result;
+    if (likely(result)) {
+        return result;
+    }
+    return drop_value(fill, key, stored) < 0 ? -1 : 2;
 }
 
 static int
 decode_bytes(const RedlaneFill *fill, RedlaneArg key, PyObject *stored,
              PyObject **value)
 {
-    Py_ssize_t size = PyBytes_GET_SIZE(stored);
-    int result;
+    const char *data = PyBytes_AS_STRING(stored);
+    size_t size = (size_t)PyBytes_GET_SIZE(stored);
+    bool marked = redlane_envelope_is_marked(stored);
 
-    if (redlane_envelope_is_marked(stored) &&
-        redlane_envelope_is_lease(PyBytes_AS_STRING(stored), (size_t)size)) {
+    if (marked && redlane_envelope_is_lease(data, size)) {
         return 0;
     }
     REDLANE_FILL_COUNT(fill, bytes_read, size);
-    result = open_bytes(fill, key, stored, value);
-    if (likely(result == 1)) {
-        return 1;
+    if (marked && !fill->serializer->seal && redlane_envelope_is_raised(data, size)) {
+        if (unlikely(fill->tags)) { /* it has none, so it may be of any generation */
+            return drop_value(fill, key, stored) < 0 ? -1 : 2;
+        }
+        return raise_again(fill, key, stored, stored);
     }
-    Py_CLEAR(*value);
-    if (result < 0 || (fill->tags && !fill->tags->known)) {
-        return result; /* of what generation it is nobody can tell now */
-    }
-    return drop_value(fill, key, stored) < 0 ? -1 : 2;
+    return open_bytes(fill, key, stored, value);
 }
 
 int

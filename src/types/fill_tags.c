@@ -45,6 +45,7 @@ ask_for_all(const RedlaneFill *fill, RedlaneVector first, RedlaneToolManner *man
             (RedlaneVector){ask, 2, redlane_command_by_id(REDLANE_CMD_PTTL)};
         redlane_tags_ticket(fill->tags, fill->near);
     }
+    fill->tags->asked_ms = fill->ttl_ms;
     redlane_tags_command(fill->tags, make, fill->ttl_ms, &command);
     vectors[count++] = command.vector;
     if (!manner->answer) {
@@ -194,4 +195,24 @@ redlane_fill_tags_tickets(const RedlaneFill *fill, PyObject *stored,
         tickets[count++] = *ticket;
     }
     return count;
+}
+
+int
+redlane_fill_tags_prolong(const RedlaneFill *fill)
+{
+    int64_t asked = fill->tags ? fill->tags->asked_ms : 0, ttl_ms = fill->ttl_ms;
+    RedlaneTagsCommand command;
+    PyObject *reply;
+
+    if (asked == 0 || (ttl_ms != 0 && ttl_ms <= asked) || !fill->tags->known) {
+        return 0;
+    }
+    /* What it replies is not taken: the value is of the generations of before. */
+    redlane_tags_command(fill->tags, true, ttl_ms, &command);
+    if (redlane_tool_run(fill->tool, &command.vector, 1, &redlane_tool_reads, &reply) <
+        0) {
+        return redlane_fill_forgive(fill);
+    }
+    Py_DECREF(reply);
+    return 0;
 }

@@ -1,4 +1,5 @@
-/* Waiting for the lease of another process, by asking. Lock: the GIL. */
+/* Waiting for the lease of another process: for its invalidation where there is a near
+ * cache, else by asking again and again. Lock: the GIL. */
 #include "types/lease_wait.h"
 
 #include "core/backoff.h"
@@ -10,6 +11,8 @@
  * wait a little longer still, which spares the server; up to a slice, so that Ctrl-C is
  * heard in time. */
 #define FIRST_PAUSE (2 * REDLANE_NS_PER_MS)
+/* How often one looks who waits for an invalidation. */
+#define LOOK_INTERVAL (500 * REDLANE_NS_PER_MS)
 
 /* -1 with an exception set: a signal handler raised. */
 static int
@@ -78,6 +81,27 @@ look(const RedlaneFill *fill, const RedlaneFlight *flight, PyObject **stored,
     return end;
 }
 
+/* Until the invalidation of the key comes, or it is time to look without one: a lease
+ * that lapses is announced late. -1 with an exception set. */
+static int
+wait_for_news(const RedlaneFill *fill, const RedlaneFlight *flight,
+              const RedlaneNearTicket *ticket)
+{
+    int64_t until = redlane_clock_now() + LOOK_INTERVAL;
+    bool changed = false;
+
+    while (!changed && !flight->marked && redlane_clock_now() < until) {
+        Py_BEGIN_ALLOW_THREADS
+        changed = redlane_near_wait_nogil(fill->near, ticket,
+                                          redlane_clock_now() + REDLANE_WAIT_SLICE);
+        Py_END_ALLOW_THREADS
+        if (PyErr_CheckSignals() < 0) {
+            return -1;
+        }
+    }
+    return 0;
+}
+
 RedlaneLeaseEnd
 redlane_lease_wait(const RedlaneFill *fill, const RedlaneFlight *flight,
                    PyObject **stored)
@@ -89,14 +113,21 @@ redlane_lease_wait(const RedlaneFill *fill, const RedlaneFlight *flight,
     redlane_backoff_init(&backoff, FIRST_PAUSE, REDLANE_WAIT_SLICE,
                          flight->hash ^ (uint64_t)redlane_clock_now());
     while (!flight->marked && redlane_clock_now() < over) {
+        RedlaneNearTicket ticket = {0};
         RedlaneLeaseEnd end;
 
-        if (pause_for(redlane_backoff_next(&backoff)) < 0) {
+        if (fill->near) { /* before the look, so that nothing is missed between them */
+            ticket = redlane_near_ticket(fill->near, flight->key, flight->key_size);
+        }
+        if (!ticket.generation && pause_for(redlane_backoff_next(&backoff)) < 0) {
             return REDLANE_LEASE_ERROR;
         }
         end = look(fill, flight, stored, &unknown);
         if (end != REDLANE_LEASE_HELD || unknown) {
             return end;
+        }
+        if (ticket.generation && wait_for_news(fill, flight, &ticket) < 0) {
+            return REDLANE_LEASE_ERROR;
         }
     }
     return flight->marked ? REDLANE_LEASE_LAPSED : REDLANE_LEASE_HELD;

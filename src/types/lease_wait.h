@@ -12,8 +12,8 @@ typedef enum {
     REDLANE_LEASE_HELD, /* still there when its time was over, or nobody can say */
 } RedlaneLeaseEnd;
 
-/* Looks again and again, ever more seldom, until the lease that `flight` met is no
- * longer in its key's place; for as long as a lease lasts. */
+/* Waits until the lease that `flight` met is no longer in its key's place; for as long
+ * as a lease lasts. */
 RedlaneLeaseEnd redlane_lease_wait(const RedlaneFill *fill, const RedlaneFlight *flight,
                                    PyObject **stored);
 

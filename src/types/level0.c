@@ -25,7 +25,9 @@ redlane_level0_init(RedlaneLevel0 *level0, const RedlaneSignature *signature)
     }
     level0->slots = &level0->none;
     level0->whole = -1;
-    if (!ignores && signature->count <= REDLANE_LEVEL0_ARGS &&
+    /* Their keys may depend on more than the arguments. */
+    level0->off = signature->make || signature->carried;
+    if (!level0->off && !ignores && signature->count <= REDLANE_LEVEL0_ARGS &&
         signature->positional == signature->count) {
         level0->whole = signature->count;
     }

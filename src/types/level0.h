@@ -60,6 +60,7 @@ typedef struct {
     size_t mask, used, hand;
     uint64_t seed;
     Py_ssize_t whole; /* so many positional arguments are their own vector; -1 */
+    bool off;         /* every call goes by wire key */
     RedlaneCallShape shapes[REDLANE_LEVEL0_SHAPES];
     unsigned next_shape;
     RedlaneLevel0Slot none; /* the slots of a table that has none */
@@ -189,7 +190,8 @@ redlane_level0_key(RedlaneLevel0 *level0, PyObject *const *args, Py_ssize_t narg
     key->args = args;
     key->count = nargs;
     if (kwnames || nargs != level0->whole) {
-        const RedlaneCallShape *shape = redlane_level0_shape(level0, nargs, kwnames);
+        const RedlaneCallShape *shape =
+            level0->off ? NULL : redlane_level0_shape(level0, nargs, kwnames);
 
         if (!shape || shape->count < 0) {
             return false;

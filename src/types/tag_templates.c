@@ -28,23 +28,47 @@ redlane_tag_templates_new(const RedlaneSignature *signature, PyObject *given)
     return rows;
 }
 
-/* The argument of a parameter; BORROWED. NULL: the call does not fit (no exception). */
+/* The value of a keyword; BORROWED, or NULL. */
+static PyObject *
+find_keyword(PyObject *names, PyObject *name, PyObject *const *values)
+{
+    for (Py_ssize_t i = 0; names && i < PyTuple_GET_SIZE(names); i++) {
+        if (PyUnicode_Compare(PyTuple_GET_ITEM(names, i), name) == 0) {
+            return values[i];
+        }
+    }
+    return NULL;
+}
+
+/* The argument of a parameter, as wire_key.c binds it; BORROWED. NULL: the call does
+ * not fit (no exception). */
 static PyObject *
 find_argument(const RedlaneTagCall *call, Py_ssize_t index)
 {
     const RedlaneSignature *signature = call->signature;
-    PyObject *name = PyTuple_GET_ITEM(signature->names, index), *value;
-    Py_ssize_t keywords = call->kwnames ? PyTuple_GET_SIZE(call->kwnames) : 0;
+    PyObject *name = PyTuple_GET_ITEM(signature->names, index), *value = NULL;
+    PyObject *carried = signature->carried, *carried_names = signature->carried_names;
+    Py_ssize_t lead = 0;
 
-    if (index < signature->positional && index < call->nargs) {
-        return call->args[index];
+    if (carried) { /* positional ones stand before the call's */
+        lead = PyTuple_GET_SIZE(carried) - PyTuple_GET_SIZE(carried_names);
     }
-    for (Py_ssize_t i = 0; index >= signature->positional_only && i < keywords; i++) {
-        if (PyUnicode_Compare(PyTuple_GET_ITEM(call->kwnames, i), name) == 0) {
-            return call->args[call->nargs + i];
+    if (index < lead) {
+        return PyTuple_GET_ITEM(carried, index);
+    }
+    if (index < signature->positional && index - lead < call->nargs) {
+        return call->args[index - lead];
+    }
+    if (index >= signature->positional_only) {
+        value = find_keyword(call->kwnames, name, call->args + call->nargs);
+        if (!value && carried) {
+            value =
+                find_keyword(carried_names, name, &PyTuple_GET_ITEM(carried, 0) + lead);
         }
     }
-    value = PyTuple_GET_ITEM(signature->defaults, index);
+    if (!value) {
+        value = PyTuple_GET_ITEM(signature->defaults, index);
+    }
     return value == signature->no_default ? NULL : value;
 }
 

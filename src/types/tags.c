@@ -22,6 +22,7 @@ redlane_tags_new(void)
     }
     tags->count = 0;
     tags->known = false;
+    tags->asked_ms = 0;
     return tags;
 }
 

@@ -16,6 +16,7 @@
 typedef struct {
     size_t count;
     bool known;                                /* the generations were read */
+    int64_t asked_ms;                          /* the TTL that they were made for */
     PyObject *keys[REDLANE_ENVELOPE_TAGS_MAX]; /* bytes */
     RedlaneEnvelopeTag items[REDLANE_ENVELOPE_TAGS_MAX];
     RedlaneNearTicket tickets[REDLANE_ENVELOPE_TAGS_MAX]; /* of before they were read */

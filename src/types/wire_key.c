@@ -1,6 +1,6 @@
 /* Binding a call to its function's signature, and the key made from it.
  * Lock: the GIL. */
-#include "types/wire_key.h"
+#include "types/wire_key_internal.h"
 
 #include <stdlib.h>
 
@@ -9,179 +9,6 @@
 
 /* Calls with up to this many parameters are bound on the C stack. */
 #define BOUND_INLINE 16
-
-static PyObject *
-import_describe_callable(RedlaneState *state, PyObject **no_default)
-{
-    PyObject *module = PyImport_ImportModule("redlane._describe");
-    PyObject *describe = NULL;
-
-    if (!module) {
-        return NULL;
-    }
-    *no_default = PyObject_GetAttrString(module, "NO_DEFAULT");
-    if (*no_default) {
-        describe = PyObject_GetAttrString(module, "describe_callable");
-    }
-    Py_DECREF(module);
-    (void)state;
-    return describe;
-}
-
-static int
-find_parameter(const RedlaneSignature *signature, PyObject *name, Py_ssize_t *index)
-{
-    for (Py_ssize_t i = 0; i < signature->count; i++) {
-        if (PyUnicode_Compare(PyTuple_GET_ITEM(signature->names, i), name) == 0) {
-            *index = i;
-            return 1;
-        }
-    }
-    if (signature->star && PyUnicode_Compare(signature->star, name) == 0) {
-        *index = signature->count;
-        return 1;
-    }
-    if (signature->stars && PyUnicode_Compare(signature->stars, name) == 0) {
-        *index = signature->count + 1;
-        return 1;
-    }
-    return 0;
-}
-
-static int
-mark_ignored(RedlaneSignature *signature, PyObject *ignore)
-{
-    PyObject *iterator, *name;
-    Py_ssize_t index;
-
-    if (PyUnicode_Check(ignore)) {
-        PyErr_SetString(PyExc_TypeError,
-                        "ignore must be a list of parameter names, not one str");
-        return -1;
-    }
-    iterator = PyObject_GetIter(ignore);
-    if (!iterator) {
-        return -1;
-    }
-    while ((name = PyIter_Next(iterator))) {
-        if (!PyUnicode_Check(name) || !find_parameter(signature, name, &index)) {
-            PyErr_Format(PyExc_TypeError, "ignore: %U() has no parameter %R",
-                         signature->shown, name);
-            Py_DECREF(name);
-            break;
-        }
-        signature->ignored[index] = true;
-        Py_DECREF(name);
-    }
-    Py_DECREF(iterator);
-    return PyErr_Occurred() ? -1 : 0;
-}
-
-static PyObject *
-optional_name(PyObject *name)
-{
-    return name == Py_None ? NULL : Py_NewRef(name);
-}
-
-/* Takes the fields out of what describe_callable returned. */
-static int
-take_description(RedlaneSignature *signature, PyObject *described)
-{
-    PyObject *star, *stars;
-
-    if (!PyArg_ParseTuple(described, "UUO!nnOOO!", &signature->head, &signature->shown,
-                          &PyTuple_Type, &signature->names, &signature->positional_only,
-                          &signature->positional, &star, &stars, &PyTuple_Type,
-                          &signature->defaults)) {
-        signature->head = signature->shown = NULL;
-        signature->names = signature->defaults = NULL;
-        return -1;
-    }
-    Py_INCREF(signature->head);
-    Py_INCREF(signature->shown);
-    Py_INCREF(signature->names);
-    Py_INCREF(signature->defaults);
-    signature->star = optional_name(star);
-    signature->stars = optional_name(stars);
-    signature->count = PyTuple_GET_SIZE(signature->names);
-    return 0;
-}
-
-int
-redlane_signature_init(RedlaneSignature *signature, RedlaneState *state,
-                       PyObject *function, PyObject *name, PyObject *ignore)
-{
-    PyObject *describe = NULL, *described = NULL;
-    int result = -1;
-
-    *signature = (RedlaneSignature){.state = state};
-    describe = import_describe_callable(state, &signature->no_default);
-    if (!describe) {
-        goto exit;
-    }
-    described =
-        PyObject_CallFunctionObjArgs(describe, function, name ? name : Py_None, NULL);
-    if (!described || take_description(signature, described) < 0) {
-        goto exit;
-    }
-    signature->ignored = PyMem_Calloc((size_t)signature->count + 2, sizeof(bool));
-    if (!signature->ignored) {
-        (void)PyErr_NoMemory();
-        goto exit;
-    }
-    if (ignore && ignore != Py_None && mark_ignored(signature, ignore) < 0) {
-        goto exit;
-    }
-    result = 0;
-exit:
-    if (result < 0) {
-        redlane_signature_clear(signature);
-    }
-    Py_XDECREF(described);
-    Py_XDECREF(describe);
-    return result;
-}
-
-int
-redlane_signature_traverse(RedlaneSignature *signature, visitproc visit, void *arg)
-{
-    Py_VISIT(signature->head);
-    Py_VISIT(signature->shown);
-    Py_VISIT(signature->names);
-    Py_VISIT(signature->defaults);
-    Py_VISIT(signature->no_default);
-    Py_VISIT(signature->star);
-    Py_VISIT(signature->stars);
-    return 0;
-}
-
-void
-redlane_signature_clear(RedlaneSignature *signature)
-{
-    signature->count = signature->positional = signature->positional_only = 0;
-    Py_CLEAR(signature->head);
-    Py_CLEAR(signature->shown);
-    Py_CLEAR(signature->names);
-    Py_CLEAR(signature->defaults);
-    Py_CLEAR(signature->no_default);
-    Py_CLEAR(signature->star);
-    Py_CLEAR(signature->stars);
-    PyMem_Free(signature->ignored);
-    signature->ignored = NULL;
-}
-
-typedef struct {
-    PyObject *name, *value;
-} More;
-
-/* A call laid out by parameter; everything BORROWED from the call. */
-typedef struct {
-    PyObject **slots; /* one for each parameter name */
-    More *more;       /* what went to **kwargs, in the order of the call */
-    Py_ssize_t more_count;
-    PyObject *const *rest; /* what went to *args */
-    Py_ssize_t rest_count;
-} Bound;
 
 /* Where a keyword belongs; -1 when it is none of the names. */
 static Py_ssize_t
@@ -203,13 +30,14 @@ find_keyword(const RedlaneSignature *signature, PyObject *keyword)
 static int
 compare_more(const void *left, const void *right)
 {
-    return PyUnicode_Compare(((const More *)left)->name, ((const More *)right)->name);
+    return PyUnicode_Compare(((const RedlaneMore *)left)->name,
+                             ((const RedlaneMore *)right)->name);
 }
 
 /* 1: bound, 0: the call does not fit. */
 static int
 bind_call(const RedlaneSignature *signature, PyObject *const *args, Py_ssize_t nargs,
-          PyObject *kwnames, Bound *bound)
+          PyObject *kwnames, RedlaneBound *bound)
 {
     Py_ssize_t count = signature->count, keywords = 0;
     Py_ssize_t given = nargs < signature->positional ? nargs : signature->positional;
@@ -235,7 +63,7 @@ bind_call(const RedlaneSignature *signature, PyObject *const *args, Py_ssize_t n
         }
         else if (at < 0 && signature->stars) {
             bound->more[bound->more_count++] =
-                (More){PyTuple_GET_ITEM(kwnames, i), args[nargs + i]};
+                (RedlaneMore){PyTuple_GET_ITEM(kwnames, i), args[nargs + i]};
         }
         else {
             return 0;
@@ -275,8 +103,8 @@ append_comma(RedlaneBuffer *key, bool *first)
 
 /* The parameters from..to that are not ignored. */
 static int
-append_slots(const RedlaneSignature *signature, const Bound *bound, Py_ssize_t from,
-             Py_ssize_t to, bool *first, RedlaneBuffer *key)
+append_slots(const RedlaneSignature *signature, const RedlaneBound *bound,
+             Py_ssize_t from, Py_ssize_t to, bool *first, RedlaneBuffer *key)
 {
     for (Py_ssize_t i = from; i < to; i++) {
         if (signature->ignored[i]) {
@@ -292,7 +120,7 @@ append_slots(const RedlaneSignature *signature, const Bound *bound, Py_ssize_t f
 }
 
 static int
-append_rest(const RedlaneSignature *signature, const Bound *bound, bool *first,
+append_rest(const RedlaneSignature *signature, const RedlaneBound *bound, bool *first,
             RedlaneBuffer *key)
 {
     if (!bound->rest_count || signature->ignored[signature->count]) {
@@ -312,7 +140,7 @@ append_rest(const RedlaneSignature *signature, const Bound *bound, bool *first,
 }
 
 static int
-append_more(const RedlaneSignature *signature, const Bound *bound, bool *first,
+append_more(const RedlaneSignature *signature, const RedlaneBound *bound, bool *first,
             RedlaneBuffer *key)
 {
     if (!bound->more_count || signature->ignored[signature->count + 1]) {
@@ -323,7 +151,7 @@ append_more(const RedlaneSignature *signature, const Bound *bound, bool *first,
     }
     qsort(bound->more, (size_t)bound->more_count, sizeof(*bound->more), compare_more);
     for (Py_ssize_t i = 0; i < bound->more_count; i++) {
-        const More *more = &bound->more[i];
+        const RedlaneMore *more = &bound->more[i];
 
         if ((i && append_text(key, ",", 1) < 0) ||
             redlane_wire_key_value(signature->state, more->name, signature->shown,
@@ -337,9 +165,9 @@ append_more(const RedlaneSignature *signature, const Bound *bound, bool *first,
     return append_text(key, "}", 1);
 }
 
-/* Replaces long arguments, which begin at `start`, by their hash. */
-static int
-shorten_arguments(const RedlaneSignature *signature, size_t start, RedlaneBuffer *key)
+int
+redlane_wire_key_shorten(const RedlaneSignature *signature, size_t start,
+                         RedlaneBuffer *key)
 {
     char hex[REDLANE_DIGEST_HEX];
 
@@ -357,7 +185,8 @@ shorten_arguments(const RedlaneSignature *signature, size_t start, RedlaneBuffer
 }
 
 static int
-append_bound(const RedlaneSignature *signature, const Bound *bound, RedlaneBuffer *key)
+append_bound(const RedlaneSignature *signature, const RedlaneBound *bound,
+             RedlaneBuffer *key)
 {
     Py_ssize_t size;
     const char *head = PyUnicode_AsUTF8AndSize(signature->head, &size);
@@ -375,32 +204,42 @@ append_bound(const RedlaneSignature *signature, const Bound *bound, RedlaneBuffe
         append_more(signature, bound, &first, key) < 0) {
         return -1;
     }
-    return shorten_arguments(signature, start, key);
+    return redlane_wire_key_shorten(signature, start, key);
 }
 
-int
-redlane_wire_key_append(const RedlaneSignature *signature, PyObject *const *args,
-                        Py_ssize_t nargs, PyObject *kwnames, RedlaneBuffer *key)
+/* The key of one call; what is carried is among the arguments. */
+static int
+append_call(const RedlaneSignature *signature, PyObject *const *args, Py_ssize_t nargs,
+            PyObject *kwnames, RedlaneBuffer *key)
 {
     PyObject *slots[BOUND_INLINE];
-    More more[BOUND_INLINE];
-    Bound bound = {.slots = slots, .more = more};
+    RedlaneMore more[BOUND_INLINE];
+    RedlaneBound bound = {.slots = slots, .more = more};
     Py_ssize_t keywords = kwnames ? PyTuple_GET_SIZE(kwnames) : 0;
-    int result = -1;
+    int result = -1, appended;
 
     if (unlikely(signature->count > BOUND_INLINE)) {
         bound.slots = PyMem_New(PyObject *, (size_t)signature->count);
     }
     if (unlikely(keywords > BOUND_INLINE)) {
-        bound.more = PyMem_New(More, (size_t)keywords);
+        bound.more = PyMem_New(RedlaneMore, (size_t)keywords);
     }
     if (!bound.slots || !bound.more) {
         (void)PyErr_NoMemory();
         goto exit;
     }
     result = bind_call(signature, args, nargs, kwnames, &bound);
-    if (result == 1 && append_bound(signature, &bound, key) < 0) {
-        result = -1;
+    if (result == 1) {
+        if (likely(!signature->texts && !signature->make)) {
+            appended = append_bound(signature, &bound, key);
+        }
+        else if (signature->texts) {
+            appended = redlane_wire_key_fill_template(signature, &bound, key);
+        }
+        else {
+            appended = redlane_wire_key_ask(signature, args, nargs, kwnames, key);
+        }
+        result = appended < 0 ? -1 : 1;
     }
 exit:
     if (bound.slots != slots) {
@@ -410,4 +249,70 @@ exit:
         PyMem_Free(bound.more);
     }
     return result;
+}
+
+/* The keywords of the call and those that are carried and not among them; NULL with an
+ * exception set. Their values are put where `values` is. */
+static PyObject *
+join_keywords(const RedlaneSignature *signature, PyObject *kwnames, PyObject **values)
+{
+    Py_ssize_t carried = PyTuple_GET_SIZE(signature->carried_names);
+    Py_ssize_t lead = PyTuple_GET_SIZE(signature->carried) - carried;
+    PyObject *names = kwnames ? PySequence_List(kwnames) : PyList_New(0), *joined;
+
+    for (Py_ssize_t i = 0; names && i < carried; i++) {
+        PyObject *name = PyTuple_GET_ITEM(signature->carried_names, i);
+        int given = kwnames ? PySequence_Contains(kwnames, name) : 0;
+
+        if (given == 0) {
+            *values++ = PyTuple_GET_ITEM(signature->carried, lead + i);
+            given = PyList_Append(names, name);
+        }
+        if (given < 0) {
+            Py_CLEAR(names);
+        }
+    }
+    joined = names ? PyList_AsTuple(names) : NULL;
+    Py_XDECREF(names);
+    return joined;
+}
+
+/* A call of what brings arguments along. */
+static int
+append_carrying(const RedlaneSignature *signature, PyObject *const *args,
+                Py_ssize_t nargs, PyObject *kwnames, RedlaneBuffer *key)
+{
+    Py_ssize_t carried = PyTuple_GET_SIZE(signature->carried);
+    Py_ssize_t lead = carried - PyTuple_GET_SIZE(signature->carried_names);
+    Py_ssize_t given = nargs + (kwnames ? PyTuple_GET_SIZE(kwnames) : 0);
+    PyObject **all = PyMem_New(PyObject *, (size_t)(carried + given)), *names;
+    int result = -1;
+
+    if (!all) {
+        (void)PyErr_NoMemory();
+        return -1;
+    }
+    for (Py_ssize_t i = 0; i < lead; i++) {
+        all[i] = PyTuple_GET_ITEM(signature->carried, i);
+    }
+    if (given) {
+        memcpy(all + lead, args, (size_t)given * sizeof(*all));
+    }
+    names = join_keywords(signature, kwnames, all + lead + given);
+    if (names) {
+        result = append_call(signature, all, lead + nargs, names, key);
+        Py_DECREF(names);
+    }
+    PyMem_Free(all);
+    return result;
+}
+
+int
+redlane_wire_key_append(const RedlaneSignature *signature, PyObject *const *args,
+                        Py_ssize_t nargs, PyObject *kwnames, RedlaneBuffer *key)
+{
+    if (unlikely(signature->carried != NULL)) {
+        return append_carrying(signature, args, nargs, kwnames, key);
+    }
+    return append_call(signature, args, nargs, kwnames, key);
 }

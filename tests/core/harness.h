@@ -26,6 +26,7 @@ void test_breaker(void);
 void test_buffer(void);
 void test_command(void);
 void test_command_keys(void);
+void test_duration(void);
 void test_envelope(void);
 void test_error_line(void);
 void test_fault(void);

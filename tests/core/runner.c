@@ -58,6 +58,7 @@ main(void)
     test_buffer();
     test_command();
     test_command_keys();
+    test_duration();
     test_envelope();
     test_error_line();
     test_fault();

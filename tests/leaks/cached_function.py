@@ -86,7 +86,70 @@ def cases(url: str) -> Iterator[tuple[str, Once]]:
     yield "unwritable result", lambda: unwritable(1)
     yield "bad arguments", lambda: misuse(plain)
     yield "a new one each time", lambda: made(cache)
+    yield from options(cache)
     yield "repr, doc, dict", lambda: (repr(plain), plain.__doc__, vars(plain))
+
+
+def options(cache: Cache) -> Iterator[tuple[str, Once]]:
+    @cache(key="{a}-{rest}:{more}", namespace="n", jitter=0.5, ttl=lambda result: "1m")
+    def template(a: Any, *rest: Any, **more: Any) -> Any:
+        return a
+
+    @cache(key=lambda n: b"made" if n else 5, ttl=lambda result: result)
+    def made_key(n: Any) -> Any:
+        return n
+
+    @cache(cache_exceptions={LookupError: 50, OSError: "1m"})
+    def negative(error: str, *args: Any) -> None:
+        raise {"lookup": LookupError, "os": FileNotFoundError}[error](*args)
+
+    @cache(hard_timeout=30, cache_exceptions={LookupError: 50})
+    def limited(n: int) -> float:
+        return [1.0][n]
+
+    yield (
+        "template",
+        lambda: (
+            template("x-", 1, b=2),
+            template((1, 2), "y" * 300),
+            template.invalidate("x-", 1, b=2),
+            template.invalidate_all(),
+        ),
+    )
+    yield "callable key", lambda: (made_key(1), made_key.invalidate(1))
+    yield "bad callables", lambda: refused(made_key, [0, -1, [], None])
+    yield "negative", lambda: refused(lambda x: negative("lookup", x, [x]), [1, 2, "3"])
+    yield "negative, anew", lambda: refused(lambda x: negative("os", x, "text"), [2])
+    yield "negative, other", lambda: refused(lambda x: negative("lookup", {x}), [1])
+    yield (
+        "negative, dropped",
+        lambda: (negative.invalidate("lookup", 1, [1]), negative.invalidate_all()),
+    )
+    yield "limited", lambda: (limited(0), limited.refresh(0), limited.invalidate(0))
+    yield "limited, raises", lambda: refused(limited, [1, 1])
+    yield "refused options", lambda: refused(lambda bad: cache(**bad)(refused), BAD)
+
+
+BAD: list[dict[str, Any]] = [
+    {"key": "{nothing}"},
+    {"key": 5},
+    {"key": "{call}{arguments}"},
+    {"key": "{call}"},
+    {"namespace": ""},
+    {"jitter": 2},
+    {"ttl": "soon"},
+    {"cache_exceptions": {LookupError: 1, int: 2}},
+    {"cache_exceptions": {LookupError: "x"}},
+    {"hard_timeout": 0},
+    {"soft_timeout": 2, "hard_timeout": 1},
+]
+
+
+def refused(call: Any, arguments: Any) -> None:
+    for argument in arguments:
+        with contextlib.suppress(TypeError, ValueError, LookupError, OSError):
+            call(argument)
+            raise AssertionError("no error")
 
 
 def raises(failing: CachedFunction[Any, Any]) -> None:

@@ -1,8 +1,9 @@
 /* Readers, writers and trouble on one near cache and a real server: whatever is read
  * near must not be older than promised. Built with the thread sanitizer.
  *
- * usage: stress HOST PORT SECONDS INTERVAL_MS MAX_BYTES
- *   (HOST with a slash: a unix socket)
+ * usage: stress HOST PORT SECONDS INTERVAL_MS MAX_BYTES [PORT]
+ *   (HOST with a slash: a unix socket; the second port: another way to the server, for
+ *   the foreign writer)
  *
  * Every key holds the number of its newest write. An own writer (it kills before and
  * after) must be seen at once, a foreign one (it tells nobody) two ping intervals after
@@ -34,6 +35,7 @@ typedef struct {
 
 typedef struct {
     uint64_t random;
+    RedlaneSettings *settings;
     RedlaneConnection *connection;
     char run_id[48];
     RedlaneNearEntry *held[KEYS]; /* a reader's: looked at without a lock */
@@ -42,7 +44,6 @@ typedef struct {
 } Worker;
 
 static Key keys[KEYS];
-static RedlaneSettings *settings;
 static RedlaneNear *near;
 static atomic_bool over;
 static int64_t interval;
@@ -67,7 +68,7 @@ drop(Worker *worker)
 static RedlanePlainReply *
 receive(Worker *worker)
 {
-    RedlaneWait wait = {.deadline = redlane_clock_now() + 10 * REDLANE_NS_PER_S};
+    RedlaneWait wait = {.deadline = redlane_clock_now() + 2 * REDLANE_NS_PER_S};
     RedlaneFault fault;
 
     return redlane_connection_answer_nogil(worker->connection, &wait, &fault);
@@ -105,8 +106,9 @@ connected(Worker *worker)
         return true;
     }
     worker->connection = redlane_connection_new();
-    if (!worker->connection || redlane_connection_open_nogil(
-                                   worker->connection, settings, &wait, &fault) < 0) {
+    if (!worker->connection ||
+        redlane_connection_open_nogil(worker->connection, worker->settings, &wait,
+                                      &fault) < 0) {
         drop(worker);
         return false;
     }
@@ -411,10 +413,11 @@ main(int argc, char **argv)
     enum { WORKERS = sizeof(bodies) / sizeof(*bodies) };
     static Worker workers[WORKERS];
     pthread_t threads[WORKERS];
+    RedlaneSettings *settings, *foreign;
     Worker sum = {0};
     RedlaneNearStats stats;
 
-    if (argc != 6) {
+    if (argc != 6 && argc != 7) {
         return 2;
     }
     draft.port = atoi(argv[2]);
@@ -426,7 +429,11 @@ main(int argc, char **argv)
         draft.host = argv[1];
     }
     interval = atoi(argv[4]) * REDLANE_NS_PER_MS;
-    settings = redlane_settings_new(&draft);
+    settings = foreign = redlane_settings_new(&draft);
+    if (argc == 7) {
+        draft.port = atoi(argv[6]);
+        foreign = redlane_settings_new(&draft);
+    }
     near = redlane_near_new(settings, (size_t)atoi(argv[5]), interval);
     for (size_t i = 0; i < KEYS; i++) {
         (void)pthread_mutex_init(&keys[i].lock, NULL);
@@ -436,6 +443,7 @@ main(int argc, char **argv)
         return 2;
     }
     for (size_t i = 0; i < WORKERS; i++) {
+        workers[i].settings = bodies[i] == write_foreign ? foreign : settings;
         workers[i].random = (uint64_t)redlane_clock_now() + i * 7919;
         if (pthread_create(&threads[i], NULL, bodies[i], &workers[i]) != 0) {
             return 2;
@@ -465,6 +473,9 @@ main(int argc, char **argv)
         return 3;
     }
     redlane_near_release(near);
+    if (foreign != settings) {
+        redlane_settings_release(foreign);
+    }
     redlane_settings_release(settings);
     return 0;
 }

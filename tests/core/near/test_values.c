@@ -6,6 +6,7 @@
 #include "near_tests.h"
 
 #define HOUR (3600 * REDLANE_NS_PER_S)
+#define HOUR_MS 3600000
 
 static RedlaneNear *near;
 static RedlaneNearPrefixes *all;
@@ -99,7 +100,7 @@ static bool
 put(const char *key, const char *text)
 {
     RedlaneNearTicket ticket = ticket_for(key);
-    RedlaneNearEntry *entry = store_by(&ticket, key, text, 3600000);
+    RedlaneNearEntry *entry = store_by(&ticket, key, text, HOUR_MS);
 
     if (entry) {
         free_value(redlane_near_entry_release(entry));
@@ -152,7 +153,7 @@ test_tickets(void)
     CHECK(finds("k1", NULL) && finds_stale("k1", NULL));
     CHECK(!redlane_near_ticket_holds(near, &ticket));
     CHECK(redlane_near_ticket_holds(near, &other));
-    CHECK(!store_by(&ticket, "k1", "v", 3600000));
+    CHECK(!store_by(&ticket, "k1", "v", HOUR_MS));
     CHECK(redlane_near_wait_nogil(near, &ticket, REDLANE_NEVER));
     CHECK(!redlane_near_wait_nogil(near, &other, redlane_clock_now()));
 
@@ -178,7 +179,7 @@ test_tickets(void)
         default:
             redlane_near_kill_prefix(near, "", 0);
         }
-        CHECK(!store_by(&ticket, "k1", "v", 3600000));
+        CHECK(!store_by(&ticket, "k1", "v", HOUR_MS));
         CHECK(put("k1", "v") && finds("k1", "v"));
     }
 
@@ -186,7 +187,7 @@ test_tickets(void)
     ticket = ticket_for("k2");
     confirm();
     CHECK(finds("k1", "v"));
-    entry = store_by(&ticket, "k2", "v", 3600000);
+    entry = store_by(&ticket, "k2", "v", HOUR_MS);
     CHECK(entry != NULL);
     /* but one to another server does */
     redlane_near_confirm(cache(), all, "other", true, redlane_clock_now() + HOUR);
@@ -254,8 +255,8 @@ test_references(void)
     begin(1 << 20);
     confirm();
     ticket = ticket_for("k1");
-    first = store_by(&ticket, "k1", "first", 3600000);
-    second = store_by(&ticket, "k1", "second", 3600000); /* replaces it */
+    first = store_by(&ticket, "k1", "first", HOUR_MS);
+    second = store_by(&ticket, "k1", "second", HOUR_MS); /* replaces it */
     CHECK(!redlane_near_is_hit(near, first, 0) && finds("k1", "second"));
     CHECK(redlane_near_is_hit(near, second, redlane_clock_coarse()));
     value = redlane_near_entry_release(first);
@@ -320,12 +321,12 @@ test_large(void)
     begin(100000);
     confirm();
     ticket = ticket_for("k");
-    CHECK(!redlane_near_store(near, "k", 1, &ticket, value, 50001, -1, 1000));
+    CHECK(!redlane_near_store(near, "k", 1, &ticket, value, 50001, -1, HOUR_MS));
     for (int i = 0; i < 200; i++) {
         (void)snprintf(key, sizeof(key), "k%d", i);
         CHECK(put(key, "v"));
     }
-    entry = redlane_near_store(near, "k", 1, &ticket, value, 50000, -1, 1000);
+    entry = redlane_near_store(near, "k", 1, &ticket, value, 50000, -1, HOUR_MS);
     CHECK(entry && redlane_near_is_hit(near, entry, redlane_clock_coarse()));
     CHECK(atomic_load(&cache()->bytes) <= 100000);
     free_value(redlane_near_entry_release(entry));
