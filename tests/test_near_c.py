@@ -77,7 +77,7 @@ def running(server: Server) -> Iterator[Server]:
 
 
 def test_unit_tests_pass(library: list[Path], tmp_path: Path) -> None:
-    names = ("main", "test_prefixes", "test_values", "test_push")
+    names = ("main", "test_prefixes", "test_values", "test_dependants", "test_push")
     sources = [NEAR / f"{name}.c" for name in names]
     program = compile_near(tmp_path / "tests", sources, library, *ASAN)
     done = subprocess.run([program], capture_output=True, text=True, timeout=300)

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -696,3 +697,90 @@ def test_shared_by_types(cache: Cache) -> None:
 
 def abs_of(n: int) -> int:
     return abs(n)
+
+
+# --- with other options of functions ----------------------------------------------
+
+
+class Shop:
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.calls = 0
+
+    def __cache_key__(self) -> str:
+        return self.name
+
+    def __str__(self) -> str:
+        return self.name
+
+
+def test_methods_and_partials(cache: Cache) -> None:
+    class Store(Shop):
+        @cache(tags=["shop:{self}", "item:{item}"])
+        def price(self, item: int) -> int:
+            self.calls += 1
+            return item * 2
+
+    def add(a: int, b: int, c: int = 3) -> int:
+        sums.append(a)
+        return a + b + c
+
+    shop = Store("corner")
+    assert [shop.price(1), shop.price(1), shop.price(2)] == [2, 2, 4]
+    assert shop.calls == 2
+    assert cache.invalidate_tags("item:1") == 1
+    assert [shop.price(item=1), shop.price(2)] == [2, 4]
+    assert shop.calls == 3
+    assert cache.invalidate_tags("shop:corner") == 1
+    assert [shop.price(1), shop.price(2)] == [2, 4]
+    assert shop.calls == 5
+    sums: list[int] = []
+    part = cache(tags="{a}-{b}-{c}")(partial(add, 1, c=9))
+    assert [part(2), part(2), part(b=2, c=4)] == [12, 12, 7]
+    assert sums == [1, 1]
+    assert cache.invalidate_tags("1-2-9") == 1
+    assert [part(2), part(2, c=4)] == [12, 7]
+    assert sums == [1, 1, 1]
+
+
+def test_exceptions_of_tagged_functions_are_not_kept(cache: Cache) -> None:
+    calls: list[int] = []
+
+    def fail(n: int) -> int:
+        calls.append(n)
+        raise LookupError(n)
+
+    untagged = cache(name="f", cache_exceptions={LookupError: 60})(fail)
+    tagged = cache(name="f", tags="t", cache_exceptions={LookupError: 60})(fail)
+    for function, count in ((untagged, 1), (tagged, 4), (tagged, 7)):
+        for _ in range(3):
+            with pytest.raises(LookupError):
+                function(1)
+        assert len(calls) == count
+
+
+def test_a_ttl_of_the_result(redis_server: Server) -> None:
+    cache = make_far(redis_server, ttl=10)
+
+    @cache(tags="t", ttl=lambda result: 10**6)
+    def f() -> int:
+        return 1
+
+    assert f() == 1
+    assert int(redis_server.cli("PTTL", "app:@tag:t")) >= 10**9
+    assert commands(redis_server, f)["set"] == 1
+
+
+def test_a_hard_timeout(cache: Cache) -> None:
+    calls: list[int] = []
+
+    @cache(tags="t:{n}", hard_timeout=30)
+    def f(n: int) -> int:
+        calls.append(n)
+        return n
+
+    assert [f(1), f(1)] == [1, 1]
+    cache.invalidate_tags("t:1")
+    assert [f(1), f(1)] == [1, 1]
+    assert f.refresh(1) == 1
+    assert calls == [1, 1, 1]

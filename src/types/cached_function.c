@@ -86,7 +86,7 @@ drop_nones(RedlaneFunctionOptions *options)
         &options->key.name,   &options->key.namespace, &options->key.key,
         &options->key.ignore, &options->ttl,           &options->jitter,
         &options->condition,  &options->unless,        &options->exceptions,
-        &options->soft,       &options->hard,
+        &options->soft,       &options->hard,          &options->tags,
     };
 
     for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++) {
