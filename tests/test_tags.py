@@ -626,6 +626,65 @@ def test_single_flight_with_tags(cache: Cache) -> None:
         assert calls == list(range(turn + 1))
 
 
+# A process that changes the source of a value, ends the value, and says so.
+WRITER = """
+import sys
+from redlane import Cache, Client
+
+url, what, rounds = sys.argv[1], sys.argv[2], int(sys.argv[3])
+client = Client(url, timeout=10, connect_timeout=10)
+cache = Cache(client, prefix="app", ttl=300)
+view = cache.namespace("n")
+for version in range(1, rounds + 1):
+    client.set("source", version)
+    if what == "namespace":
+        view.clear()
+    else:
+        view.invalidate_tags("t")
+    client.set("ended", version)
+"""
+
+
+@pytest.mark.parametrize("what", ["tag", "namespace"])
+def test_no_read_is_older_than_an_invalidation(redis_server: Server, what: str) -> None:
+    rounds = 400
+    stop = threading.Event()
+    stale: list[tuple[int, int]] = []
+    reads = [0] * 4
+
+    def read(index: int, f: Callable[[], int], client: Any) -> None:
+        while not stop.is_set():
+            ended = int(client.get("ended") or 0)
+            found = f()
+            reads[index] += 1
+            if found < ended:
+                stale.append((found, ended))
+
+    readers = []
+    for index in range(4):
+        cache = make_far(redis_server)
+        f = cache.namespace("n")(tags=["t", "u"], name="f")(load_source(cache))
+        readers.append(threading.Thread(target=read, args=(index, f, cache.client)))
+    for reader in readers:
+        reader.start()
+    program = [sys.executable, "-c", WRITER, redis_server.url, what, rounds]
+    with started(program) as writer:
+        assert writer.wait() == 0
+    stop.set()
+    for reader in readers:
+        reader.join()
+    assert stale == []
+    assert min(reads) > 0
+    assert load_source(make_far(redis_server))() == rounds
+
+
+def load_source(cache: Cache) -> Callable[[], int]:
+    def load() -> int:
+        return int(cache.client.get("source") or 0)
+
+    return load
+
+
 # --- outages ----------------------------------------------------------------------
 
 
