@@ -529,7 +529,7 @@ cache = Cache(client, prefix="app", ttl=300)
 if sys.argv[2] == "namespace":
     cache = cache.namespace("n")
 
-@cache(tags="t", name="f")
+@cache(tags="t", key="held")
 def f():
     print("computing", flush=True)
     sys.stdin.readline()
@@ -547,7 +547,7 @@ def invalidate(cache: Cache, what: str) -> None:
 def test_a_loader_of_another_process(redis_server: Server, what: str) -> None:
     cache = make_far(redis_server)
     view = cache.namespace("n") if what == "namespace" else cache
-    f = view(tags="t", name="f")(lambda: "new")
+    f = view(tags="t", key="held")(lambda: "new")
     program = [sys.executable, "-c", HOLDER, redis_server.url, what]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
     with started(program, **pipes) as holder:
@@ -602,6 +602,46 @@ def test_a_loader_of_this_process(cache: Cache, what: str, by: str) -> None:
     assert later == ["new"]
     assert f() == "new"
     assert f() == "new"
+
+
+@pytest.mark.parametrize("what", ["tag", "namespace"])
+def test_what_was_overtaken_is_not_stored(cache: Cache, what: str) -> None:
+    view = cache.namespace("n") if what == "namespace" else cache
+
+    @view(tags="t")
+    def f(n: int) -> str:
+        if n:
+            invalidate(view, what)
+        return "computed"
+
+    assert f(1) == "computed"
+    assert cache.client.exists(f.cache_key(1)) == 0
+    assert f(0) == "computed"
+    assert cache.client.exists(f.cache_key(0)) == 1
+
+
+def test_waiters_of_another_process(redis_server: Server) -> None:
+    """They take what it computes, as without tags, where nothing was invalidated."""
+    cache = make_far(redis_server)
+    f = cache(tags="t", key="held")(lambda: "new")
+    program = [sys.executable, "-c", HOLDER, redis_server.url, "tag"]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with started(program, **pipes) as holder:
+        assert holder.stdin
+        assert holder.stdout
+        assert holder.stdout.readline() == "computing\n"
+        answers: list[str] = []
+        callers = [
+            threading.Thread(target=lambda: answers.append(f())) for _ in range(5)
+        ]
+        for caller in callers:
+            caller.start()
+        holder.stdin.write("\n")
+        holder.stdin.flush()
+        for caller in callers:
+            caller.join()
+    assert answers == ["old"] * 5
+    assert f.cache_info().misses == 0
 
 
 def test_single_flight_with_tags(cache: Cache) -> None:

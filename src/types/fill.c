@@ -409,12 +409,6 @@ wait_for_other(const RedlaneFill *fill, RedlaneArg key, const char *lease,
     }
     switch (redlane_lease_wait(fill, flight, &stored)) {
     case REDLANE_LEASE_VALUE:
-        if (fill->tags) { /* which generations it must have may have changed */
-            Py_DECREF(stored);
-            flight->abandoned = true;
-            redlane_flight_finish(flight, NULL, NULL);
-            return 2;
-        }
         result = redlane_fill_decode(fill, key, stored, value);
         if (result < 0) {
             break;
