@@ -144,14 +144,15 @@ ask(const RedlaneFill *fill, RedlaneArg key, const RedlaneFlight *flight,
     *value = NULL;
     *reply =
         send_lease(fill, key, flight->lease, &answer, near ? &near_fill : NULL, &pttl);
-    if (unlikely(!*reply)) {
-        return found_refusal(fill, key, value);
-    }
-    found = judge_answer(fill, key, answer, *reply, value);
+    found = likely(*reply != NULL) ? judge_answer(fill, key, answer, *reply, value)
+                                   : found_refusal(fill, key, value);
     if (found == FOUND_VALUE && pttl) {
         redlane_fill_near_keep(fill, key, &near_fill, pttl, *reply, *value);
     }
     Py_XDECREF(pttl);
+    if (near) {
+        redlane_fill_near_end(&near_fill);
+    }
     return found;
 }
 

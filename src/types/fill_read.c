@@ -226,19 +226,23 @@ read_tagged(const RedlaneFill *fill, RedlaneArg key, PyObject **value)
 
     reply = redlane_fill_ask(fill, REDLANE_CMD_GET, &key, 1, manner,
                              near ? &near_fill : NULL, &pttl, false);
-    if (!reply) {
-        if (!PyErr_ExceptionMatches(fill->tool->state->WrongTypeError)) {
-            return -1;
+    if (reply) {
+        result = redlane_fill_decode(fill, key, reply, value);
+        if (result == 1 && pttl) {
+            redlane_fill_near_keep(fill, key, &near_fill, pttl, reply, *value);
         }
-        PyErr_Clear();
-        return 0;
+        Py_XDECREF(pttl);
+        Py_DECREF(reply);
     }
-    result = redlane_fill_decode(fill, key, reply, value);
-    if (result == 1 && pttl) {
-        redlane_fill_near_keep(fill, key, &near_fill, pttl, reply, *value);
+    else {
+        result = PyErr_ExceptionMatches(fill->tool->state->WrongTypeError) ? 0 : -1;
+        if (result == 0) {
+            PyErr_Clear();
+        }
     }
-    Py_XDECREF(pttl);
-    Py_DECREF(reply);
+    if (near) {
+        redlane_fill_near_end(&near_fill);
+    }
     return result == 2 ? 0 : result;
 }
 

@@ -117,13 +117,17 @@ find_extras(const RedlaneFill *fill, const RedlaneEnvelope *header)
 static int
 ask_for_extras(const RedlaneFill *fill, RedlaneTags *extras)
 {
+    bool near = redlane_fill_has_near(fill);
     RedlaneNearRead read = {.near = fill->near};
-    const RedlaneToolManner manner = {.read = true,
-                                      .near_read = fill->near ? &read : NULL};
+    const RedlaneToolManner manner = {.read = true, .near_read = near ? &read : NULL};
+    RedlaneLink *link = near ? redlane_link_hold(fill->tool->link) : NULL;
     int result;
 
-    redlane_tags_ticket(extras, fill->near);
+    redlane_tags_ticket(extras, near ? fill->near : NULL);
     result = redlane_tags_ask(extras, fill->tool, false, 0, &manner);
+    if (link) { /* whose near cache it is */
+        redlane_link_release(link);
+    }
     for (size_t i = 0; !read.known && i < extras->count; i++) {
         extras->tickets[i].generation = 0; /* not to be kept near */
     }
