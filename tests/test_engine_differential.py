@@ -269,6 +269,14 @@ script_call = st.one_of(
     st.tuples(st.just("counter_add"), st.just(1), script_key, integer),
     st.tuples(st.just("counter_transfer"), st.just(2), script_key, script_key),
     st.tuples(st.just("video_set"), st.just(1), script_key, value, script_px),
+    st.tuples(
+        st.just("tags"),
+        st.just(2),
+        script_key,
+        script_key,
+        st.just(b"\xffRLG12345678"),
+        script_px,
+    ),
 )
 
 

@@ -223,9 +223,20 @@ def test_a_time_of_its_own_ends_a_value(client: Any) -> None:
 
 
 def test_other_fields_do_no_harm(client: Any) -> None:
-    tags = b"\x02\x01a" + bytes(8) + b"\x03b\x00c" + b"\xff" * 8
-    client.set("cache:k", MARK + b"E\x01\x0e" + bytes(16) + tags + b'{"a":1}')
+    client.set("cache:k", MARK + b"E\x01\x06" + bytes(16) + b'{"a":1}')
     assert Cache(client).get("k") == {"a": 1}
+
+
+def test_tags_that_nobody_knows_make_a_miss(client: Any) -> None:
+    tags = b"\x02\x01a" + bytes(8) + b"\x03b\x00c" + b"\xff" * 8
+    cache = Cache(client)
+    client.set("cache:k", MARK + b"E\x01\x08" + tags + b'{"a":1}')
+    assert cache.get("k") is None
+    client.set("a", b"\xffRLG" + bytes(8))
+    client.set(b"b\x00c", b"\xffRLG" + b"\xff" * 8)
+    client.set("cache:k", MARK + b"E\x01\x08" + tags + b'{"a":1}')
+    assert cache.get("k") == {"a": 1}
+    assert cache.stats()["corrupted"] == 0
 
 
 @given(st.binary(max_size=60), st.booleans())

@@ -77,7 +77,7 @@ def running(server: Server) -> Iterator[Server]:
 
 
 def test_unit_tests_pass(library: list[Path], tmp_path: Path) -> None:
-    names = ("main", "test_prefixes", "test_values", "test_push")
+    names = ("main", "test_prefixes", "test_values", "test_dependants", "test_push")
     sources = [NEAR / f"{name}.c" for name in names]
     program = compile_near(tmp_path / "tests", sources, library, *ASAN)
     done = subprocess.run([program], capture_output=True, text=True, timeout=300)
@@ -580,10 +580,24 @@ def test_hostile_handshake_confirms_nothing(name: str, connect: Connect) -> None
 
 
 @pytest.fixture(scope="session")
-def stress(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def tsan_library(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    return compile_library(tmp_path_factory.mktemp("near-tsan"), *TSAN)
+
+
+@pytest.fixture(scope="session")
+def stress(tsan_library: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("near")
-    library = compile_library(folder, *TSAN)
-    return compile_near(folder / "stress", [NEAR / "stress.c"], library, *TSAN)
+    return compile_near(folder / "stress", [NEAR / "stress.c"], tsan_library, *TSAN)
+
+
+def test_values_that_depend_on_others_under_tsan(
+    tsan_library: list[Path], tmp_path: Path
+) -> None:
+    sources = [NEAR / "stress_dependants.c"]
+    program = compile_near(tmp_path / "stress", sources, tsan_library, *TSAN)
+    done = subprocess.run([program, "1"], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert int(done.stdout.split()[0]) > 0
 
 
 # With no room for all keys, and with enough.

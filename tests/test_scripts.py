@@ -235,7 +235,47 @@ def test_video_set(scripts: Scripts) -> None:
     assert scripts.command("GET", "k") == b"temporary"
 
 
-VALUES = [LEASE, OTHER, b"", b"x", b"0", b"7", b"-1", b"01", b"9007199254740991"]
+FIRST = b"\xffRLG" + bytes(range(8))
+SECOND = b"\xffRLG\x00\r\n\xff$-1\x00"
+
+
+def test_tags(scripts: Scripts) -> None:
+    def tags(generation: bytes, px: int, *names: str) -> Any:
+        return scripts.run("tags", *names, generation, px, keys=len(names))
+
+    assert tags(FIRST, HOUR, "a", "b") == [FIRST, FIRST]
+    assert 2 * HOUR < scripts.ttl("a") <= 3 * HOUR + SLACK
+    assert tags(SECOND, HOUR, "b", "c", "a") == [FIRST, SECOND, FIRST]
+    assert tags(SECOND, HOUR // 2, "a") == [FIRST]
+    assert scripts.ttl("a") > 2 * HOUR  # a longer life stays
+    assert tags(SECOND, 4 * HOUR, "a") == [FIRST]
+    assert 8 * HOUR < scripts.ttl("a") <= 9 * HOUR + SLACK
+    assert tags(SECOND, 0, "a") == [FIRST]
+    assert scripts.ttl("a") == -1
+    assert tags(SECOND, HOUR, "a") == [FIRST]
+    assert scripts.ttl("a") == -1
+    assert tags(SECOND, 0, "new") == [SECOND]
+    assert scripts.ttl("new") == -1
+    assert tags(FIRST, HOUR, "twice", "twice") == [FIRST, FIRST]
+    assert tags(FIRST, HOUR) == []
+
+
+@pytest.mark.parametrize(
+    "there", [b"", b"x", FIRST[:-1], FIRST + b"x", b"\xffRLL" + bytes(8), LEASE]
+)
+def test_tags_replace_what_is_no_generation(scripts: Scripts, there: bytes) -> None:
+    scripts.command("SET", "a", there)
+    assert scripts.run("tags", "a", SECOND, 0) == [SECOND]
+    assert scripts.command("GET", "a") == SECOND
+    scripts.command("DEL", "a")
+    scripts.command("SADD", "a", there)
+    assert scripts.run("tags", "a", FIRST, HOUR) == [FIRST]
+    assert scripts.command("GET", "a") == FIRST
+    assert scripts.ttl("a") > HOUR
+
+
+VALUES = [LEASE, OTHER, FIRST, SECOND, b"", b"x", b"0", b"7", b"-1", b"01"]
+VALUES += [b"9007199254740991"]
 VALUES += [b"9223372036854775807", b"-9223372036854775808", b"9223372036854775808"]
 AMOUNTS = [b"0", b"1", b"-1", b"5", b"9223372036854775807"]
 TIMES = [b"0", b"3600000"]
@@ -251,6 +291,7 @@ SHAPES: dict[str, tuple[int, list[list[bytes]]]] = {
     "counter_transfer": (2, []),
     "video_set": (1, [VALUES, TIMES]),
     "restore": (1, [VALUES, TIMES, [b"0", b"1"]]),
+    "tags": (2, [[FIRST, SECOND], TIMES]),
 }
 KEYS = [b"a", b"b"]
 

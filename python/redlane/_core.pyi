@@ -28,6 +28,17 @@ _Score: TypeAlias = float | str | bytes
 _Period: TypeAlias = float | str | timedelta
 _Moment: TypeAlias = float | datetime
 _CacheKey: TypeAlias = str | bytes
+_Tags: TypeAlias = _CacheKey | Iterable[_CacheKey]
+_TagsOf: TypeAlias = str | Callable[..., _Tags | None]
+_FunctionTags: TypeAlias = (
+    _TagsOf
+    | list[_TagsOf]
+    | tuple[_TagsOf, ...]
+    | set[_TagsOf]
+    | frozenset[_TagsOf]
+    | list[str]
+    | list[Callable[..., _Tags | None]]
+)
 _SerializerName: TypeAlias = Literal["json", "raw", "msgpack", "pickle"]
 _SealKey: TypeAlias = str | bytes
 _Fallback: TypeAlias = Literal["raise", "memory", "none"]
@@ -696,6 +707,7 @@ class Cache:
         early: bool = False,
         on_error: Literal["stale"] | None = None,
         max_stale: _Period | None = None,
+        tags: _FunctionTags | None = None,
     ) -> _CacheDecorator: ...
     def get(self, key: _CacheKey, default: Any = None) -> Any: ...
     def set(
@@ -704,8 +716,15 @@ class Cache:
         value: Any,
         ttl: _Period | None = None,
         durable: bool = False,
+        tags: _Tags | None = None,
     ) -> bool: ...
-    def add(self, key: _CacheKey, value: Any, ttl: _Period | None = None) -> bool: ...
+    def add(
+        self,
+        key: _CacheKey,
+        value: Any,
+        ttl: _Period | None = None,
+        tags: _Tags | None = None,
+    ) -> bool: ...
     def delete(self, key: _CacheKey, /) -> bool: ...
     def has(self, key: _CacheKey, /) -> bool: ...
     def ttl(self, key: _CacheKey, /) -> float | None: ...
@@ -717,7 +736,11 @@ class Cache:
         self, key: _CacheKey, amount: int = 1, ttl: _Period | None = None
     ) -> int | None: ...
     def get_or_set(
-        self, key: _CacheKey, factory: Callable[[], Any], ttl: _Period | None = None
+        self,
+        key: _CacheKey,
+        factory: Callable[[], Any],
+        ttl: _Period | None = None,
+        tags: _Tags | None = None,
     ) -> Any: ...
     def get_many(self, keys: Iterable[_C], /) -> dict[_C, Any]: ...
     def set_many(
@@ -725,10 +748,13 @@ class Cache:
         mapping: Mapping[_C, Any],
         ttl: _Period | None = None,
         durable: bool = False,
+        tags: _Tags | None = None,
     ) -> None: ...
     def delete_many(self, keys: Iterable[_CacheKey], /) -> int: ...
     def invalidate(self, pattern: _CacheKey, /) -> int: ...
     def clear(self) -> int: ...
+    def invalidate_tags(self, *tags: _CacheKey) -> int: ...
+    def namespace(self, name: str, /) -> Cache: ...
     def counter(
         self,
         template: str,

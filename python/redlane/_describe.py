@@ -21,6 +21,7 @@ __all__ = [
     "NO_DEFAULT",
     "describe_callable",
     "describe_key",
+    "describe_tags",
     "describe_template",
     "describe_value",
 ]
@@ -483,3 +484,57 @@ def describe_template(
     if len(fields) > 8:
         raise ValueError("a counter's template has at most eight fields")
     return pattern, tuple(fields), tuple(parts)
+
+
+def describe_tags(
+    shown: str, names: tuple[str, ...], ignored: tuple[str, ...], tags: object
+) -> tuple[object, ...]:
+    """What `tags=` of a function names: callables, and templates taken apart.
+
+    A template's parts are texts and indices into the parameters, in order.
+    """
+    from string import Formatter
+
+    def parse(template: str) -> tuple[str | int, ...]:
+        parts: list[str | int] = []
+        for text, field, spec, conversion in Formatter().parse(template):
+            if text:
+                parts.append(text)
+            if field is None:
+                continue
+            if not field.isidentifier() or spec or conversion:
+                raise ValueError(
+                    f"tags: a field is the plain name of a parameter, as in"
+                    f" 'user:{{user_id}}', not as in {template!r}"
+                )
+            if field not in names:
+                raise TypeError(f"tags: {shown}() has no parameter {field!r}")
+            if field in ignored:
+                raise ValueError(
+                    f"tags: {field!r} is ignored: calls that share a key would have"
+                    " different tags"
+                )
+            parts.append(names.index(field))
+        if not parts:
+            raise ValueError("tags: a tag must not be empty")
+        return tuple(parts)
+
+    given = [tags] if isinstance(tags, str) or callable(tags) else tags
+    if not isinstance(given, (list, tuple, set, frozenset)):
+        raise TypeError(
+            "tags must be a str, a callable or a list of them, not"
+            f" {type(tags).__name__}"
+        )
+    rows: list[object] = []
+    for tag in given:
+        if isinstance(tag, str):
+            rows.append(parse(tag))
+        elif callable(tag):
+            rows.append(tag)
+        else:
+            raise TypeError(
+                f"tags: a tag is a str or a callable, not {type(tag).__name__}"
+            )
+    if len(rows) > 32:
+        raise ValueError("tags: a function has 32 tags at most")
+    return tuple(rows)

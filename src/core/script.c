@@ -164,6 +164,31 @@ const RedlaneScript redlane_scripts[REDLANE_SCRIPT_COUNT] = {
                  "else redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2]) end\n"
                  "return 1\n",
          .sha1 = "311b30072c84cb8c4248790eb9f069876a404a6b"},
+    /* TAGS tag...; generation, px ("0": no TTL).
+     * Returns the generation of each tag. Where none is, what else is there too, that
+     * is the one given, which is stored. Each lives for px ms more at least, or for
+     * ever; its TTL is written with room to spare, for each time that it is written
+     * ends what is near. */
+    [REDLANE_SCRIPT_TAGS] =
+        {.name = "tags",
+         .text = "local all, px = {}, tonumber(ARGV[2])\n"
+                 "for i, key in ipairs(KEYS) do\n"
+                 "local v = redis.pcall('GET', key)\n"
+                 "if type(v) ~= 'string' or #v ~= 12 or string.sub(v, 1, 4) ~= "
+                 "'\\255RLG' then\n"
+                 "v = ARGV[1]\n"
+                 "if px == 0 then redis.call('SET', key, v)\n"
+                 "else redis.call('SET', key, v, 'PX', px * 2 + 3600000) end\n"
+                 "elseif px == 0 then redis.call('PERSIST', key)\n"
+                 "else\n"
+                 "local left = redis.call('PTTL', key)\n"
+                 "if left >= 0 and left < px then redis.call('PEXPIRE', key, px * 2 + "
+                 "3600000) end\n"
+                 "end\n"
+                 "all[i] = v\n"
+                 "end\n"
+                 "return all\n",
+         .sha1 = "de1fe0461b869070786b2f5aef4f11aeb8b5eeb8"},
 };
 
 const RedlaneScript *

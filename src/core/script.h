@@ -20,6 +20,7 @@ typedef enum {
     REDLANE_SCRIPT_COUNTER_TRANSFER, /* -1 and +1, each only where it exists */
     REDLANE_SCRIPT_VIDEO_SET,        /* store unless a permanent entry is there */
     REDLANE_SCRIPT_RESTORE,          /* replay of a durable set: where nothing is */
+    REDLANE_SCRIPT_TAGS,             /* generations, made where there are none */
     REDLANE_SCRIPT_COUNT
 } RedlaneScriptId;
 
@@ -43,5 +44,10 @@ const RedlaneScript *redlane_script_by_text(const char *text, size_t size);
 #define REDLANE_MARK_PLAIN 'P'    /* REDLANE_MARK 'P' + the value's own bytes */
 #define REDLANE_MARK_RAISED 'X'   /* REDLANE_MARK 'X' + JSON: what a function raised */
 #define REDLANE_MARK_ENVELOPE 'E' /* REDLANE_MARK 'E' + a header: core/envelope.h */
+
+/* The generation of a tag or a namespace, in a key of its own: REDLANE_MARK 'G' and a
+ * random number. No value reads as one, nor it as a value. */
+#define REDLANE_MARK_GENERATION 'G'
+#define REDLANE_GENERATION_SIZE (REDLANE_MARK_SIZE + 1 + 8)
 
 #endif

@@ -128,6 +128,15 @@ RedlaneNearEntry *redlane_near_store(RedlaneNear *near, const char *key, size_t 
                                      const RedlaneNearTicket *ticket, void *value,
                                      size_t cost, int64_t pttl_ms, int64_t near_ttl_ms);
 
+/* The same for a value that lasts only as long as other keys stay as they are: `keys`
+ * are their tickets, of before they were read. Who kills one of them (the server does,
+ * when it changes) kills the value. */
+RedlaneNearEntry *
+redlane_near_store_dependent(RedlaneNear *near, const char *key, size_t size,
+                             const RedlaneNearTicket *ticket, void *value, size_t cost,
+                             int64_t pttl_ms, int64_t near_ttl_ms,
+                             const RedlaneNearTicket *keys, size_t count);
+
 /* The held entry of a key if it is a hit, or NULL. */
 RedlaneNearEntry *redlane_near_find(RedlaneNear *near, const char *key, size_t size);
 

@@ -4,11 +4,13 @@
  *     ├─ shards[hash & 15] ── table ──▶ items                         (shard lock)
  *     │     newest ◀─newer─ item ─older─▶ … oldest     the SIEVE queue; `hand` walks
  *     │                                                from the oldest to the newest
+ *     ├─ dependants: which values end when a key changes      (lock of their own)
  *     └─ dead ──older─▶ items without a reference                     (dead lock)
  *
  * SIEVE: Zhang et al., "SIEVE is Simpler than LRU", NSDI 2024.
  *
- * Locks, in this order: state, shard (one at a time), dead. The last two are spins. */
+ * Locks, in this order: state, dependants, shard (one at a time), dead. The last two
+ * are spins. */
 #ifndef REDLANE_NEAR_NEAR_INTERNAL_H
 #define REDLANE_NEAR_NEAR_INTERNAL_H
 
@@ -16,6 +18,7 @@
 
 #include "core/lock.h"
 #include "core/table.h"
+#include "near/dependants.h"
 #include "near/near.h"
 #include "near/prefixes.h"
 
@@ -58,6 +61,8 @@ struct RedlaneNearCache {
     atomic_size_t bytes; /* of all shards, and what is about to be stored */
     RedlaneNearShard shards[REDLANE_NEAR_SHARDS];
 
+    RedlaneNearDependants dependants;
+
     RedlaneLock dead_lock;
     RedlaneNearItem *dead;
     atomic_size_t dead_count;
@@ -98,6 +103,12 @@ void redlane_near_values_free(RedlaneNearCache *cache);
 void redlane_near_values_stamp(RedlaneNearCache *cache, RedlaneNearTicket *ticket,
                                const char *key, size_t size);
 
+/* The same as redlane_near_kill for all keys with that hash. */
+void redlane_near_values_kill_hash(RedlaneNearCache *cache, uint64_t hash);
+
+/* Whether there is a value under any. */
+bool redlane_near_values_have_hash(RedlaneNearCache *cache, uint64_t hash);
+
 /* Every value dies, and no ticket of before stores anything. */
 void redlane_near_values_clear(RedlaneNearCache *cache);
 
@@ -114,6 +125,11 @@ void redlane_near_values_stats(RedlaneNearCache *cache, RedlaneNearStats *stats)
 void redlane_near_values_lock(RedlaneNearCache *cache);
 void redlane_near_values_unlock(RedlaneNearCache *cache);
 void redlane_near_values_unlock_child(RedlaneNearCache *cache);
+
+/* --- dependants.c ---------------------------------------------------------- */
+
+/* Kills the values that depend on a key with that hash. */
+void redlane_near_dependants_kill(RedlaneNearCache *cache, uint64_t hash);
 
 /* --- thread.c -------------------------------------------------------------- */
 

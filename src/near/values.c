@@ -484,7 +484,48 @@ redlane_near_kill(RedlaneNear *near, const char *key, size_t size)
     }
     redlane_unlock(&shard->lock);
     let_go(cache, item);
+    redlane_near_dependants_kill(cache, hash);
     redlane_near_wake_waiters(cache);
+}
+
+static RedlaneSlot *
+first_with_hash(RedlaneNearShard *shard, uint64_t hash)
+{
+    RedlaneSlot *slot = redlane_table_from(&shard->table, hash);
+
+    return slot && slot->hash == hash ? slot : NULL;
+}
+
+void
+redlane_near_values_kill_hash(RedlaneNearCache *cache, uint64_t hash)
+{
+    RedlaneNearShard *shard = shard_of(cache, hash);
+    RedlaneNearItem *removed = NULL;
+    RedlaneSlot *slot;
+
+    redlane_lock(&shard->lock);
+    ++*epoch_of(cache, hash);
+    while ((slot = first_with_hash(shard, hash))) {
+        RedlaneNearItem *item = item_of_slot(slot);
+
+        remove_locked(cache, shard, slot);
+        item->older = removed;
+        removed = item;
+    }
+    redlane_unlock(&shard->lock);
+    let_go(cache, removed);
+}
+
+bool
+redlane_near_values_have_hash(RedlaneNearCache *cache, uint64_t hash)
+{
+    RedlaneNearShard *shard = shard_of(cache, hash);
+    bool have;
+
+    redlane_lock(&shard->lock);
+    have = first_with_hash(shard, hash) != NULL;
+    redlane_unlock(&shard->lock);
+    return have;
 }
 
 /* What a walk takes out: expired and dead ones, or those that a prefix begins. */

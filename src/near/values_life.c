@@ -7,6 +7,7 @@ void
 redlane_near_values_init(RedlaneNearCache *cache)
 {
     redlane_hash_seed(&cache->seed);
+    redlane_near_dependants_init(&cache->dependants);
     redlane_lock_init(&cache->dead_lock);
     for (int i = 0; i < REDLANE_NEAR_SHARDS; i++) {
         redlane_lock_init(&cache->shards[i].lock);
@@ -24,6 +25,7 @@ redlane_near_values_free(RedlaneNearCache *cache)
     for (int i = 0; i < REDLANE_NEAR_SHARDS; i++) {
         redlane_table_free(&cache->shards[i].table);
     }
+    redlane_near_dependants_free(&cache->dependants);
 }
 
 void
@@ -49,6 +51,7 @@ redlane_near_values_stats(RedlaneNearCache *cache, RedlaneNearStats *stats)
 void
 redlane_near_values_lock(RedlaneNearCache *cache)
 {
+    (void)pthread_mutex_lock(&cache->dependants.lock);
     for (int i = 0; i < REDLANE_NEAR_SHARDS; i++) {
         redlane_lock(&cache->shards[i].lock);
     }
@@ -62,11 +65,13 @@ redlane_near_values_unlock(RedlaneNearCache *cache)
     for (int i = 0; i < REDLANE_NEAR_SHARDS; i++) {
         redlane_unlock(&cache->shards[i].lock);
     }
+    (void)pthread_mutex_unlock(&cache->dependants.lock);
 }
 
 void
 redlane_near_values_unlock_child(RedlaneNearCache *cache)
 {
+    (void)pthread_mutex_init(&cache->dependants.lock, NULL);
     redlane_lock_init(&cache->dead_lock);
     for (int i = 0; i < REDLANE_NEAR_SHARDS; i++) {
         redlane_lock_init(&cache->shards[i].lock);

@@ -278,6 +278,7 @@ make_script(const Making *making)
     case REDLANE_SCRIPT_ACQUIRE:
     case REDLANE_SCRIPT_RELEASE:
     case REDLANE_SCRIPT_RESTORE:
+    case REDLANE_SCRIPT_TAGS: /* the server makes its own */
     case REDLANE_SCRIPT_COUNT:
         break;
     }

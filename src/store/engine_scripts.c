@@ -12,8 +12,13 @@
 /* From here on the scripts reply with digits: Lua's numbers are doubles. */
 #define EXACT_IN_LUA INT64_C(9007199254740992)
 
+/* A generation lives for twice its values' TTL and this. */
+#define TAG_SPARE_MS 3600000
+#define ANY_NUMBER SIZE_MAX /* of keys */
+
 typedef struct {
     const RedlaneArg *keys, *argv;
+    size_t count; /* of keys */
 } Call;
 
 typedef void (*ScriptHandler)(RedlaneEngine *engine, const Call *call,
@@ -320,6 +325,64 @@ run_restore(RedlaneEngine *engine, const Call *call, RedlaneReply *reply)
     }
 }
 
+/* Much longer than the values live: see the Lua text. */
+static bool
+read_tag_px(RedlaneEngine *engine, RedlaneArg arg, int64_t *expires, int64_t *renewed,
+            RedlaneReply *reply)
+{
+    int64_t milliseconds, now = redlane_clock_unix_ms();
+
+    if (!redlane_arg_int64(arg, &milliseconds, reply)) {
+        return false;
+    }
+    *expires = *renewed = REDLANE_NEVER;
+    if (milliseconds == 0) {
+        return true;
+    }
+    if (milliseconds < 0 || milliseconds > (INT64_MAX - now - TAG_SPARE_MS) / 2) {
+        redlane_engine_error(reply, REDLANE_ERROR_EXPIRE, "set");
+        return false;
+    }
+    *expires = redlane_engine_expires_at(engine, now + milliseconds);
+    *renewed = redlane_engine_expires_at(engine, now + milliseconds * 2 + TAG_SPARE_MS);
+    return true;
+}
+
+static bool
+is_generation(const RedlaneEntry *entry)
+{
+    static const char mark[] = REDLANE_MARK "G";
+
+    return is_string(entry) && entry->value_size == REDLANE_GENERATION_SIZE &&
+           memcmp(redlane_entry_value(entry), mark, sizeof(mark) - 1) == 0;
+}
+
+static void
+run_tags(RedlaneEngine *engine, const Call *call, RedlaneReply *reply)
+{
+    int64_t expires, renewed;
+
+    if (!read_tag_px(engine, call->argv[1], &expires, &renewed, reply)) {
+        return;
+    }
+    redlane_reply_array(reply, call->count);
+    for (size_t i = 0; i < call->count; i++) {
+        RedlaneEntry *entry = redlane_engine_find(engine, call->keys[i]);
+
+        if (!is_generation(entry)) {
+            if (set_value(engine, call->keys[i], entry, call->argv[0], renewed,
+                          reply)) {
+                redlane_reply_bulk(reply, call->argv[0].data, call->argv[0].size);
+            } /* else its place in the reply holds the error */
+            continue;
+        }
+        if (entry->expires < expires) {
+            redlane_engine_set_expires(engine, entry, renewed);
+        }
+        redlane_reply_bulk(reply, redlane_entry_value(entry), entry->value_size);
+    }
+}
+
 static const struct {
     ScriptHandler run;
     size_t keys, args;
@@ -335,6 +398,7 @@ static const struct {
     [REDLANE_SCRIPT_COUNTER_TRANSFER] = {run_counter_transfer, 2, 0},
     [REDLANE_SCRIPT_VIDEO_SET] = {run_video_set, 1, 2},
     [REDLANE_SCRIPT_RESTORE] = {run_restore, 1, 3},
+    [REDLANE_SCRIPT_TAGS] = {run_tags, ANY_NUMBER, 2},
 };
 
 static void
@@ -357,12 +421,13 @@ run_script(RedlaneEngine *engine, const RedlaneVector *vector,
         redlane_reply_error(reply, "ERR Number of keys can't be negative");
         return;
     }
-    if ((size_t)keys != scripts[id].keys || args - (size_t)keys != scripts[id].args) {
+    if ((scripts[id].keys != ANY_NUMBER && (size_t)keys != scripts[id].keys) ||
+        args - (size_t)keys != scripts[id].args) {
         redlane_engine_error(reply, "ERR wrong number of arguments for the script '%s'",
                              script->name);
         return;
     }
-    call = (Call){vector->argv + 3, vector->argv + 3 + keys};
+    call = (Call){vector->argv + 3, vector->argv + 3 + keys, (size_t)keys};
     scripts[id].run(engine, &call, reply);
 }
 

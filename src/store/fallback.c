@@ -6,6 +6,7 @@
 
 #include "core/clock.h"
 #include "core/command_keys.h"
+#include "core/envelope.h"
 #include "py/errors.h"
 #include "py/state.h"
 #include "store/changes.h"
@@ -19,6 +20,8 @@ typedef struct {
     RedlaneMembers *members;
     RedlanePolicy policy;
 } Fallback;
+
+#define LEASE_VECTORS 3 /* the lease, PTTL, generations */
 
 /* While a call waits for a suspect link it looks for signals this often. */
 #define WAIT_SLICE (50 * REDLANE_NS_PER_MS)
@@ -280,17 +283,35 @@ places_lease(const RedlaneRequest *request, const RedlaneVector *vector)
     return request->cache_read && vector->command->flags & REDLANE_COMMAND_WRITE;
 }
 
+/* TAGS with its keys, as a read: the generations that are there. `argv` has room. */
+static RedlaneVector
+read_generations(const RedlaneVector *vector, RedlaneArg *argv)
+{
+    RedlaneKeySpan keys = redlane_command_keys(vector);
+    size_t count = keys.end - keys.first;
+
+    argv[0] = REDLANE_ARG_LITERAL("MGET");
+    memcpy(argv + 1, vector->argv + keys.first, count * sizeof(*argv));
+    return (RedlaneVector){argv, count + 1, redlane_command_by_id(REDLANE_CMD_MGET)};
+}
+
 /* A lease where none can be placed: what is there is read, and what was to be asked
- * besides. As redlane_store_run. */
+ * besides (LEASE_VECTORS in all at most). As redlane_store_run. */
 static int
 run_leaseless(Trip *trip, RedlaneRemoteReport *report)
 {
     RedlaneKeySpan keys = redlane_command_keys(trip->vectors);
     RedlaneArg argv[] = {REDLANE_ARG_LITERAL("GET"), trip->vectors->argv[keys.first]};
-    RedlaneVector vectors[2] = {{argv, 2, redlane_command_by_id(REDLANE_CMD_GET)}};
+    RedlaneArg tags[1 + REDLANE_ENVELOPE_TAGS_MAX];
+    RedlaneVector vectors[LEASE_VECTORS] = {
+        {argv, 2, redlane_command_by_id(REDLANE_CMD_GET)}};
 
-    if (trip->count > 1) {
-        vectors[1] = trip->vectors[1];
+    for (size_t i = 1; i < trip->count; i++) {
+        const RedlaneVector *vector = &trip->vectors[i];
+
+        vectors[i] = vector->command->flags & REDLANE_COMMAND_WRITE
+                         ? read_generations(vector, tags)
+                         : *vector;
     }
     note_answer(trip, REDLANE_ANSWER_NOTHING);
     return redlane_remote_store_run(trip->self->members->remote, trip->request, vectors,

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "core/command_keys.h"
+#include "core/script.h"
 
 /* A command that is not known, with more arguments than this, may change anything. */
 #define ARGUMENTS_MAX 1024
@@ -65,12 +66,23 @@ redlane_near_shut(RedlaneNear *near)
     redlane_near_free_dead(near, SIZE_MAX);
 }
 
+/* Making a generation that is not there, or letting it live longer, ends no value. */
+static bool
+is_harmless(const RedlaneVector *vector)
+{
+    const RedlaneScript *tags = &redlane_scripts[REDLANE_SCRIPT_TAGS];
+
+    return vector->command->flags & REDLANE_COMMAND_READ ||
+           (vector->command->id == REDLANE_CMD_EVALSHA &&
+            vector->argv[1].data == tags->sha1);
+}
+
 bool
 redlane_near_is_write(const RedlaneRequest *request, const RedlaneVector *vectors,
                       size_t count)
 {
     for (size_t i = 0; !request->cache_read && i < count; i++) {
-        if (!(vectors[i].command->flags & REDLANE_COMMAND_READ)) {
+        if (!is_harmless(&vectors[i])) {
             return true;
         }
     }
@@ -123,7 +135,7 @@ note_commands(RedlaneNear *near, const void *context)
     const Commands *commands = context;
 
     for (size_t i = 0; i < commands->count; i++) {
-        if (!(commands->vectors[i].command->flags & REDLANE_COMMAND_READ)) {
+        if (!is_harmless(&commands->vectors[i])) {
             note_command(near, &commands->vectors[i]);
         }
     }

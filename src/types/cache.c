@@ -87,19 +87,25 @@ redlane_cache_fill(RedlaneCache *cache)
         .strict = cache->strict,
         .logged = &cache->logged,
         .shown = cache->shown,
+        .namespaces = cache->namespaces,
     };
 }
 
 void
 redlane_cache_use_near(RedlaneCache *cache, RedlaneFill *fill)
 {
+    const RedlaneCache *prefixed = cache;
     Py_ssize_t size;
     const char *head;
 
     if (!cache->near) {
         return;
     }
-    head = PyUnicode_AsUTF8AndSize(cache->head, &size); /* made when it was: no error */
+    while (prefixed->parent) { /* one prefix is watched for all namespaces */
+        prefixed = prefixed->parent;
+    }
+    /* made when it was: no error */
+    head = PyUnicode_AsUTF8AndSize(prefixed->head, &size);
     fill->near = redlane_tool_near(&cache->tool, (RedlaneArg){head, (size_t)size});
     fill->near_ttl_ms = cache->near_ttl_ms;
     fill->form = cache->form;
@@ -117,9 +123,17 @@ redlane_cache_serializer(RedlaneCache *cache, RedlaneArg key)
 
 PyObject *
 redlane_cache_dumps(RedlaneCache *cache, RedlaneArg key, int64_t ttl_ms,
-                    PyObject *value)
+                    const RedlaneTags *tags, PyObject *value)
 {
-    const RedlaneWrapping wrapping = {.key = key, .ttl_ms = ttl_ms};
+    RedlaneEnvelope header = {0};
+    const RedlaneWrapping wrapping = {
+        .key = key, .ttl_ms = ttl_ms, .header = tags ? &header : NULL};
+
+    if (tags) {
+        header.fields = REDLANE_ENVELOPE_TAGS;
+        header.tags = tags->items;
+        header.tag_count = tags->count;
+    }
 
     return redlane_envelope_dumps(redlane_cache_serializer(cache, key), &wrapping,
                                   value);
@@ -166,9 +180,8 @@ make_head(PyObject *prefix)
     return PyUnicode_FromFormat("%U:", prefix);
 }
 
-/* A glob that matches every key under the prefix; without one there is none. */
-static int
-find_space(RedlaneCache *cache)
+int
+redlane_cache_find_space(RedlaneCache *cache)
 {
     Py_ssize_t size;
     const char *head = PyUnicode_AsUTF8AndSize(cache->head, &size);
@@ -259,7 +272,7 @@ init_fields(RedlaneCache *cache, const Options *options)
     }
     cache->form = form_of(&cache->serializer);
     cache->near = cache->near && PyUnicode_GET_LENGTH(cache->head) > 0;
-    return find_space(cache);
+    return redlane_cache_find_space(cache);
 }
 
 static PyObject *
@@ -306,6 +319,7 @@ cache_tp_traverse(PyObject *self, visitproc visit, void *arg)
     Py_VISIT(cache->counters);
     Py_VISIT(cache->disabled);
     Py_VISIT(cache->shown);
+    Py_VISIT(cache->parent);
     result = redlane_serializer_traverse(&cache->serializer, visit, arg);
     if (result) {
         return result;
@@ -333,6 +347,9 @@ cache_tp_dealloc(PyObject *self)
 
     PyObject_GC_UnTrack(self);
     redlane_tool_clear(&cache->tool);
+    if (cache->parent) {
+        cache->serializer.seal = NULL;
+    }
     redlane_serializer_clear(&cache->serializer);
     redlane_serializer_clear(&cache->numbers);
     Py_CLEAR(cache->prefix);
@@ -340,6 +357,8 @@ cache_tp_dealloc(PyObject *self)
     Py_CLEAR(cache->counters);
     Py_CLEAR(cache->disabled);
     Py_CLEAR(cache->shown);
+    Py_CLEAR(cache->namespaces);
+    Py_CLEAR(cache->parent);
     if (cache->weakrefs) {
         PyObject_ClearWeakRefs(self);
     }
@@ -429,7 +448,8 @@ cache_counter(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
     RedlaneCache *cache = (RedlaneCache *)self;
     PyObject *values[3], *counter;
 
-    if (redlane_call_parse(&call, args, nargs, kwnames, values) < 0) {
+    if (redlane_call_parse(&call, args, nargs, kwnames, values) < 0 ||
+        redlane_cache_check_counting(cache) < 0) {
         return NULL;
     }
     counter = redlane_counter_new(cache, values[0], values[1], values[2]);
@@ -559,19 +579,20 @@ static PyMethodDef *
 join_methods(void)
 {
     static PyMethodDef all[METHODS_MAX];
+    static PyMethodDef *const lists[] = {
+        redlane_cache_value_methods,   redlane_cache_compute_methods,
+        redlane_cache_number_methods,  redlane_cache_many_methods,
+        redlane_cache_pattern_methods, redlane_cache_tag_methods,
+    };
     size_t count = 0;
 
     for (size_t i = 0; i < sizeof(own_methods) / sizeof(own_methods[0]); i++) {
         all[count++] = own_methods[i];
     }
-    for (PyMethodDef *row = redlane_cache_value_methods; row->ml_name; row++) {
-        all[count++] = *row;
-    }
-    for (PyMethodDef *row = redlane_cache_many_methods; row->ml_name; row++) {
-        all[count++] = *row;
-    }
-    for (PyMethodDef *row = redlane_cache_pattern_methods; row->ml_name; row++) {
-        all[count++] = *row;
+    for (size_t i = 0; i < sizeof(lists) / sizeof(lists[0]); i++) {
+        for (PyMethodDef *row = lists[i]; row->ml_name; row++) {
+            all[count++] = *row;
+        }
     }
     all[count] = (PyMethodDef){NULL, NULL, 0, NULL};
     return all;

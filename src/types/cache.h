@@ -1,17 +1,25 @@
 /* Cache: values under one prefix on one server. Under the GIL.
  *
  * cache.c: the type, its options and `cache(...)`; cache_values.c: one key at a time;
- * cache_many.c: several; cache_pattern.c: all that match; cache_disabled.c: the context
- * manager. */
+ * cache_compute.c: get_or_set; cache_numbers.c: those that are counted; cache_many.c:
+ * several; cache_pattern.c: all that match; cache_tags.c: tags and namespaces;
+ * cache_disabled.c: the context manager.
+ */
 #ifndef REDLANE_TYPES_CACHE_H
 #define REDLANE_TYPES_CACHE_H
 
 #include "types/fill.h"
 
-typedef struct {
+typedef struct RedlaneCache RedlaneCache;
+
+struct RedlaneCache {
     PyObject_HEAD
     RedlaneState *state; /* BORROWED */
     RedlaneTool tool;
+    RedlaneCache
+        *parent; /* of a namespace: owns the seal and the ContextVar; or NULL */
+    PyObject *namespaces; /* tuple: keys of the generations that its values carry, its
+                             own the last; NULL where it is no namespace */
     RedlaneSerializer serializer;
     RedlaneSerializer numbers; /* JSON: what counters are, whatever the values are */
     PyObject *prefix;          /* str */
@@ -28,14 +36,17 @@ typedef struct {
     bool strict;
     bool logged; /* an uncacheable value of get_or_set */
     RedlaneCounts counts;
-} RedlaneCache;
+};
 
 int redlane_cache_setup(PyObject *module);
 
 /* The methods, in the files named above; an entry without a name ends each list. */
 extern PyMethodDef redlane_cache_value_methods[];
+extern PyMethodDef redlane_cache_compute_methods[];
+extern PyMethodDef redlane_cache_number_methods[];
 extern PyMethodDef redlane_cache_many_methods[];
 extern PyMethodDef redlane_cache_pattern_methods[];
+extern PyMethodDef redlane_cache_tag_methods[];
 
 /* A full key: the prefix and a str or bytes. Short ones live in the struct, which must
  * not move. Clear it in any case. RAISES_NEG */
@@ -61,16 +72,36 @@ int redlane_cache_ttl(RedlaneCache *cache, PyObject *ttl, int64_t *milliseconds)
 /* What reading and filling a key of this cache needs; the loader is the caller's. */
 RedlaneFill redlane_cache_fill(RedlaneCache *cache);
 
+/* Makes the tool's glob that matches every key under the prefix; without one there is
+ * none. RAISES_NEG */
+int redlane_cache_find_space(RedlaneCache *cache);
+
 /* Lets a fill read and keep near values, where the cache has any. */
 void redlane_cache_use_near(RedlaneCache *cache, RedlaneFill *fill);
 
 /* The serializer of a full key: that of a declared counter is JSON. */
 RedlaneSerializer *redlane_cache_serializer(RedlaneCache *cache, RedlaneArg key);
 
-/* New bytes to store for a value, wrapped as the cache's options say; NULL: as
- * redlane_serializer_dumps. */
+/* New bytes to store for a value, wrapped as the cache's options say, with its tags
+ * (whose generations are known; or NULL); NULL: as redlane_serializer_dumps. */
 PyObject *redlane_cache_dumps(RedlaneCache *cache, RedlaneArg key, int64_t ttl_ms,
-                              PyObject *value);
+                              const RedlaneTags *tags, PyObject *value);
+
+/* cache_tags.c: the generations for values that are to be set, made where they are
+ * missing; `given` is what the caller named, or NULL. 1: *tags is to be freed (NULL: no
+ * tags); 0: they are not to be had, so nothing may be set. RAISES_NEG */
+int redlane_cache_tags_begin(RedlaneCache *cache, PyObject *given, int64_t ttl_ms,
+                             RedlaneTags **tags);
+
+/* Ends all values of a namespace: whether there may have been any. RAISES_NEG */
+int redlane_cache_clear_namespace(RedlaneCache *cache);
+
+/* A value of a key that is there and is a hit: 1, 0. RAISES_NEG */
+int redlane_cache_is_current(RedlaneCache *cache, RedlaneArg key);
+
+/* A namespace, and the caches in it, have no numbers that the server counts. RAISES_NEG
+ */
+int redlane_cache_check_counting(const RedlaneCache *cache);
 
 /* Tells running computations of a key that it changes. */
 void redlane_cache_mark(RedlaneCache *cache, RedlaneArg key);

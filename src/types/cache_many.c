@@ -113,6 +113,7 @@ reads_forget_near(Reads *reads)
 static void
 reads_clear(Reads *reads)
 {
+    redlane_fill_tags_end(&reads->fill);
     PyMem_Free(reads->asked);
     PyMem_Free(reads->argv);
     PyMem_Free(reads->vectors);
@@ -128,10 +129,13 @@ reads_init(Reads *reads, RedlaneCache *cache, const Batch *batch)
 
     reads->fill = redlane_cache_fill(cache);
     redlane_cache_use_near(cache, &reads->fill);
+    if (redlane_fill_tags_begin(&reads->fill) < 0) {
+        return -1;
+    }
     reads->asked = PyMem_New(size_t, size);
     reads->argv = PyMem_New(RedlaneArg, 3 * size);
-    reads->vectors = PyMem_New(RedlaneVector, size);
-    reads->replies = PyMem_Calloc(size, sizeof(PyObject *));
+    reads->vectors = PyMem_New(RedlaneVector, size + 1);
+    reads->replies = PyMem_Calloc(size + 1, sizeof(PyObject *));
     reads->near_fills = reads->fill.near ? PyMem_New(RedlaneNearFill, size) : NULL;
     if (!reads->asked || !reads->argv || !reads->vectors || !reads->replies ||
         (reads->fill.near && !reads->near_fills)) {
@@ -210,6 +214,7 @@ reads_run(Reads *reads, RedlaneCache *cache, const Batch *batch, PyObject *found
 {
     RedlaneToolManner manner = {.read = true};
     size_t count = 1;
+    RedlaneTagsCommand command;
     PyObject *values;
     int result = 0;
 
@@ -218,11 +223,20 @@ reads_run(Reads *reads, RedlaneCache *cache, const Batch *batch, PyObject *found
         manner.near_read = &reads->read;
         count += reads->count;
     }
+    if (reads->fill.tags) {
+        redlane_tags_ticket(reads->fill.tags,
+                            reads->near_fills ? reads->fill.near : NULL);
+        redlane_tags_command(reads->fill.tags, false, 0, &command);
+        reads->vectors[count++] = command.vector;
+    }
     if (redlane_tool_run(&cache->tool, reads->vectors, count, &manner, reads->replies) <
         0) {
         return -1;
     }
     values = reads->replies[0];
+    if (reads->fill.tags) {
+        redlane_tags_take(reads->fill.tags, reads->replies[count - 1]);
+    }
     if (PyExceptionInstance_Check(values)) {
         PyErr_SetObject((PyObject *)Py_TYPE(values), values);
         result = -1;
@@ -231,7 +245,9 @@ reads_run(Reads *reads, RedlaneCache *cache, const Batch *batch, PyObject *found
         RedlaneArg key = reads->argv[i + 1];
         RedlaneFill fill = fill_of(reads, cache, key);
         PyObject *value = NULL, *reply = NULL;
+        RedlaneTags *extras = NULL;
 
+        fill.extras = &extras;
         if (PyList_Check(values) && (Py_ssize_t)i < PyList_GET_SIZE(values)) {
             reply = Py_NewRef(PyList_GET_ITEM(values, (Py_ssize_t)i));
             result = redlane_fill_decode(&fill, key, reply, &value);
@@ -247,7 +263,9 @@ reads_run(Reads *reads, RedlaneCache *cache, const Batch *batch, PyObject *found
         }
         else {
             cache->counts.misses++;
+            result = result < 0 ? -1 : 0; /* of no use: the others may be */
         }
+        redlane_tags_free(extras);
         Py_XDECREF(reply);
     }
     redlane_store_drop_replies(reads->replies, count);
@@ -332,6 +350,7 @@ exit:
 /* One SET for each key, all in one write. */
 typedef struct {
     PyObject *data; /* list of bytes */
+    RedlaneTags *tags;
     RedlaneArg *argv;
     RedlaneVector *vectors;
     PyObject **replies;
@@ -342,6 +361,7 @@ static void
 writes_clear(Writes *writes)
 {
     Py_CLEAR(writes->data);
+    redlane_tags_free(writes->tags);
     PyMem_Free(writes->argv);
     PyMem_Free(writes->vectors);
     PyMem_Free(writes->replies);
@@ -370,7 +390,8 @@ writes_init(Writes *writes, RedlaneCache *cache, const Batch *batch, PyObject *m
         int result;
 
         value = PyObject_GetItem(mapping, name);
-        data = value ? redlane_cache_dumps(cache, batch->keys[i].key, ttl_ms, value)
+        data = value ? redlane_cache_dumps(cache, batch->keys[i].key, ttl_ms,
+                                           writes->tags, value)
                      : NULL;
         Py_XDECREF(value);
         result = data ? PyList_Append(writes->data, data) : -1;
@@ -427,11 +448,11 @@ writes_run(Writes *writes, RedlaneCache *cache, const Batch *batch, bool durable
 }
 
 PyDoc_STRVAR(set_many_doc,
-             "set_many($self, /, mapping, ttl=None, durable=False)\n--\n\n"
+             "set_many($self, /, mapping, ttl=None, durable=False, tags=None)\n--\n\n"
              "Stores several values, in one round trip; not as one transaction.\n\n"
              "Args:\n"
              "    mapping: keys (str or bytes, without the prefix) and values.\n"
-             "    ttl, durable: as for :meth:`set`.\n\n"
+             "    ttl, durable, tags: as for :meth:`set`.\n\n"
              "Raises:\n"
              "    SerializationError: a value cannot be serialised; nothing was sent.");
 
@@ -439,10 +460,10 @@ static PyObject *
 cache_set_many(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
                PyObject *kwnames)
 {
-    static const char *const names[] = {"mapping", "ttl", "durable", NULL};
-    static const RedlaneCall call = {"set_many", names, 1, 3};
+    static const char *const names[] = {"mapping", "ttl", "durable", "tags", NULL};
+    static const RedlaneCall call = {"set_many", names, 1, 4};
     RedlaneCache *cache = (RedlaneCache *)self;
-    PyObject *values[3], *keys;
+    PyObject *values[4], *keys;
     Batch batch = {0};
     Writes writes = {0};
     int64_t ttl_ms;
@@ -455,8 +476,17 @@ cache_set_many(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
     }
     disabled = redlane_cache_is_disabled(cache);
     keys = disabled < 0 ? NULL : PyMapping_Keys(values[0]);
-    if (!keys || batch_init(&batch, cache, keys) < 0 ||
-        writes_init(&writes, cache, &batch, values[0], ttl_ms) < 0) {
+    if (!keys || batch_init(&batch, cache, keys) < 0) {
+        goto exit;
+    }
+    if (batch.count && !disabled) {
+        result = redlane_cache_tags_begin(cache, values[3], ttl_ms, &writes.tags);
+        if (result <= 0) {
+            goto exit;
+        }
+        result = -1;
+    }
+    if (writes_init(&writes, cache, &batch, values[0], ttl_ms) < 0) {
         goto exit;
     }
     result =

@@ -219,8 +219,11 @@ cache_invalidate(PyObject *self, PyObject *pattern)
 PyDoc_STRVAR(clear_doc,
              "clear($self, /)\n--\n\n"
              "Deletes every key under the cache's prefix.\n\n"
+             "That of a namespace is one command, however many values there are:\n"
+             "they are misses from then on, and go with their TTL.\n\n"
              "Returns:\n"
-             "    int: how many keys went.\n\n"
+             "    int: how many keys went. Of a namespace: 1 where it had any\n"
+             "    values, else 0.\n\n"
              "Raises:\n"
              "    ValueError: the prefix is empty: that would be the whole database.");
 
@@ -229,7 +232,12 @@ cache_clear(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
     RedlaneCache *cache = (RedlaneCache *)self;
     PyObject *space = cache->tool.space, *result;
+    int ended;
 
+    if (cache->namespaces) {
+        ended = redlane_cache_clear_namespace(cache);
+        return ended < 0 ? NULL : PyLong_FromLong(ended);
+    }
     if (!space) {
         PyErr_SetString(PyExc_ValueError,
                         "clear() of a cache without a prefix would delete the whole "

@@ -130,7 +130,7 @@ set_key(RedlaneCache *cache, RedlaneArg key, PyObject *data, int64_t ttl_ms,
 
 PyDoc_STRVAR(
     set_doc,
-    "set($self, /, key, value, ttl=None, durable=False)\n--\n\n"
+    "set($self, /, key, value, ttl=None, durable=False, tags=None)\n--\n\n"
     "Stores a value, whatever the key held before.\n\n"
     "Args:\n"
     "    key: str or bytes, without the prefix.\n"
@@ -139,7 +139,10 @@ PyDoc_STRVAR(
     "        cache's own.\n"
     "    durable: a value set while the server is away is stored there on its\n"
     "        return, with what is left of its TTL, where nothing is by then.\n"
-    "        A value without TTL always is; any other only has its key deleted.\n\n"
+    "        A value without TTL always is; any other only has its key deleted.\n"
+    "    tags: a str or several: :meth:`invalidate_tags` of any of them ends the\n"
+    "        value. Their generations are asked for first, in one more round\n"
+    "        trip.\n\n"
     "Returns:\n"
     "    True; False inside ``with cache.disabled()``, and where there is no room\n"
     "    for the value in the memory engine; the old value then stays.\n\n"
@@ -150,11 +153,12 @@ PyDoc_STRVAR(
 static PyObject *
 cache_set(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
-    static const char *const names[] = {"key", "value", "ttl", "durable", NULL};
-    static const RedlaneCall call = {"set", names, 2, 4};
+    static const char *const names[] = {"key", "value", "ttl", "durable", "tags", NULL};
+    static const RedlaneCall call = {"set", names, 2, 5};
     RedlaneCache *cache = (RedlaneCache *)self;
     RedlaneCacheKey key;
-    PyObject *values[4], *data;
+    RedlaneTags *tags = NULL;
+    PyObject *values[5], *data = NULL;
     int64_t ttl_ms;
     int disabled, durable = 0, result = -1;
 
@@ -165,63 +169,25 @@ cache_set(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwn
         return NULL;
     }
     disabled = redlane_cache_is_disabled(cache);
-    data = disabled < 0 ? NULL : redlane_cache_dumps(cache, key.key, ttl_ms, values[1]);
-    if (data) {
-        result = disabled ? 0 : set_key(cache, key.key, data, ttl_ms, durable > 0);
-        Py_DECREF(data);
+    if (disabled == 0) {
+        result = redlane_cache_tags_begin(cache, values[4], ttl_ms, &tags);
     }
+    if (disabled > 0 || result > 0) {
+        data = redlane_cache_dumps(cache, key.key, ttl_ms, tags, values[1]);
+        result = data ? 0 : -1;
+    }
+    if (data && !disabled) {
+        result = set_key(cache, key.key, data, ttl_ms, durable > 0);
+    }
+    Py_XDECREF(data);
+    redlane_tags_free(tags);
     redlane_cache_key_clear(&key);
     return result < 0 ? NULL : PyBool_FromLong(result);
 }
 
-PyDoc_STRVAR(add_doc, "add($self, /, key, value, ttl=None)\n--\n\n"
-                      "Stores a value only where the key holds none.\n\n"
-                      "Args:\n"
-                      "    key, value, ttl: as for :meth:`set`.\n\n"
-                      "Returns:\n"
-                      "    bool: True when it was stored.");
+#define HEAD_END "5" /* of mark, version and fields */
 
-static PyObject *
-cache_add(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
-{
-    static const char *const names[] = {"key", "value", "ttl", NULL};
-    static const RedlaneCall call = {"add", names, 2, 3};
-    RedlaneCache *cache = (RedlaneCache *)self;
-    RedlaneCacheKey key;
-    PyObject *values[3], *data = NULL, *reply = NULL;
-    char digits[REDLANE_INT64_TEXT];
-    int64_t ttl_ms;
-    int disabled;
-
-    if (redlane_call_parse(&call, args, nargs, kwnames, values) < 0 ||
-        redlane_cache_ttl(cache, values[2], &ttl_ms) < 0 ||
-        redlane_cache_key_init(&key, cache, values[0]) < 0) {
-        return NULL;
-    }
-    disabled = redlane_cache_is_disabled(cache);
-    data = disabled < 0 ? NULL : redlane_cache_dumps(cache, key.key, ttl_ms, values[1]);
-    if (data && disabled) {
-        reply = Py_NewRef(Py_False);
-    }
-    else if (data) {
-        RedlaneArg argv[] = {key.key,
-                             {PyBytes_AS_STRING(data), (size_t)PyBytes_GET_SIZE(data)},
-                             {digits, redlane_number_format_int64(digits, ttl_ms)}};
-
-        reply = redlane_tool_script(&cache->tool, REDLANE_SCRIPT_ADD, argv, 3, 1,
-                                    &redlane_tool_writes);
-        if (reply && PyObject_IsTrue(reply) == 1) {
-            redlane_cache_mark(cache, key.key);
-            cache->counts.sets++;
-            cache->counts.bytes_written += (uint64_t)PyBytes_GET_SIZE(data);
-        }
-    }
-    Py_XDECREF(data);
-    redlane_cache_key_clear(&key);
-    return as_bool(reply);
-}
-
-/* 1 when a reply of GETRANGE key 0 3 is a lease, or, to a reader, what a function
+/* 1 when how a value begins says that it is a lease, or, to a reader, what a function
  * raised: neither is a value. (WRONGTYPE is none of them.) */
 static int
 is_no_value(PyObject *reply, bool read)
@@ -238,27 +204,51 @@ is_no_value(PyObject *reply, bool read)
            (read && redlane_envelope_is_raised(data, size));
 }
 
-/* Runs GETRANGE key 0 3 and one more command in one round trip. The second one's reply,
- * or NULL with an exception set; *lease tells of the first. */
+/* 1 when it is a value with tags. */
+static int
+has_tags(PyObject *reply)
+{
+    const char *data;
+
+    if (!PyBytes_Check(reply) || PyBytes_GET_SIZE(reply) < 6) {
+        return 0;
+    }
+    data = PyBytes_AS_STRING(reply);
+    return redlane_envelope_is_marked(reply) &&
+           data[REDLANE_MARK_SIZE] == REDLANE_MARK_ENVELOPE &&
+           data[REDLANE_MARK_SIZE + 2] & REDLANE_ENVELOPE_TAGS;
+}
+
+/* What how a value begins tells. */
+typedef enum {
+    HEAD_OTHER,
+    HEAD_LEASE,
+    HEAD_TAGS,
+} Head;
+
+/* Runs GETRANGE key 0 5 and one more command in one round trip. The second one's reply,
+ * or NULL with an exception set; *head tells of the first. */
 static PyObject *
 peek_and(RedlaneCache *cache, RedlaneArg key, RedlaneCommandId id, bool read,
-         int *lease)
+         Head *head)
 {
     const RedlaneCommand *range = redlane_command_by_id(REDLANE_CMD_GETRANGE);
     const RedlaneCommand *command = redlane_command_by_id(id);
     RedlaneArg first[] = {REDLANE_ARG_LITERAL("GETRANGE"), key,
-                          REDLANE_ARG_LITERAL("0"), REDLANE_ARG_LITERAL("3")};
+                          REDLANE_ARG_LITERAL("0"), REDLANE_ARG_LITERAL(HEAD_END)};
     RedlaneArg second[] = {{command->name, strlen(command->name)}, key};
     RedlaneVector vectors[] = {{first, 4, range}, {second, 2, command}};
     PyObject *replies[2];
 
-    *lease = 0;
+    *head = HEAD_OTHER;
     if (redlane_tool_run(&cache->tool, vectors, 2,
                          read ? &redlane_tool_reads : &redlane_tool_writes,
                          replies) < 0) {
         return NULL;
     }
-    *lease = is_no_value(replies[0], read);
+    *head = is_no_value(replies[0], read) ? HEAD_LEASE
+            : has_tags(replies[0])        ? HEAD_TAGS
+                                          : HEAD_OTHER;
     Py_DECREF(replies[0]);
     if (PyExceptionInstance_Check(replies[1])) {
         PyErr_SetObject((PyObject *)Py_TYPE(replies[1]), replies[1]);
@@ -267,19 +257,117 @@ peek_and(RedlaneCache *cache, RedlaneArg key, RedlaneCommandId id, bool read,
     return replies[1];
 }
 
+PyDoc_STRVAR(add_doc, "add($self, /, key, value, ttl=None, tags=None)\n--\n\n"
+                      "Stores a value only where the key holds none.\n\n"
+                      "Args:\n"
+                      "    key, value, ttl, tags: as for :meth:`set`.\n\n"
+                      "Returns:\n"
+                      "    bool: True when it was stored.");
+
+/* ADD, and how what is there begins: a value whose tag was invalidated is none. 1:
+ * stored, 0: a value is there, 2: one is there that has tags. RAISES_NEG */
+static int
+add_key(RedlaneCache *cache, RedlaneArg key, PyObject *data, int64_t ttl_ms)
+{
+    const RedlaneScript *script = &redlane_scripts[REDLANE_SCRIPT_ADD];
+    char digits[REDLANE_INT64_TEXT];
+    RedlaneArg add[] = {REDLANE_ARG_LITERAL("EVALSHA"),
+                        {script->sha1, sizeof(script->sha1) - 1},
+                        REDLANE_ARG_LITERAL("1"),
+                        key,
+                        {PyBytes_AS_STRING(data), (size_t)PyBytes_GET_SIZE(data)},
+                        {digits, redlane_number_format_int64(digits, ttl_ms)}};
+    RedlaneArg peek[] = {REDLANE_ARG_LITERAL("GETRANGE"), key, REDLANE_ARG_LITERAL("0"),
+                         REDLANE_ARG_LITERAL(HEAD_END)};
+    RedlaneVector vectors[] = {{add, 6, redlane_command_by_id(REDLANE_CMD_EVALSHA)},
+                               {peek, 4, redlane_command_by_id(REDLANE_CMD_GETRANGE)}};
+    PyObject *replies[2];
+    int result;
+
+    if (redlane_tool_run(&cache->tool, vectors, 2, &redlane_tool_writes, replies) < 0) {
+        return -1;
+    }
+    if (PyExceptionInstance_Check(replies[0])) {
+        PyErr_SetObject((PyObject *)Py_TYPE(replies[0]), replies[0]);
+        result = -1;
+    }
+    else {
+        result = PyObject_IsTrue(replies[0]) == 1 ? 1 : has_tags(replies[1]) ? 2 : 0;
+    }
+    redlane_store_drop_replies(replies, 2);
+    if (result == 1) {
+        redlane_cache_mark(cache, key);
+        cache->counts.sets++;
+        cache->counts.bytes_written += (uint64_t)PyBytes_GET_SIZE(data);
+    }
+    return result;
+}
+
+/* The same, once more where what was in the way has ended by now. */
+static int
+add_current(RedlaneCache *cache, RedlaneArg key, PyObject *data, int64_t ttl_ms)
+{
+    int result = add_key(cache, key, data, ttl_ms), current;
+
+    if (result != 2 && !(result == 0 && cache->namespaces)) {
+        return result;
+    }
+    current = redlane_cache_is_current(cache, key);
+    if (current) {
+        return current < 0 ? -1 : 0;
+    }
+    result = add_key(cache, key, data, ttl_ms);
+    return result == 2 ? 0 : result;
+}
+
+static PyObject *
+cache_add(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+{
+    static const char *const names[] = {"key", "value", "ttl", "tags", NULL};
+    static const RedlaneCall call = {"add", names, 2, 4};
+    RedlaneCache *cache = (RedlaneCache *)self;
+    RedlaneCacheKey key;
+    RedlaneTags *tags = NULL;
+    PyObject *values[4], *data = NULL;
+    int64_t ttl_ms;
+    int disabled, result = -1;
+
+    if (redlane_call_parse(&call, args, nargs, kwnames, values) < 0 ||
+        redlane_cache_ttl(cache, values[2], &ttl_ms) < 0 ||
+        redlane_cache_key_init(&key, cache, values[0]) < 0) {
+        return NULL;
+    }
+    disabled = redlane_cache_is_disabled(cache);
+    if (disabled == 0) {
+        result = redlane_cache_tags_begin(cache, values[3], ttl_ms, &tags);
+    }
+    if (disabled > 0 || result > 0) {
+        data = redlane_cache_dumps(cache, key.key, ttl_ms, tags, values[1]);
+        result = data ? 0 : -1;
+    }
+    if (data && !disabled) {
+        result = add_current(cache, key.key, data, ttl_ms);
+    }
+    Py_XDECREF(data);
+    redlane_tags_free(tags);
+    redlane_cache_key_clear(&key);
+    return result < 0 ? NULL : PyBool_FromLong(result);
+}
+
 int
 redlane_cache_delete_key(RedlaneCache *cache, RedlaneArg key)
 {
     PyObject *reply;
-    int lease, deleted;
+    Head head;
+    int deleted;
 
     redlane_cache_mark(cache, key);
-    reply = peek_and(cache, key, REDLANE_CMD_DEL, false, &lease);
+    reply = peek_and(cache, key, REDLANE_CMD_DEL, false, &head);
     redlane_cache_mark(cache, key);
     if (!reply) {
         return -1;
     }
-    deleted = !lease && PyObject_IsTrue(reply) == 1;
+    deleted = head != HEAD_LEASE && PyObject_IsTrue(reply) == 1;
     Py_DECREF(reply);
     cache->counts.deletes += (uint64_t)deleted;
     return deleted;
@@ -328,13 +416,21 @@ is_near(RedlaneCache *cache, RedlaneArg key)
     return true;
 }
 
+/* Whether a value that was found is one still, going by how it begins. */
+static bool
+is_in_doubt(const RedlaneCache *cache, Head head)
+{
+    return head == HEAD_TAGS || (cache->namespaces && head != HEAD_LEASE);
+}
+
 /* RAISES_NEG */
 static int
 has_key(RedlaneCache *cache, PyObject *name)
 {
     RedlaneCacheKey key;
     PyObject *reply;
-    int lease, found = redlane_cache_is_disabled(cache);
+    Head head;
+    int found = redlane_cache_is_disabled(cache);
 
     if (found) {
         return found < 0 ? -1 : 0;
@@ -346,13 +442,15 @@ has_key(RedlaneCache *cache, PyObject *name)
         redlane_cache_key_clear(&key);
         return 1;
     }
-    reply = peek_and(cache, key.key, REDLANE_CMD_EXISTS, true, &lease);
-    redlane_cache_key_clear(&key);
-    if (!reply) {
-        return -1;
+    reply = peek_and(cache, key.key, REDLANE_CMD_EXISTS, true, &head);
+    found = !reply
+                ? -1
+                : head != HEAD_LEASE && reply != Py_None && PyObject_IsTrue(reply) == 1;
+    Py_XDECREF(reply);
+    if (found == 1 && is_in_doubt(cache, head)) {
+        found = redlane_cache_is_current(cache, key.key);
     }
-    found = !lease && reply != Py_None && PyObject_IsTrue(reply) == 1;
-    Py_DECREF(reply);
+    redlane_cache_key_clear(&key);
     return found;
 }
 
@@ -370,28 +468,45 @@ PyDoc_STRVAR(ttl_doc, "ttl($self, key, /)\n--\n\n"
                       "    float: seconds; ``math.inf`` for a value without expiry.\n"
                       "    None: nothing is there, or it is being computed.");
 
+/* PTTL's milliseconds, -2 where there is no value. RAISES_NEG: -3 */
+static long long
+find_pttl(RedlaneCache *cache, RedlaneArg key)
+{
+    Head head;
+    PyObject *reply = peek_and(cache, key, REDLANE_CMD_PTTL, true, &head);
+    long long milliseconds = -2;
+    int current;
+
+    if (!reply) {
+        return -3;
+    }
+    if (PyLong_Check(reply) && head != HEAD_LEASE) {
+        milliseconds = PyLong_AsLongLong(reply);
+    }
+    Py_DECREF(reply);
+    if (PyErr_Occurred()) {
+        return -3;
+    }
+    if (milliseconds != -2 && is_in_doubt(cache, head)) {
+        current = redlane_cache_is_current(cache, key);
+        milliseconds = current < 0 ? -3 : current ? milliseconds : -2;
+    }
+    return milliseconds;
+}
+
 static PyObject *
 cache_ttl(PyObject *self, PyObject *name)
 {
     RedlaneCache *cache = (RedlaneCache *)self;
     RedlaneCacheKey key;
-    PyObject *reply;
-    long long milliseconds = -2;
-    int lease;
+    long long milliseconds;
 
     if (redlane_cache_key_init(&key, cache, name) < 0) {
         return NULL;
     }
-    reply = peek_and(cache, key.key, REDLANE_CMD_PTTL, true, &lease);
+    milliseconds = find_pttl(cache, key.key);
     redlane_cache_key_clear(&key);
-    if (!reply) {
-        return NULL;
-    }
-    if (PyLong_Check(reply) && !lease) {
-        milliseconds = PyLong_AsLongLong(reply);
-    }
-    Py_DECREF(reply);
-    if (PyErr_Occurred()) {
+    if (milliseconds == -3) {
         return NULL;
     }
     if (milliseconds == -1) {
@@ -409,7 +524,8 @@ PyDoc_STRVAR(touch_doc,
              "Args:\n"
              "    key: str or bytes, without the prefix.\n"
              "    ttl: seconds, a timedelta or a text such as ``\"10m\"``; None: the\n"
-             "        cache's own, or no expiry where it has none.\n\n"
+             "        cache's own, or no expiry where it has none. Tags do not live\n"
+             "        longer for it: the value may end with them.\n\n"
              "Returns:\n"
              "    bool: whether there was a value.");
 
@@ -452,6 +568,17 @@ touch_key(RedlaneCache *cache, RedlaneArg key, int64_t ttl_ms)
     char digits[REDLANE_INT64_TEXT];
     RedlaneArg argv[] = {key, {digits, redlane_number_format_int64(digits, ttl_ms)}};
 
+    if (cache->namespaces) { /* whose generations must live as long */
+        int current = redlane_cache_is_current(cache, key);
+        RedlaneTags *tags = NULL;
+
+        current = current > 0 ? redlane_cache_tags_begin(cache, NULL, ttl_ms, &tags)
+                              : current;
+        redlane_tags_free(tags);
+        if (current <= 0) {
+            return current < 0 ? NULL : PyLong_FromLong(0);
+        }
+    }
     if (redlane_cache_serializer(cache, key)->seal) {
         return touch_sealed(cache, key, ttl_ms);
     }
@@ -479,157 +606,12 @@ cache_touch(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *k
     return as_bool(reply);
 }
 
-static PyObject *
-add_to_key(RedlaneCache *cache, RedlaneArg key, long long amount, int64_t ttl_ms)
-{
-    char digits[2][REDLANE_INT64_TEXT];
-    RedlaneArg argv[] = {key,
-                         {digits[0], redlane_number_format_int64(digits[0], amount)},
-                         {digits[1], redlane_number_format_int64(digits[1], ttl_ms)}};
-    PyObject *reply;
-    PyObject *counter = redlane_cache_find_counter(cache, key);
-
-    if (!counter && cache->serializer.seal) {
-        PyErr_SetString(cache->state->ConfigurationError,
-                        "a cache with seal= cannot add to a value: the server, which "
-                        "adds, has no key; declare a counter, or use another Cache");
-        return NULL;
-    }
-    redlane_cache_mark(cache, key);
-    reply = redlane_tool_script(
-        &cache->tool, counter ? REDLANE_SCRIPT_COUNTER_ADD : REDLANE_SCRIPT_INCREMENT,
-        argv, counter ? 2 : 3, 1,
-        counter ? redlane_counter_manner(counter) : &redlane_tool_writes);
-    redlane_cache_mark(cache, key);
-    return redlane_result_integer(cache->state, reply);
-}
-
-static PyObject *
-add_amount(RedlaneCache *cache, const RedlaneCall *call, PyObject *const *args,
-           Py_ssize_t nargs, PyObject *kwnames, int sign)
-{
-    RedlaneCacheKey key;
-    PyObject *values[3], *reply;
-    long long amount = 1;
-    int64_t ttl_ms;
-
-    if (redlane_call_parse(call, args, nargs, kwnames, values) < 0 ||
-        redlane_cache_ttl(cache, values[2], &ttl_ms) < 0 ||
-        (values[1] && redlane_counter_amount(values[1], &amount) < 0) ||
-        redlane_cache_key_init(&key, cache, values[0]) < 0) {
-        return NULL;
-    }
-    reply = add_to_key(cache, key.key, sign * amount, ttl_ms);
-    redlane_cache_key_clear(&key);
-    return reply;
-}
-
-PyDoc_STRVAR(
-    increment_doc,
-    "increment($self, /, key, amount=1, ttl=None)\n--\n\n"
-    "Adds to an integer, in one step on the server.\n\n"
-    "A missing key is created with that amount and the TTL; the TTL of one that\n"
-    "is there stays. Where a counter was declared for the key\n"
-    "(:meth:`counter`), only one that exists is changed, as its source knows\n"
-    "the rest.\n\n"
-    "Args:\n"
-    "    key: str or bytes, without the prefix.\n"
-    "    amount: int of 64 bits.\n"
-    "    ttl: of a key that is created; None: the cache's own.\n\n"
-    "Returns:\n"
-    "    int: the new value. None: a declared counter that is not there.\n\n"
-    "Raises:\n"
-    "    ReplyError: the value is no integer, or would leave 64 bits.\n"
-    "    WrongTypeError: the key holds another type.");
-
-static PyObject *
-cache_increment(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
-                PyObject *kwnames)
-{
-    static const char *const names[] = {"key", "amount", "ttl", NULL};
-    static const RedlaneCall call = {"increment", names, 1, 3};
-
-    return add_amount((RedlaneCache *)self, &call, args, nargs, kwnames, 1);
-}
-
-PyDoc_STRVAR(decrement_doc, "decrement($self, /, key, amount=1, ttl=None)\n--\n\n"
-                            "Subtracts from an integer; see :meth:`increment`.");
-
-static PyObject *
-cache_decrement(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
-                PyObject *kwnames)
-{
-    static const char *const names[] = {"key", "amount", "ttl", NULL};
-    static const RedlaneCall call = {"decrement", names, 1, 3};
-
-    return add_amount((RedlaneCache *)self, &call, args, nargs, kwnames, -1);
-}
-
-static PyObject *
-call_factory(void *factory)
-{
-    return PyObject_CallNoArgs((PyObject *)factory);
-}
-
-PyDoc_STRVAR(
-    get_or_set_doc,
-    "get_or_set($self, /, key, factory, ttl=None)\n--\n\n"
-    "The value of a key, computed and stored where nothing is.\n\n"
-    "Concurrent callers, of all processes, wait for one computation. What was\n"
-    "computed before an invalidation of the key is not stored after it.\n\n"
-    "Args:\n"
-    "    key: str or bytes, without the prefix.\n"
-    "    factory: called without arguments where nothing is stored.\n"
-    "    ttl: seconds, a timedelta or a text such as ``\"10m\"``; None: the\n"
-    "        cache's own.\n\n"
-    "Returns:\n"
-    "    The decoded value, at the first call too. A value that cannot be\n"
-    "    serialised comes back as it is, uncached (``strict=True`` raises).\n\n"
-    "Raises:\n"
-    "    What the factory raises.");
-
-static PyObject *
-cache_get_or_set(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
-                 PyObject *kwnames)
-{
-    static const char *const names[] = {"key", "factory", "ttl", NULL};
-    static const RedlaneCall call = {"get_or_set", names, 2, 3};
-    RedlaneCache *cache = (RedlaneCache *)self;
-    RedlaneFill fill = redlane_cache_fill(cache);
-    RedlaneCacheKey key;
-    PyObject *values[3], *value;
-    int disabled;
-
-    if (redlane_call_parse(&call, args, nargs, kwnames, values) < 0 ||
-        redlane_cache_ttl(cache, values[2], &fill.ttl_ms) < 0) {
-        return NULL;
-    }
-    if (!PyCallable_Check(values[1])) {
-        PyErr_SetString(PyExc_TypeError, "factory must be callable");
-        return NULL;
-    }
-    disabled = redlane_cache_is_disabled(cache);
-    if (disabled) {
-        return disabled < 0 ? NULL : PyObject_CallNoArgs(values[1]);
-    }
-    if (redlane_cache_key_init(&key, cache, values[0]) < 0) {
-        return NULL;
-    }
-    redlane_cache_use_near(cache, &fill);
-    fill.load = call_factory;
-    fill.context = values[1];
-    value = redlane_fill_get(&fill, key.key);
-    redlane_cache_key_clear(&key);
-    return value;
-}
-
 #define METHOD(name, flags) \
     {#name, (PyCFunction)(void (*)(void))cache_##name, flags, name##_doc}
 #define FAST (METH_FASTCALL | METH_KEYWORDS)
 
 PyMethodDef redlane_cache_value_methods[] = {
-    METHOD(get, FAST),        METHOD(set, FAST),       METHOD(add, FAST),
-    METHOD(delete, METH_O),   METHOD(has, METH_O),     METHOD(ttl, METH_O),
-    METHOD(touch, FAST),      METHOD(increment, FAST), METHOD(decrement, FAST),
-    METHOD(get_or_set, FAST), {NULL, NULL, 0, NULL},
+    METHOD(get, FAST),      METHOD(set, FAST),     METHOD(add, FAST),
+    METHOD(delete, METH_O), METHOD(has, METH_O),   METHOD(ttl, METH_O),
+    METHOD(touch, FAST),    {NULL, NULL, 0, NULL},
 };

@@ -88,6 +88,7 @@ drop_nones(RedlaneFunctionOptions *options)
         &options->condition,  &options->unless,        &options->exceptions,
         &options->soft,       &options->hard,          &options->stale,
         &options->early,      &options->on_error,      &options->max_stale,
+        &options->tags,
     };
 
     for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++) {
@@ -115,12 +116,13 @@ unwrap_descriptor(PyObject *function, PyObject *(**wrap)(RedlaneCachedFunction *
 static PyObject *
 function_tp_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
-    static char *names[] = {
-        "function",     "cache",        "ttl",       "jitter",
-        "name",         "key",          "namespace", "ignore",
-        "condition",    "unless",       "lock",      "cache_exceptions",
-        "soft_timeout", "hard_timeout", "share",     "stale",
-        "early",        "on_error",     "max_stale", NULL};
+    static char *names[] = {"function",     "cache",        "ttl",
+                            "jitter",       "name",         "key",
+                            "namespace",    "ignore",       "condition",
+                            "unless",       "lock",         "cache_exceptions",
+                            "soft_timeout", "hard_timeout", "share",
+                            "stale",        "early",        "on_error",
+                            "max_stale",    "tags",         NULL};
     RedlaneState *state = redlane_state_of_type(type);
     RedlaneFunctionOptions options = {.ttl = NULL};
     RedlaneKeyOptions *key = &options.key;
@@ -131,12 +133,12 @@ function_tp_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 
     if (!state ||
         !PyArg_ParseTupleAndKeywords(
-            args, kwargs, "O|$O!OOOOOOOOpOOOpOOOO:cache", names, &function,
+            args, kwargs, "O|$O!OOOOOOOOpOOOpOOOOO:cache", names, &function,
             (PyTypeObject *)state->CacheType, &cache, &options.ttl, &options.jitter,
             &key->name, &key->key, &key->namespace, &key->ignore, &options.condition,
             &options.unless, &lock, &options.exceptions, &options.soft, &options.hard,
             &share, &options.stale, &options.early, &options.on_error,
-            &options.max_stale)) {
+            &options.max_stale, &options.tags)) {
         return NULL;
     }
     if (!cache) {
@@ -177,6 +179,7 @@ function_tp_traverse(PyObject *self, visitproc visit, void *arg)
     Py_VISIT(function->cache);
     Py_VISIT(function->condition);
     Py_VISIT(function->unless);
+    Py_VISIT(function->tags);
     Py_VISIT(function->ttl_of);
     Py_VISIT(function->failures);
     result = redlane_result_type_traverse(&function->type, visit, arg);
@@ -290,7 +293,11 @@ PyDoc_STRVAR(
     "returned.\n"
     "    max_stale: how long after its TTL at most; None: as ``stale``, or an hour.\n"
     "    soft_timeout: seconds (or as ttl) that a caller waits for a new result while\n"
-    "        an old one may be returned; the function goes on.\n\n"
+    "        an old one may be returned; the function goes on.\n"
+    "    tags: what :meth:`Cache.invalidate_tags` can end results by: a str or a\n"
+    "        list of them, with parameters as fields, as in\n"
+    "        ``\"user:{user_id}\"``; or a callable that is given the call's\n"
+    "        arguments and returns a tag, several, or None.\n\n"
     "A first call returns what later ones will: the decoded form of the result. A "
     "result\n"
     "that cannot be serialised is returned uncached, logged once and counted.");

@@ -10,6 +10,7 @@
 #include "types/cache.h"
 #include "types/fresh.h"
 #include "types/level0.h"
+#include "types/tag_templates.h"
 #include "types/wire_key.h"
 
 typedef struct {
@@ -24,6 +25,7 @@ typedef struct {
     RedlaneResultType type;
     PyObject *condition; /* NULL, or a callable of the result: whether to store it */
     PyObject *unless;    /* NULL, or a callable of the arguments: call uncached */
+    PyObject *tags;      /* NULL, or what redlane_tag_templates_new gave */
     PyObject *ttl_of;    /* NULL, or a callable of the result: its TTL */
     PyObject *failures;  /* NULL, or a tuple: the exceptions that are cached … */
     int64_t *failure_ms; /* … and for how long each */
@@ -57,7 +59,7 @@ typedef struct {
 /* The options of @cache(...) as they were given; NULL where they were not. */
 typedef struct {
     RedlaneKeyOptions key;
-    PyObject *ttl, *jitter, *condition, *unless, *exceptions, *soft, *hard;
+    PyObject *ttl, *jitter, *condition, *unless, *exceptions, *soft, *hard, *tags;
     PyObject *stale, *early, *on_error, *max_stale;
 } RedlaneFunctionOptions;
 

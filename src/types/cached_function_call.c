@@ -27,6 +27,17 @@ call_function(void *context)
                                call->kwnames);
 }
 
+static int
+add_tags(void *context, RedlaneTags *tags)
+{
+    Call *call = context;
+    RedlaneCachedFunction *self = call->self;
+    const RedlaneTagCall arguments = {&self->signature, call->args,
+                                      PyVectorcall_NARGS(call->nargsf), call->kwnames};
+
+    return redlane_tag_templates_add(self->tags, &arguments, self->cache->head, tags);
+}
+
 /* Whether this call goes past the cache. RAISES_NEG */
 static int
 is_bypassed(Call *call)
@@ -58,9 +69,10 @@ redlane_function_prepare(RedlaneFunctionCall *call)
     fill->logged = &self->logged;
     fill->shown = self->signature.shown;
     fill->load = call_function;
+    fill->add_tags = self->tags ? add_tags : NULL;
     fill->context = call;
     redlane_cache_use_near(self->cache, fill);
-    if (self->share || self->type.function || self->type.loads) {
+    if (self->share || self->type.function || self->type.loads || self->tags) {
         fill->form = self->form; /* nobody else would get such objects */
     }
     fill->share = self->share;

@@ -173,6 +173,12 @@ redlane_function_options_init(RedlaneCachedFunction *self,
         redlane_function_fresh_init(self, options) < 0) {
         return -1;
     }
+    if (options->tags) {
+        self->tags = redlane_tag_templates_new(&self->signature, options->tags);
+        if (!self->tags) {
+            return -1;
+        }
+    }
     self->hooked =
         self->condition || self->ttl_of || self->jitter > 0 || self->failures;
     if (self->hard_ms == 0) {
@@ -189,6 +195,7 @@ redlane_function_options_clear(RedlaneCachedFunction *self)
     Py_CLEAR(self->unless);
     Py_CLEAR(self->ttl_of);
     Py_CLEAR(self->failures);
+    Py_CLEAR(self->tags);
     PyMem_Free(self->failure_ms);
     self->failure_ms = NULL;
 }

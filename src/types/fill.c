@@ -3,7 +3,6 @@
 
 #include "core/clock.h"
 #include "core/number.h"
-#include "py/log.h"
 #include "py/state.h"
 #include "types/fresh.h"
 #include "types/lease_wait.h"
@@ -44,12 +43,8 @@ redlane_fill_send_lease(const RedlaneFill *fill, RedlaneArg key, const char *lea
     bool unknown;
 
     if (likely(!fill->tool->old_server)) {
-        manner.near_read = near_fill ? &near_fill->read : NULL;
-        reply = near_fill ? redlane_tool_execute_pttl(fill->tool, REDLANE_CMD_SET, set,
-                                                      6, &manner, pttl)
-                          : redlane_tool_execute_as(fill->tool, REDLANE_CMD_SET, set, 6,
-                                                    &manner);
-        manner.near_read = NULL;
+        reply = redlane_fill_ask(fill, REDLANE_CMD_SET, set, 6, manner, near_fill, pttl,
+                                 true);
         if (likely(reply != NULL) ||
             !PyErr_ExceptionMatches(fill->tool->state->ReplyError)) {
             return reply;
@@ -67,8 +62,14 @@ redlane_fill_send_lease(const RedlaneFill *fill, RedlaneArg key, const char *lea
         PyErr_Clear();
         fill->tool->old_server = true;
     }
-    return redlane_tool_script(fill->tool, REDLANE_SCRIPT_ACQUIRE, acquire, 3, 1,
-                               &manner);
+    reply =
+        redlane_tool_script(fill->tool, REDLANE_SCRIPT_ACQUIRE, acquire, 3, 1, &manner);
+    if (reply && fill->tags &&
+        redlane_tags_ask(fill->tags, fill->tool, true, fill->ttl_ms,
+                         &redlane_tool_reads) < 0) {
+        Py_CLEAR(reply);
+    }
+    return reply;
 }
 
 static Found
@@ -206,7 +207,7 @@ store_value(const RedlaneFill *fill, const RedlaneFlight *flight, PyObject *data
                          {digits, redlane_number_format_int64(digits, ttl_ms)}};
     PyObject *reply;
 
-    if (!flight->leased || flight->marked) {
+    if (!flight->leased || flight->marked || (fill->tags && !fill->tags->known)) {
         release_lease(fill, flight);
         return PyErr_Occurred() ? -1 : 0;
     }
@@ -221,59 +222,6 @@ store_value(const RedlaneFill *fill, const RedlaneFlight *flight, PyObject *data
     }
     Py_DECREF(reply);
     return PyErr_Occurred() ? -1 : 0;
-}
-
-/* A value that cannot be serialised: 0 when it is returned as it is, -1 in strict
- * caches. Logged once. */
-static int
-excuse_value(const RedlaneFill *fill)
-{
-    PyObject *type, *error, *traceback;
-
-    if (fill->strict ||
-        !PyErr_ExceptionMatches(fill->tool->state->SerializationError)) {
-        return -1;
-    }
-    REDLANE_FILL_COUNT(fill, uncached, 1);
-    PyErr_Fetch(&type, &error, &traceback);
-    PyErr_NormalizeException(&type, &error, &traceback);
-    if (!*fill->logged) {
-        *fill->logged = true;
-        redlane_log(fill->tool->state, REDLANE_LOG_WARNING,
-                    "%U: the result is not cached: %S", fill->shown, error);
-    }
-    Py_XDECREF(type);
-    Py_XDECREF(error);
-    Py_XDECREF(traceback);
-    return 0;
-}
-
-PyObject *
-redlane_fill_load(const RedlaneFill *fill)
-{
-    if (fill->fresh) {
-        fill->fresh->started = redlane_clock_now();
-    }
-    return fill->load(fill->context);
-}
-
-PyObject *
-redlane_fill_wrap(const RedlaneFill *fill, RedlaneArg key, PyObject **value)
-{
-    RedlaneEnvelope header = {0};
-    RedlaneWrapping wrapping = {.key = key, .type = fill->type};
-    PyObject *data = NULL;
-    int keep = fill->keep ? fill->keep(fill->context, *value) : 1;
-
-    if (keep > 0) {
-        wrapping.ttl_ms = fill->ttl_ms; /* keep may have set it */
-        wrapping.header = redlane_fresh_header(fill, &header);
-        data = redlane_envelope_keep(fill->serializer, &wrapping, value);
-        if (!data) {
-            (void)excuse_value(fill);
-        }
-    }
-    return data;
 }
 
 /* Serialises and stores `value`; the decoded form takes its place, so that a first call
@@ -303,7 +251,7 @@ end_raised(const RedlaneFill *fill, RedlaneFlight *flight)
     PyObject *type, *error, *traceback, *data;
     int64_t ttl_ms = 0;
 
-    data = fill->fail ? fill->fail(fill->context, &ttl_ms) : NULL;
+    data = fill->fail && !fill->tags ? fill->fail(fill->context, &ttl_ms) : NULL;
     if (fill->fresh) {
         fill->fresh->answered = data != NULL;
     }
@@ -335,6 +283,7 @@ redlane_fill_lead(const RedlaneFill *fill, RedlaneFlight *flight)
     PyObject *value, *data;
 
     REDLANE_FILL_COUNT(fill, misses, !fill->fresh || !fill->fresh->behind);
+    flight->tags = fill->tags;
     value = redlane_fill_load(fill);
     if (!value) {
         end_raised(fill, flight);
@@ -378,8 +327,16 @@ redlane_fill_open_flight(const RedlaneFill *fill, const RedlaneFlight *flight,
     };
 
     *value = redlane_envelope_loads(fill->serializer, &opening, flight->value);
+    if (!*value) {
+        return -1;
+    }
+    if (fill->tags && fill->tags->known &&
+        !redlane_tags_are_in(fill->tags, &opening.header)) {
+        Py_CLEAR(*value); /* begun before an invalidation that we came after */
+        return 2;
+    }
     REDLANE_FILL_COUNT(fill, waits, 1);
-    return *value ? 1 : -1;
+    return 1;
 }
 
 int
@@ -537,9 +494,26 @@ try_once(const RedlaneFill *fill, RedlaneArg key, PyObject **value)
     return result;
 }
 
+/* From the server, or computed. */
 static PyObject *
-get_value(const RedlaneFill *fill, RedlaneArg key)
+get_far(const RedlaneFill *fill, RedlaneArg key)
 {
+    PyObject *value = NULL;
+    int result;
+
+    for (int i = 0; i < ATTEMPTS; i++) {
+        result = try_once(fill, key, &value);
+        if (result != 2) {
+            return result == 1 ? value : NULL;
+        }
+    }
+    return compute_alone(fill, key, NULL);
+}
+
+static PyObject *
+get_value(RedlaneFill *fill, RedlaneArg key)
+{
+    RedlaneTags *extras = NULL;
     PyObject *value = NULL;
     int result;
 
@@ -550,35 +524,31 @@ get_value(const RedlaneFill *fill, RedlaneArg key)
     if (result) {
         return result == 1 ? value : NULL;
     }
-    for (int i = 0; i < ATTEMPTS; i++) {
-        result = try_once(fill, key, &value);
-        if (result != 2) {
-            return result == 1 ? value : NULL;
-        }
-    }
-    return compute_alone(fill, key, NULL);
+    fill->extras = &extras;
+    value = redlane_fill_tags_begin(fill) < 0 ? NULL : get_far(fill, key);
+    redlane_fill_tags_end(fill);
+    fill->extras = NULL;
+    redlane_tags_free(extras);
+    return value;
 }
 
 PyObject *
-redlane_fill_get(const RedlaneFill *fill, RedlaneArg key)
+redlane_fill_get(RedlaneFill *fill, RedlaneArg key)
 {
     PyObject *value = get_value(fill, key);
 
     return likely(!fill->fresh) ? value : redlane_fresh_end(fill, key, value);
 }
 
-PyObject *
-redlane_fill_refresh(const RedlaneFill *fill, RedlaneArg key)
+static PyObject *
+refresh_key(const RedlaneFill *fill, RedlaneArg key)
 {
     char digits[REDLANE_INT64_TEXT];
     RedlaneAnswer answer = REDLANE_ANSWER_SERVER;
     const RedlaneToolManner manner = {.answer = &answer};
     RedlaneFlight *flight;
-    PyObject *reply;
+    PyObject *reply, *pttl;
 
-    if (redlane_tool_resolve(fill->tool) < 0) {
-        return NULL;
-    }
     redlane_flight_mark_key(fill->tool->state, fill->tool->link, key);
     flight = redlane_flight_begin(fill->tool->state, fill->tool->link, key);
     if (!flight) {
@@ -591,7 +561,8 @@ redlane_fill_refresh(const RedlaneFill *fill, RedlaneArg key)
             REDLANE_ARG_LITERAL("PX"),
             {digits, redlane_number_format_int64(digits, REDLANE_LEASE_MS)}};
 
-        reply = redlane_tool_execute_as(fill->tool, REDLANE_CMD_SET, argv, 4, &manner);
+        reply =
+            redlane_fill_ask(fill, REDLANE_CMD_SET, argv, 4, manner, NULL, &pttl, true);
     }
     if (reply ? answer == REDLANE_ANSWER_NOTHING
               : redlane_fill_is_refusal(fill->tool->state)) {
@@ -613,4 +584,16 @@ redlane_fill_refresh(const RedlaneFill *fill, RedlaneArg key)
     }
     Py_XDECREF(reply);
     return redlane_fill_lead(fill, flight);
+}
+
+PyObject *
+redlane_fill_refresh(RedlaneFill *fill, RedlaneArg key)
+{
+    PyObject *value = NULL;
+
+    if (redlane_tool_resolve(fill->tool) == 0 && redlane_fill_tags_begin(fill) == 0) {
+        value = refresh_key(fill, key);
+    }
+    redlane_fill_tags_end(fill);
+    return value;
 }

@@ -17,7 +17,7 @@
 #include "store/near_values.h"
 #include "types/envelope.h"
 #include "types/level0.h"
-#include "types/tool.h"
+#include "types/tags.h"
 
 /* hits and near_hits are told apart: a near hit counts one thing. */
 typedef struct {
@@ -62,6 +62,12 @@ typedef struct {
     RedlaneLevel0 *level0; /* of the function; or NULL */
     const RedlaneLevel0Key *arguments;
     RedlaneFresh *fresh; /* of this call, where its options ask for it; or NULL */
+    /* Tags: */
+    PyObject *namespaces; /* BORROWED tuple of generation keys, or NULL */
+    /* Adds the tags of this value. RAISES_NEG. May be NULL: none. */
+    int (*add_tags)(void *context, RedlaneTags *tags);
+    RedlaneTags *tags;    /* what the value must carry; NULL: nothing */
+    RedlaneTags **extras; /* what it carries besides is put there; NULL: is not kept */
 } RedlaneFill;
 
 /* A read of one key that may bring a near value. */
@@ -75,10 +81,10 @@ typedef struct {
     ((fill)->counts->field += (uint64_t)(n), (fill)->own->field += (uint64_t)(n))
 
 /* The value of a key, from the store or computed. A new reference, or NULL. */
-PyObject *redlane_fill_get(const RedlaneFill *fill, RedlaneArg key);
+PyObject *redlane_fill_get(RedlaneFill *fill, RedlaneArg key);
 
 /* Computes the value anew, whatever is there, and stores it. */
-PyObject *redlane_fill_refresh(const RedlaneFill *fill, RedlaneArg key);
+PyObject *redlane_fill_refresh(RedlaneFill *fill, RedlaneArg key);
 
 /* What the two above are made of, for those that compute without a lease in the key's
  * place. The reply to a lease command, or NULL; see fill.c. */
@@ -86,7 +92,7 @@ PyObject *redlane_fill_send_lease(const RedlaneFill *fill, RedlaneArg key,
                                   const char *lease, RedlaneAnswer *answer,
                                   RedlaneNearFill *near_fill, PyObject **pttl);
 
-/* Calls the loader. */
+/* fill_wrap.c: calls the loader. */
 PyObject *redlane_fill_load(const RedlaneFill *fill);
 
 /* New bytes to store for a result; the decoded form takes its place. NULL: nothing is
@@ -102,7 +108,8 @@ PyObject *redlane_fill_compute_alone(const RedlaneFill *fill, RedlaneArg key);
 int redlane_fill_join(const RedlaneFill *fill, RedlaneFlight *STEALS flight,
                       PyObject **value);
 
-/* The value of a flight that has one: 1, or -1. */
+/* The value of a flight that has one: 1; 2 where it is of older generations than we
+ * know of: ask again; or -1. */
 int redlane_fill_open_flight(const RedlaneFill *fill, const RedlaneFlight *flight,
                              PyObject **value);
 
@@ -148,11 +155,38 @@ void redlane_fill_near_keep(const RedlaneFill *fill, RedlaneArg key,
                             const RedlaneNearFill *near_fill, PyObject *pttl,
                             PyObject *stored, PyObject *value);
 
+/* fill_tags.c: gives a fill the tags that its namespaces and the value ask for; to be
+ * ended in any case. RAISES_NEG */
+int redlane_fill_tags_begin(RedlaneFill *fill);
+void redlane_fill_tags_end(RedlaneFill *fill);
+
+/* Runs a command whose first argument is the key, in one write with PTTL (where there
+ * is a `near_fill`) and what reads the generations (where there are tags; with `make`
+ * it makes them too). A new reference, or NULL. */
+PyObject *redlane_fill_ask(const RedlaneFill *fill, RedlaneCommandId id,
+                           const RedlaneArg *argv, size_t argc,
+                           RedlaneToolManner manner, RedlaneNearFill *near_fill,
+                           PyObject **pttl, bool make);
+
+/* Whether a value with this header is of the generations that are now, of all that it
+ * carries: 1, 0. RAISES_NEG */
+int redlane_fill_tags_check(const RedlaneFill *fill, const RedlaneEnvelope *header);
+
+/* Collects the tickets of all tags of stored bytes into `tickets` (which has room for
+ * REDLANE_ENVELOPE_TAGS_MAX): how many, or -1 where one is missing (no exception). */
+int redlane_fill_tags_tickets(const RedlaneFill *fill, PyObject *stored,
+                              RedlaneNearTicket *tickets);
+
+/* Where the TTL has become longer than what the generations were asked for: lets them
+ * live as long. RAISES_NEG */
+int redlane_fill_tags_prolong(const RedlaneFill *fill);
+
 /* What was learned of stored bytes besides their value. */
 typedef struct {
-    bool bad_seal; /* why they are unreadable */
-    bool raised;   /* it is none: the bytes of what a function raised */
-    bool useful;   /* past its time, but others may use it still */
+    bool bad_seal;          /* why they are unreadable */
+    bool raised;            /* it is none: the bytes of what a function raised */
+    bool useful;            /* past its time, but others may use it still */
+    RedlaneEnvelope header; /* without fields where there is none */
 } RedlaneFillSeen;
 
 /* The value in stored bytes that are no lease: 1; when its time is over 0, or

@@ -81,6 +81,29 @@ hand_on(const RedlaneFill *fill, RedlaneNearEntry *STEALS entry)
     }
 }
 
+/* Whether it carries all of them: one that was set by another cache may not. */
+static bool
+is_in_namespaces(const RedlaneFill *fill, const RedlaneEnvelope *header)
+{
+    Py_ssize_t count = fill->namespaces ? PyTuple_GET_SIZE(fill->namespaces) : 0;
+
+    for (Py_ssize_t i = 0; i < count; i++) {
+        PyObject *key = PyTuple_GET_ITEM(fill->namespaces, i);
+        RedlaneEnvelopeTag tag;
+        size_t at = 0;
+        bool found = false;
+
+        while (!found && redlane_envelope_next_tag(header, &at, &tag)) {
+            found = tag.id_size == (size_t)PyBytes_GET_SIZE(key) &&
+                    memcmp(tag.id, PyBytes_AS_STRING(key), tag.id_size) == 0;
+        }
+        if (!found) {
+            return false;
+        }
+    }
+    return true;
+}
+
 /* The object of an entry that is held, if this fill can use it. */
 static int
 take_value(const RedlaneFill *fill, RedlaneArg key, const RedlaneNearValue *kept,
@@ -97,6 +120,10 @@ take_value(const RedlaneFill *fill, RedlaneArg key, const RedlaneNearValue *kept
         return 0;
     }
     result = redlane_fill_open(fill, key, kept->object, value, &seen);
+    if (result == 1 && !is_in_namespaces(fill, &seen.header)) {
+        Py_CLEAR(*value);
+        return 0;
+    }
     if (result < 0 && PyErr_ExceptionMatches(fill->tool->state->SerializationError)) {
         PyErr_Clear();
         result = 0;
@@ -219,6 +246,26 @@ cost_of(const RedlaneFill *fill, PyObject *object)
     return size + (fill->arguments ? redlane_level0_cost(fill->arguments) : 0);
 }
 
+/* As redlane_near_store: with its tags, where it has any. */
+static RedlaneNearEntry *
+store_entry(const RedlaneFill *fill, RedlaneArg key, const RedlaneNearTicket *ticket,
+            PyObject *stored, RedlaneNearValue *kept, size_t cost, int64_t pttl_ms)
+{
+    RedlaneNearTicket tickets[REDLANE_ENVELOPE_TAGS_MAX];
+    int count = redlane_fill_tags_tickets(fill, stored, tickets);
+
+    if (count < 0) {
+        return NULL;
+    }
+    if (likely(count == 0)) {
+        return redlane_near_store(fill->near, key.data, key.size, ticket, kept, cost,
+                                  pttl_ms, fill->near_ttl_ms);
+    }
+    return redlane_near_store_dependent(fill->near, key.data, key.size, ticket, kept,
+                                        cost, pttl_ms, fill->near_ttl_ms, tickets,
+                                        (size_t)count);
+}
+
 /* Milliseconds that a value may stay near: -1 if it has no end, 0 if it may not. */
 static int64_t
 time_left(PyObject *pttl, PyObject *stored)
@@ -263,9 +310,8 @@ redlane_fill_near_keep(const RedlaneFill *fill, RedlaneArg key,
     if (as_it_is && object != stored && !PyUnicode_CheckExact(object)) {
         cost += content_size(stored); /* about: a struct, a tuple */
     }
-    entry = redlane_near_store(
-        fill->near, key.data, key.size, &near_fill->ticket, kept, cost,
-        redlane_fresh_near_ms(fill, time_left(pttl, stored)), fill->near_ttl_ms);
+    entry = store_entry(fill, key, &near_fill->ticket, stored, kept, cost,
+                        redlane_fresh_near_ms(fill, time_left(pttl, stored)));
     if (entry) {
         hand_on(fill, entry);
     }

@@ -99,7 +99,9 @@ redlane_fill_open(const RedlaneFill *fill, RedlaneArg key, PyObject *stored,
         .size_max = redlane_link_settings(fill->tool->link)->max_reply,
     };
     *value = redlane_envelope_loads(fill->serializer, &opening, stored);
-    *seen = (RedlaneFillSeen){.bad_seal = opening.bad_seal, .raised = opening.raised};
+    *seen = (RedlaneFillSeen){.bad_seal = opening.bad_seal,
+                              .raised = opening.raised,
+                              .header = opening.header};
     if (!*value) {
         return -1;
     }
@@ -138,6 +140,18 @@ open_bytes(const RedlaneFill *fill, RedlaneArg key, PyObject *stored, PyObject *
     RedlaneFillSeen seen;
     int result = redlane_fill_open(fill, key, stored, value, &seen);
 
+    if (result > 0 && unlikely(fill->tags || seen.header.fields)) {
+        int now = redlane_fill_tags_check(fill, &seen.header);
+
+        result = now == 1 ? result : now;
+        if (now == 0 && fill->tags && !fill->tags->known) {
+            Py_CLEAR(*value); /* of what generation it is nobody can tell now */
+            return 0;
+        }
+    }
+    if (result <= 0) {
+        Py_CLEAR(*value);
+    }
     if (unlikely(result < 0)) {
         if (!PyErr_ExceptionMatches(fill->tool->state->SerializationError)) {
             return -1;
@@ -184,6 +198,9 @@ decode_bytes(const RedlaneFill *fill, RedlaneArg key, PyObject *stored,
     }
     REDLANE_FILL_COUNT(fill, bytes_read, size);
     if (marked && !fill->serializer->seal && redlane_envelope_is_raised(data, size)) {
+        if (unlikely(fill->tags)) { /* it has none, so it may be of any generation */
+            return drop_value(fill, key, stored) < 0 ? -1 : 2;
+        }
         return raise_again(fill, key, stored, stored);
     }
     return open_bytes(fill, key, stored, value);
@@ -209,21 +226,17 @@ redlane_fill_decode(const RedlaneFill *fill, RedlaneArg key, PyObject *reply,
     return -1;
 }
 
-int
-redlane_fill_read(const RedlaneFill *fill, RedlaneArg key, PyObject **value)
+static int
+read_tagged(const RedlaneFill *fill, RedlaneArg key, PyObject **value)
 {
     RedlaneNearFill near_fill;
     bool near = redlane_fill_near_begin(fill, key, &near_fill);
-    const RedlaneToolManner manner = {.read = true,
-                                      .near_read = near ? &near_fill.read : NULL};
+    const RedlaneToolManner manner = {.read = true};
     PyObject *pttl = NULL, *reply;
     int result;
 
-    *value = NULL;
-    reply =
-        near ? redlane_tool_execute_pttl(fill->tool, REDLANE_CMD_GET, &key, 1, &manner,
-                                         &pttl)
-             : redlane_tool_execute_as(fill->tool, REDLANE_CMD_GET, &key, 1, &manner);
+    reply = redlane_fill_ask(fill, REDLANE_CMD_GET, &key, 1, manner,
+                             near ? &near_fill : NULL, &pttl, false);
     if (reply) {
         result = redlane_fill_decode(fill, key, reply, value);
         if (unlikely(fill->fresh) && (result == 1 || result == REDLANE_FILL_OLD)) {
@@ -248,4 +261,25 @@ redlane_fill_read(const RedlaneFill *fill, RedlaneArg key, PyObject **value)
         redlane_fill_near_end(&near_fill);
     }
     return result == 2 ? 0 : result;
+}
+
+int
+redlane_fill_read(const RedlaneFill *given, RedlaneArg key, PyObject **value)
+{
+    RedlaneTags *extras = NULL;
+    RedlaneFill fill = *given;
+    int result;
+
+    *value = NULL;
+    fill.extras = &extras;
+    if (given->tags) {
+        result = read_tagged(&fill, key, value);
+    }
+    else {
+        result = redlane_fill_tags_begin(&fill);
+        result = result < 0 ? -1 : read_tagged(&fill, key, value);
+        redlane_fill_tags_end(&fill);
+    }
+    redlane_tags_free(extras);
+    return result;
 }

@@ -400,3 +400,29 @@ redlane_flight_mark_pattern(RedlaneState *state, RedlaneLink *link, RedlaneArg p
         }
     }
 }
+
+static bool
+share_a_tag(const RedlaneTags *left, const RedlaneTags *right)
+{
+    for (size_t i = 0; left && i < left->count; i++) {
+        if (redlane_tags_find(right, left->items[i].id, left->items[i].id_size)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+void
+redlane_flight_mark_tags(RedlaneState *state, RedlaneLink *link,
+                         const RedlaneTags *tags)
+{
+    Table *table = get_table(state);
+
+    for (size_t i = 0; i < BUCKETS; i++) {
+        for (RedlaneFlight *flight = table->buckets[i]; flight; flight = flight->next) {
+            if (share_a_tag(flight->tags, tags) && same_server(flight->link, link)) {
+                flight->marked = true;
+            }
+        }
+    }
+}

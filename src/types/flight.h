@@ -21,6 +21,7 @@
 #include "core/script.h"
 #include "core/vector.h"
 #include "store/link.h"
+#include "types/tags.h"
 
 #define REDLANE_LEASE_SIZE (REDLANE_MARK_SIZE + 1 + 16)
 
@@ -47,6 +48,7 @@ struct RedlaneFlight {
     PyThread_type_lock turnstile;   /* made by the first waiter */
     PyObject *value;                /* bytes as stored, or NULL */
     PyObject *error;                /* what the loader raised, or NULL */
+    const RedlaneTags *tags;        /* of the value, while it is computed; or NULL */
     char lease[REDLANE_LEASE_SIZE]; /* its own, the one it met, or zeros */
     size_t key_size;
     char key[];
@@ -97,9 +99,12 @@ int redlane_flight_wait(RedlaneFlight *flight);
 /* The same, until a deadline (CLOCK_MONOTONIC ns). */
 int redlane_flight_wait_until(RedlaneFlight *flight, int64_t deadline);
 
-/* An invalidation of one key, or of every key that matches a pattern. */
+/* An invalidation of one key, of every key that matches a pattern, or of all that carry
+ * one of some tags. */
 void redlane_flight_mark_key(RedlaneState *state, RedlaneLink *link, RedlaneArg key);
 void redlane_flight_mark_pattern(RedlaneState *state, RedlaneLink *link,
                                  RedlaneArg pattern);
+void redlane_flight_mark_tags(RedlaneState *state, RedlaneLink *link,
+                              const RedlaneTags *tags);
 
 #endif

@@ -106,7 +106,7 @@ void redlane_fresh_start(const RedlaneFill *fill, RedlaneArg key,
 
 /* On the worker: computes and stores, if it is still wanted. Ends the flight; no
  * exception. STEALS flight */
-void redlane_fresh_run(const RedlaneFill *fill, RedlaneFlight *flight,
+void redlane_fresh_run(RedlaneFill *fill, RedlaneFlight *flight,
                        const RedlaneFreshOld *old);
 
 /* A value past its time that must not be served at once: *value is the old one, and

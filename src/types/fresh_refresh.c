@@ -44,8 +44,9 @@ take_lock(const RedlaneFill *fill, const RedlaneFlight *flight, RedlaneArg name,
           PyObject **lease)
 {
     RedlaneAnswer answer = REDLANE_ANSWER_SERVER;
+    PyObject *pttl; /* is not asked for */
     PyObject *reply =
-        redlane_fill_send_lease(fill, name, flight->lease, &answer, NULL, NULL);
+        redlane_fill_send_lease(fill, name, flight->lease, &answer, NULL, &pttl);
 
     *lease = NULL;
     if (!reply) {
@@ -125,7 +126,8 @@ replace(const RedlaneFill *fill, const RedlaneFlight *flight,
         key, {old->head, old->size}, REDLANE_ARG_LITERAL(""), {digits, 0}};
     PyObject *reply;
 
-    if (flight->marked || !fill->fresh->is_same(fill->context, key)) {
+    if (flight->marked || (fill->tags && !fill->tags->known) ||
+        !fill->fresh->is_same(fill->context, key)) {
         return 0;
     }
     if (data) {
@@ -153,7 +155,7 @@ end_failed(const RedlaneFill *fill, RedlaneFlight *flight, const RedlaneFreshOld
     PyObject *type, *error, *traceback, *data;
     int64_t ttl_ms = 0;
 
-    data = fill->fail ? fill->fail(fill->context, &ttl_ms) : NULL;
+    data = fill->fail && !fill->tags ? fill->fail(fill->context, &ttl_ms) : NULL;
     fill->fresh->answered = data != NULL;
     if (data) {
         const RedlaneWrapping wrapping = {.key = {flight->key, flight->key_size},
@@ -179,6 +181,7 @@ lead(const RedlaneFill *fill, RedlaneFlight *flight, const RedlaneFreshOld *old,
 {
     PyObject *value, *data;
 
+    flight->tags = fill->tags;
     value = redlane_fill_load(fill);
     if (!value) {
         end_failed(fill, flight, old, lock);
@@ -257,9 +260,28 @@ run_locked(const RedlaneFill *fill, RedlaneFlight *flight, const RedlaneFreshOld
     return result;
 }
 
+/* Before the function runs, what generations its result will be of. RAISES_NEG */
+static int
+learn_generations(RedlaneFill *fill)
+{
+    const RedlaneToolManner manner = {.read = true};
+
+    if (redlane_fill_tags_begin(fill) < 0) {
+        return -1;
+    }
+    if (!fill->tags) {
+        return 0;
+    }
+    fill->tags->asked_ms = redlane_fresh_px(fill);
+    if (redlane_tags_ask(fill->tags, fill->tool, true, fill->tags->asked_ms, &manner) ==
+        0) {
+        return 0;
+    }
+    return redlane_fill_forgive(fill); /* they are not known: nothing is stored */
+}
+
 void
-redlane_fresh_run(const RedlaneFill *fill, RedlaneFlight *flight,
-                  const RedlaneFreshOld *old)
+redlane_fresh_run(RedlaneFill *fill, RedlaneFlight *flight, const RedlaneFreshOld *old)
 {
     RedlaneArg key = {flight->key, flight->key_size};
     RedlaneBuffer name = {0};
@@ -267,7 +289,11 @@ redlane_fresh_run(const RedlaneFill *fill, RedlaneFlight *flight,
     int result;
 
     flight->owner = PyThread_get_thread_ident(); /* who started it may wait for it */
-    if (!old->size) {
+    if (learn_generations(fill) < 0) {
+        redlane_flight_finish(flight, NULL, NULL);
+        result = -1;
+    }
+    else if (!old->size) {
         REDLANE_FILL_COUNT(fill, refreshes, 1);
         value = redlane_fill_lead(fill, flight);
         result = value ? 1 : -1;
@@ -281,6 +307,7 @@ redlane_fresh_run(const RedlaneFill *fill, RedlaneFlight *flight,
             run_locked(fill, flight, old, (RedlaneArg){name.data, name.size}, &value);
     }
     redlane_buffer_free(&name);
+    redlane_fill_tags_end(fill);
     Py_XDECREF(value);
     if (result < 0 && !fill->fresh->answered) {
         redlane_fresh_report(fill);
@@ -306,16 +333,16 @@ wait_softly(const RedlaneFill *fill, RedlaneArg key, const RedlaneFreshOld *old,
             PyObject *fresh = NULL;
 
             result = redlane_fill_open_flight(fill, flight, &fresh);
-            Py_SETREF(*value, fresh);
+            Py_XSETREF(*value, fresh);
         }
         else if (result == 1) {
             result = 0;
         }
         redlane_flight_release(flight);
     }
-    if (result < 0) {
+    if (result < 0 || result == 2) {
         Py_CLEAR(*value);
-        return -1;
+        return result;
     }
     REDLANE_FILL_COUNT(fill, stale, result == 0);
     return 1;

@@ -47,6 +47,13 @@ def cases(url: str) -> Iterator[tuple[str, Once]]:
     yield "stats", cache.stats
     yield "invalidate", lambda: (cache.set("a:1", 1), cache.invalidate("leaks:a:*"))
     yield "clear", lambda: (cache.set("a:1", 1), cache.clear())
+    yield "tags", lambda: tags(cache)
+    yield "namespace", lambda: namespace(cache)
+    yield (
+        "bad tags",
+        lambda: refused(lambda: cache.set("k", 1, tags=["good", 1]), TypeError),
+    )
+    yield "bad namespace", lambda: refused(lambda: cache.namespace("x" * 300))
     yield "unwritable", lambda: refused(lambda: cache.set("key", object()))
     yield "bad key", lambda: refused(lambda: cache.get(object()), TypeError)
     for name in ("raw", "msgpack"):
@@ -69,6 +76,26 @@ def cases(url: str) -> Iterator[tuple[str, Once]]:
     broken = Cache(client, prefix="broken", serializer=Broken())
     yield "broken serializer", lambda: unreadable(broken)
     yield "wrong type", lambda: wrong_type(client, cache)
+
+
+def tags(cache: Cache) -> None:
+    cache.set("k", [1], 60, tags=["one", b"two", "l" * 300])
+    cache.set_many({"l": 1, "m": 2}, 60, tags="one")
+    cache.get_many(["k", "l", "m"])
+    cache.get_or_set("n", list, 60, tags=["two"])
+    cache.invalidate_tags("one", "nobody")
+    cache.get("k"), cache.has("l"), cache.ttl("m"), cache.add("k", 2, tags=["one"])
+    cache.get_many(["k", "l", "m", "n"])
+
+
+def namespace(cache: Cache) -> None:
+    view = cache.namespace("tenant").namespace("inner")
+    view.set("k", [1], 60)
+    view.get("k"), view.has("k"), view.touch("k", 50), view.add("k", 2)
+    view(tags="{a}")(lambda a: a)(1)
+    cache.namespace("tenant").clear()
+    view.get("k"), view.add("k", 2), view.delete("k")
+    refused(lambda: view.increment("k"))
 
 
 def refused(call: Once, *errors: type[BaseException]) -> None:

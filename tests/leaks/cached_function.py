@@ -39,6 +39,10 @@ def cases(url: str) -> Iterator[tuple[str, Once]]:
     def chosen(n: int) -> int:
         return n
 
+    @cache(tags=["n:{n}", lambda n: ["a", "b"]])
+    def tagged(n: int) -> list[int]:
+        return [n]
+
     @cache
     def failing(n: int) -> float:
         return n / 0
@@ -69,6 +73,12 @@ def cases(url: str) -> Iterator[tuple[str, Once]]:
     thing = Thing()
     unwritable(1)  # logs once
 
+    yield (
+        "tags",
+        lambda: (tagged(1), tagged(1), cache.invalidate_tags("n:1"), tagged(1)),
+    )
+    yield "a refreshed one", lambda: (tagged.refresh(1), tagged.invalidate(1))
+    yield "bad tags", lambda: refuse_tags(cache)
     yield "hit", lambda: (plain(1), plain(a=1), plain(1, "x", 3, c=[1], d=4))
     yield "miss", lambda: (plain.invalidate(2), plain(2))
     yield "refresh, uncached", lambda: (plain.refresh(3), plain.uncached(3))
@@ -89,6 +99,11 @@ def cases(url: str) -> Iterator[tuple[str, Once]]:
     yield "a new one each time", lambda: made(cache)
     yield from options(cache)
     yield "repr, doc, dict", lambda: (repr(plain), plain.__doc__, vars(plain))
+
+
+def refuse_tags(cache: Cache) -> None:
+    with contextlib.suppress(TypeError):
+        cache(tags=["{nobody}"])(lambda n: n)
 
 
 def options(cache: Cache) -> Iterator[tuple[str, Once]]:

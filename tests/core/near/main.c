@@ -41,6 +41,7 @@ main(void)
 {
     test_prefixes();
     test_values();
+    test_dependants();
     test_push();
     printf("%zu checks, %zu failures\n", checks, failures);
     return failures ? 1 : 0;

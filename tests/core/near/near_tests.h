@@ -7,6 +7,7 @@
 
 void test_prefixes(void);
 void test_values(void);
+void test_dependants(void);
 void test_push(void);
 
 #endif
