@@ -32,4 +32,7 @@ redlane_near_entry_hold(RedlaneNearEntry *entry)
  * it was the last one: the entry is freed. */
 void *redlane_near_entry_release(RedlaneNearEntry *entry);
 
+/* What it was counted for, its value included. */
+size_t redlane_near_entry_bytes(const RedlaneNearEntry *entry);
+
 #endif

@@ -314,6 +314,7 @@ take_pong(RedlaneNearLink *link)
     redlane_near_extend(link->cache, redlane_near_link_valid_until(link));
     if (link->met_strangers) {
         redlane_near_tell(link->cache, another_server);
+        redlane_near_values_flush(link->cache, false);
     }
     redlane_near_values_sweep(link->cache);
 }

@@ -15,12 +15,18 @@
 
 /* How often the exit looks whether the threads have ended. */
 #define STOP_LOOK (2 * REDLANE_NS_PER_MS)
+/* The server compares each prefix of a link with each other, and each key that is
+ * written with all of them. */
+#define PREFIXES_MOST 128
 
 static pthread_mutex_t registry_lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_once_t registry_once = PTHREAD_ONCE_INIT;
 static int registry_error;
 static RedlaneNearCache *registry; /* by `next` */
 static atomic_size_t registered;
+
+static const char too_many_prefixes[] =
+    "of the prefixes of its caches only 128 are watched, values of others are not near";
 
 static bool
 is_running(const RedlaneNearCache *cache)
@@ -264,6 +270,23 @@ redlane_near_stop_all(int64_t limit)
 
 /* --- what is watched ------------------------------------------------------- */
 
+/* A new reason, without what a server repeats of a secret; one that is not worth a log
+ * is taken for told. */
+static void
+set_reason_locked(RedlaneNearCache *cache, const char *reason, bool loud)
+{
+    const RedlaneSettings *settings = cache->settings;
+    char shown[sizeof(cache->reason)];
+
+    (void)snprintf(shown, sizeof(shown), "%s", reason);
+    shown[redlane_error_line_shown(shown, strlen(shown), settings->password,
+                                   settings->password_size)] = '\0';
+    if (strcmp(cache->reason, shown) != 0) {
+        memcpy(cache->reason, shown, sizeof(shown));
+        cache->told = !loud;
+    }
+}
+
 bool
 redlane_near_watch(RedlaneNear *near, const char *prefix, size_t size)
 {
@@ -274,6 +297,12 @@ redlane_near_watch(RedlaneNear *near, const char *prefix, size_t size)
     (void)pthread_mutex_lock(&cache->lock);
     if (!cache->stopping) {
         set = redlane_near_prefixes_with(cache->wanted, prefix, size);
+    }
+    if (set && set->count > PREFIXES_MOST && set->count > cache->wanted->count) {
+        cache->crowded = true;
+        set_reason_locked(cache, too_many_prefixes, true);
+        redlane_near_prefixes_release(set);
+        set = NULL;
     }
     if (set) {
         redlane_near_prefixes_release(cache->wanted);
@@ -390,23 +419,6 @@ redlane_near_kill_all(RedlaneNear *near)
 
 /* --- what the thread says -------------------------------------------------- */
 
-/* A new reason, without what a server repeats of a secret; one that is not worth a log
- * is taken for told. */
-static void
-set_reason_locked(RedlaneNearCache *cache, const char *reason, bool loud)
-{
-    const RedlaneSettings *settings = cache->settings;
-    char shown[sizeof(cache->reason)];
-
-    (void)snprintf(shown, sizeof(shown), "%s", reason);
-    shown[redlane_error_line_shown(shown, strlen(shown), settings->password,
-                                   settings->password_size)] = '\0';
-    if (strcmp(cache->reason, shown) != 0) {
-        memcpy(cache->reason, shown, sizeof(shown));
-        cache->told = !loud;
-    }
-}
-
 void
 redlane_near_unconfirm(RedlaneNearCache *cache, RedlaneNearState state,
                        const char *reason)
@@ -444,7 +456,7 @@ redlane_near_confirm(RedlaneNearCache *cache, RedlaneNearPrefixes *prefixes,
         cache->confirmed = redlane_near_prefixes_hold(prefixes);
         cache->state = REDLANE_NEAR_CONFIRMED;
         cache->resp3 = resp3;
-        set_reason_locked(cache, "", false);
+        set_reason_locked(cache, cache->crowded ? too_many_prefixes : "", true);
         cache->links++;
         set_word_locked(cache, valid_until);
     }
@@ -468,6 +480,7 @@ redlane_near_meets_strangers(RedlaneNearCache *cache)
 
     (void)pthread_mutex_lock(&cache->lock);
     stranger = cache->stranger;
+    cache->stranger = false;
     (void)pthread_mutex_unlock(&cache->lock);
     return stranger;
 }

@@ -31,7 +31,10 @@
 typedef struct {
     atomic_uint_fast64_t generation; /* never 0 */
     atomic_int_fast64_t valid_until; /* coarse ns; 0 while nothing is confirmed */
-} RedlaneNear;                       /* the head of more that is not to be seen */
+    /* Theirs who keep entries for longer, by a lock of their own: */
+    void *keepers;
+    size_t kept, kept_most; /* bytes */
+} RedlaneNear;              /* the head of more that is not to be seen */
 
 typedef struct {
     uint64_t generation; /* 0: nothing may be stored by it */
@@ -85,8 +88,8 @@ void redlane_near_close(RedlaneNear *near);
 bool redlane_near_stop_all(int64_t limit);
 
 /* Values of keys with this prefix are wanted: the link will ask for their invalidation
- * (at once if it stands already). False when memory or threads are exhausted, or it is
- * closed. */
+ * (at once if it stands already). False when memory or threads are exhausted, there are
+ * too many prefixes, or it is closed. */
 bool redlane_near_watch(RedlaneNear *near, const char *prefix, size_t size);
 
 /* No entry is a hit while the near cache is suspended: its owner is in doubt whether

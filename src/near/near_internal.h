@@ -68,6 +68,7 @@ struct RedlaneNearCache {
     bool resp3;
     bool told; /* the reason was taken to be logged */
     bool suspended;
+    bool crowded; /* a prefix was refused: there are too many */
     int64_t word; /* until when the link's word holds; head.valid_until, or 0 */
     char reason[232];
     char run_id[48];
@@ -138,8 +139,8 @@ void redlane_near_confirm(RedlaneNearCache *cache, RedlaneNearPrefixes *prefixes
 /* A PING was answered. */
 void redlane_near_extend(RedlaneNearCache *cache, int64_t valid_until);
 
-/* Whether a data connection has met another server than this link's, and what is to be
- * said then. */
+/* Whether a data connection has met another server than this link's since this was
+ * asked last, and what is to be said then. */
 bool redlane_near_meets_strangers(RedlaneNearCache *cache);
 void redlane_near_tell(RedlaneNearCache *cache, const char *reason);
 

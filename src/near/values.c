@@ -72,6 +72,14 @@ redlane_near_entry_release(RedlaneNearEntry *entry)
     return value;
 }
 
+size_t
+redlane_near_entry_bytes(const RedlaneNearEntry *entry)
+{
+    return ((const RedlaneNearItem *)(const void *)((const char *)entry -
+                                                    offsetof(RedlaneNearItem, entry)))
+        ->bytes;
+}
+
 /* The table's reference to items that are in it no more, chained by `older`. */
 static void
 let_go(RedlaneNearCache *cache, RedlaneNearItem *item)

@@ -501,6 +501,22 @@ run_rounds(Trip *trip)
     }
 }
 
+/* What was read is not for others, who share the near cache: the server has yet to hear
+ * of a change of it, for which only this tool does not wait. Nor is it for the near
+ * cache of another link, where the tool has got a new client meanwhile. */
+static void
+judge_near_read(const Trip *trip)
+{
+    const RedlaneMembers *members = trip->self->members;
+    RedlaneNearRead *near_read = trip->request->near_read;
+
+    if (near_read->near != members->near ||
+        (!trip->route.well &&
+         redlane_guard_holds(members->guard, trip->vectors, trip->count))) {
+        near_read->known = false;
+    }
+}
+
 static int
 fallback_run(RedlaneStore *store, const RedlaneRequest *request,
              const RedlaneVector *vectors, size_t count, PyObject **replies)
@@ -525,9 +541,12 @@ fallback_run(RedlaneStore *store, const RedlaneRequest *request,
     result = run_rounds(&trip);
     if (writes) {
         redlane_near_note_write(self->members->settings, vectors, count);
-        if (self->members->near) {
-            redlane_near_free_dead(self->members->near, DEAD_A_CALL);
-        }
+    }
+    if (request->near_read) {
+        judge_near_read(&trip);
+    }
+    if (writes && self->members->near) {
+        redlane_near_free_dead(self->members->near, DEAD_A_CALL);
     }
     redlane_fallback_tell(store->state, self->members);
     return result < 0 ? -1 : 0;

@@ -77,14 +77,30 @@ redlane_near_is_write(const RedlaneRequest *request, const RedlaneVector *vector
     return false;
 }
 
+/* True for a command that names no key and may change all. Servers send no messages
+ * for SWAPDB. */
+static bool
+changes_all(const RedlaneVector *vector)
+{
+    switch (vector->command->id) {
+    case REDLANE_CMD_FLUSHDB:
+    case REDLANE_CMD_FLUSHALL:
+        return true;
+    case REDLANE_CMD_NONE:
+        return vector->argc > ARGUMENTS_MAX ||
+               strcmp(vector->command->name, "SWAPDB") == 0;
+    default:
+        return false;
+    }
+}
+
 static void
 note_command(RedlaneNear *near, const RedlaneVector *vector)
 {
     RedlaneKeySpan keys = redlane_command_keys(vector);
     RedlaneCommandId id = vector->command->id;
 
-    if (id == REDLANE_CMD_FLUSHDB || id == REDLANE_CMD_FLUSHALL ||
-        (id == REDLANE_CMD_NONE && vector->argc > ARGUMENTS_MAX)) {
+    if (changes_all(vector)) {
         redlane_near_kill_all(near);
         return;
     }

@@ -95,8 +95,20 @@ typedef struct {
     RedlaneVector *vectors; /* MGET, then PTTL for each */
     PyObject **replies;
     RedlaneNearFill *near_fills; /* or NULL: one for each that is asked for */
+    size_t begun;                /* so many of these */
     RedlaneNearRead read;
 } Reads;
+
+/* Nothing that is read is kept near, or not any more. */
+static void
+reads_forget_near(Reads *reads)
+{
+    while (reads->begun) {
+        redlane_fill_near_end(&reads->near_fills[--reads->begun]);
+    }
+    PyMem_Free(reads->near_fills);
+    reads->near_fills = NULL;
+}
 
 static void
 reads_clear(Reads *reads)
@@ -105,7 +117,7 @@ reads_clear(Reads *reads)
     PyMem_Free(reads->argv);
     PyMem_Free(reads->vectors);
     PyMem_Free(reads->replies);
-    PyMem_Free(reads->near_fills);
+    reads_forget_near(reads);
 }
 
 /* RAISES_NEG */
@@ -182,9 +194,11 @@ reads_prepare(Reads *reads, RedlaneCache *cache, const Batch *batch, PyObject *f
         argv[0] = REDLANE_ARG_LITERAL("PTTL");
         argv[1] = reads->argv[i + 1];
         reads->vectors[i + 1] = (RedlaneVector){argv, 2, pttl};
-        if (!redlane_fill_near_begin(&reads->fill, argv[1], &reads->near_fills[i])) {
-            PyMem_Free(reads->near_fills); /* not confirmed, so none is */
-            reads->near_fills = NULL;
+        if (redlane_fill_near_begin(&reads->fill, argv[1], &reads->near_fills[i])) {
+            reads->begun++;
+        }
+        else {
+            reads_forget_near(reads); /* not confirmed, so none is */
         }
     }
     return 0;

@@ -150,17 +150,18 @@ ask(const RedlaneFill *fill, RedlaneArg key, const RedlaneFlight *flight,
     *value = NULL;
     *reply = redlane_fill_send_lease(fill, key, flight->lease, &answer,
                                      near ? &near_fill : NULL, &pttl);
-    if (unlikely(!*reply)) {
-        return found_refusal(fill, key, value);
-    }
     if (unlikely(fill->fresh)) {
-        fill->fresh->away = answer != REDLANE_ANSWER_SERVER;
+        fill->fresh->away = *reply && answer != REDLANE_ANSWER_SERVER;
     }
-    found = judge_answer(fill, key, answer, *reply, value);
+    found = likely(*reply != NULL) ? judge_answer(fill, key, answer, *reply, value)
+                                   : found_refusal(fill, key, value);
     if (found == FOUND_VALUE && pttl) {
         redlane_fill_near_keep(fill, key, &near_fill, pttl, *reply, *value);
     }
     Py_XDECREF(pttl);
+    if (near) {
+        redlane_fill_near_end(&near_fill);
+    }
     return found;
 }
 
@@ -308,7 +309,11 @@ end_raised(const RedlaneFill *fill, RedlaneFlight *flight)
 
         PyErr_Fetch(&type, &error, &traceback);
         data = redlane_envelope_wrap_raised(fill->serializer, &wrapping, data);
-        if (!data || store_value(fill, flight, data, ttl_ms) < 0) {
+        if (!data) {
+            PyErr_Clear();
+            release_lease(fill, flight);
+        }
+        else if (store_value(fill, flight, data, ttl_ms) < 0) {
             PyErr_Clear();
         }
         Py_XDECREF(data);

@@ -55,7 +55,7 @@ typedef struct {
     bool (*accept)(PyObject *value);
     void *context; /* of load, keep, fail and raise */
     /* Near values: */
-    RedlaneNear *near; /* BORROWED; NULL: none are read or kept */
+    RedlaneNear *near; /* BORROWED from the tool's link; NULL: none are read or kept */
     int64_t near_ttl_ms;
     RedlaneNearForm form;  /* of objects that may be handed out more than once */
     bool share;            /* all may be */
@@ -65,7 +65,8 @@ typedef struct {
 } RedlaneFill;
 
 /* A read of one key that may bring a near value. */
-typedef struct RedlaneNearFill {
+typedef struct {
+    RedlaneLink *link; /* held: the tool may get another while this one is asked */
     RedlaneNearRead read;
     RedlaneNearTicket ticket;
 } RedlaneNearFill;
@@ -119,6 +120,14 @@ int redlane_fill_read(const RedlaneFill *fill, RedlaneArg key, PyObject **value)
 int redlane_fill_decode(const RedlaneFill *fill, RedlaneArg key, PyObject *reply,
                         PyObject **value);
 
+/* Whether the near cache is still that of the tool's link, and so is there: after
+ * whatever gave up the GIL the tool may have another. */
+static inline bool
+redlane_fill_has_near(const RedlaneFill *fill)
+{
+    return fill->near && fill->near == fill->tool->near;
+}
+
 /* fill_near.c: values that are near. 1: *value is a new reference, and counted; 0:
  * there is none; -1: an exception is set. */
 int redlane_fill_near_get(const RedlaneFill *fill, RedlaneArg key, PyObject **value);
@@ -130,6 +139,9 @@ int redlane_fill_near_get_stale(const RedlaneFill *fill, RedlaneArg key,
 /* Before the read is sent. False: do without, nothing may be kept. */
 bool redlane_fill_near_begin(const RedlaneFill *fill, RedlaneArg key,
                              RedlaneNearFill *near_fill);
+
+/* Where that was true, in the end. */
+void redlane_fill_near_end(RedlaneNearFill *near_fill);
 
 /* After it: the stored bytes, what they decoded to, and the reply of PTTL. */
 void redlane_fill_near_keep(const RedlaneFill *fill, RedlaneArg key,

@@ -1,7 +1,10 @@
-/* Near values of a fill: reading and keeping them. Lock: the GIL.
+/* Near values of a fill: reading and keeping them. Lock: the GIL. Decoding runs other
+ * code, which may give the tool another client; the near cache lives as long as the
+ * link that it belongs to, so that is held meanwhile.
  *
  * Kept is the object itself where nobody can change it (or nobody minds), else the
  * stored bytes, which are decoded afresh at each hit. */
+#include "core/clock.h"
 #include "py/state.h"
 #include "types/fresh.h"
 
@@ -15,7 +18,8 @@
 
 static bool is_immutable(PyObject *value, int depth);
 
-/* A msgspec.Struct of a frozen class whose fields cannot be changed either. */
+/* A msgspec.Struct of a frozen class whose fields cannot be changed either, nor, in
+ * one with dict=True, be added to. */
 static bool
 is_frozen_struct(PyObject *value, int depth)
 {
@@ -23,7 +27,7 @@ is_frozen_struct(PyObject *value, int depth)
         PyObject_GetAttrString((PyObject *)Py_TYPE(value), "__struct_config__");
     PyObject *frozen = config ? PyObject_GetAttrString(config, "frozen") : NULL;
     PyObject *names = NULL;
-    bool result = frozen == Py_True;
+    bool result = frozen == Py_True && !PyObject_HasAttrString(value, "__dict__");
 
     if (result) {
         names = PyObject_GetAttrString((PyObject *)Py_TYPE(value), "__struct_fields__");
@@ -110,13 +114,17 @@ int
 redlane_fill_near_get(const RedlaneFill *fill, RedlaneArg key, PyObject **value)
 {
     RedlaneNearEntry *entry;
+    RedlaneLink *link;
     int result;
 
     *value = NULL;
-    entry = fill->near ? redlane_near_find(fill->near, key.data, key.size) : NULL;
+    entry = redlane_fill_has_near(fill)
+                ? redlane_near_find(fill->near, key.data, key.size)
+                : NULL;
     if (!entry) {
         return 0;
     }
+    link = redlane_link_hold(fill->tool->link);
     result = take_value(fill, key, entry->value, value);
     if (result == 1) {
         REDLANE_FILL_COUNT(fill, near_hits, 1);
@@ -130,6 +138,7 @@ redlane_fill_near_get(const RedlaneFill *fill, RedlaneArg key, PyObject **value)
         redlane_near_value_free(redlane_near_entry_release(entry));
         PyErr_Restore(type, error, traceback);
     }
+    redlane_link_release(link);
     return result;
 }
 
@@ -137,7 +146,9 @@ int
 redlane_fill_near_get_stale(const RedlaneFill *fill, RedlaneArg key, PyObject **value)
 {
     RedlaneNearEntry *entry =
-        fill->near ? redlane_near_find_stale(fill->near, key.data, key.size) : NULL;
+        redlane_fill_has_near(fill)
+            ? redlane_near_find_stale(fill->near, key.data, key.size)
+            : NULL;
     PyObject *type, *error, *traceback;
     int result;
 
@@ -160,12 +171,38 @@ bool
 redlane_fill_near_begin(const RedlaneFill *fill, RedlaneArg key,
                         RedlaneNearFill *near_fill)
 {
-    if (!fill->near) {
+    if (!redlane_fill_has_near(fill)) {
         return false;
     }
     near_fill->read = (RedlaneNearRead){.near = fill->near};
     near_fill->ticket = redlane_near_ticket(fill->near, key.data, key.size);
-    return near_fill->ticket.generation != 0;
+    if (!near_fill->ticket.generation) {
+        return false;
+    }
+    near_fill->link = redlane_link_hold(fill->tool->link);
+    return true;
+}
+
+void
+redlane_fill_near_end(RedlaneNearFill *near_fill)
+{
+    redlane_link_release(near_fill->link);
+}
+
+/* Bytes of what the serializer wrote, not of what they were compressed to. */
+static size_t
+content_size(PyObject *stored)
+{
+    RedlaneEnvelope header;
+
+    if (redlane_envelope_is_marked(stored) &&
+        redlane_envelope_read(PyBytes_AS_STRING(stored),
+                              (size_t)PyBytes_GET_SIZE(stored),
+                              &header) == REDLANE_STORED_ENVELOPE &&
+        header.fields & REDLANE_ENVELOPE_COMPRESSED) {
+        return (size_t)header.raw_size;
+    }
+    return (size_t)PyBytes_GET_SIZE(stored);
 }
 
 static size_t
@@ -224,7 +261,7 @@ redlane_fill_near_keep(const RedlaneFill *fill, RedlaneArg key,
     }
     cost = cost_of(fill, object);
     if (as_it_is && object != stored && !PyUnicode_CheckExact(object)) {
-        cost += (size_t)PyBytes_GET_SIZE(stored); /* about: a struct, a tuple */
+        cost += content_size(stored); /* about: a struct, a tuple */
     }
     entry = redlane_near_store(
         fill->near, key.data, key.size, &near_fill->ticket, kept, cost,

@@ -224,24 +224,28 @@ redlane_fill_read(const RedlaneFill *fill, RedlaneArg key, PyObject **value)
         near ? redlane_tool_execute_pttl(fill->tool, REDLANE_CMD_GET, &key, 1, &manner,
                                          &pttl)
              : redlane_tool_execute_as(fill->tool, REDLANE_CMD_GET, &key, 1, &manner);
-    if (!reply) {
-        if (!PyErr_ExceptionMatches(fill->tool->state->WrongTypeError)) {
-            return -1;
+    if (reply) {
+        result = redlane_fill_decode(fill, key, reply, value);
+        if (unlikely(fill->fresh) && (result == 1 || result == REDLANE_FILL_OLD)) {
+            result = redlane_fresh_take(fill, key, reply, result == REDLANE_FILL_OLD);
+            if (!result) {
+                Py_CLEAR(*value);
+            }
         }
-        PyErr_Clear();
-        return 0;
+        if (result == 1 && pttl) {
+            redlane_fill_near_keep(fill, key, &near_fill, pttl, reply, *value);
+        }
+        Py_XDECREF(pttl);
+        Py_DECREF(reply);
     }
-    result = redlane_fill_decode(fill, key, reply, value);
-    if (unlikely(fill->fresh) && (result == 1 || result == REDLANE_FILL_OLD)) {
-        result = redlane_fresh_take(fill, key, reply, result == REDLANE_FILL_OLD);
-        if (!result) {
-            Py_CLEAR(*value);
+    else {
+        result = PyErr_ExceptionMatches(fill->tool->state->WrongTypeError) ? 0 : -1;
+        if (result == 0) {
+            PyErr_Clear();
         }
     }
-    if (result == 1 && pttl) {
-        redlane_fill_near_keep(fill, key, &near_fill, pttl, reply, *value);
+    if (near) {
+        redlane_fill_near_end(&near_fill);
     }
-    Py_XDECREF(pttl);
-    Py_DECREF(reply);
     return result == 2 ? 0 : result;
 }

@@ -84,7 +84,7 @@ look(const RedlaneFill *fill, const RedlaneFlight *flight, PyObject **stored,
 /* Until the invalidation of the key comes, or it is time to look without one: a lease
  * that lapses is announced late. -1 with an exception set. */
 static int
-wait_for_news(const RedlaneFill *fill, const RedlaneFlight *flight,
+wait_for_news(RedlaneNear *near, const RedlaneFlight *flight,
               const RedlaneNearTicket *ticket)
 {
     int64_t until = redlane_clock_now() + LOOK_INTERVAL;
@@ -92,7 +92,7 @@ wait_for_news(const RedlaneFill *fill, const RedlaneFlight *flight,
 
     while (!changed && !flight->marked && redlane_clock_now() < until) {
         Py_BEGIN_ALLOW_THREADS
-        changed = redlane_near_wait_nogil(fill->near, ticket,
+        changed = redlane_near_wait_nogil(near, ticket,
                                           redlane_clock_now() + REDLANE_WAIT_SLICE);
         Py_END_ALLOW_THREADS
         if (PyErr_CheckSignals() < 0) {
@@ -107,6 +107,8 @@ redlane_lease_wait(const RedlaneFill *fill, const RedlaneFlight *flight,
                    PyObject **stored)
 {
     int64_t over = redlane_clock_now() + REDLANE_LEASE_MS * REDLANE_NS_PER_MS;
+    /* The flight has just been begun, and holds the link that this one belongs to. */
+    RedlaneNear *near = redlane_fill_has_near(fill) ? fill->near : NULL;
     RedlaneBackoff backoff;
     bool unknown = false;
 
@@ -116,8 +118,8 @@ redlane_lease_wait(const RedlaneFill *fill, const RedlaneFlight *flight,
         RedlaneNearTicket ticket = {0};
         RedlaneLeaseEnd end;
 
-        if (fill->near) { /* before the look, so that nothing is missed between them */
-            ticket = redlane_near_ticket(fill->near, flight->key, flight->key_size);
+        if (near) { /* before the look, so that nothing is missed between them */
+            ticket = redlane_near_ticket(near, flight->key, flight->key_size);
         }
         if (!ticket.generation && pause_for(redlane_backoff_next(&backoff)) < 0) {
             return REDLANE_LEASE_ERROR;
@@ -126,7 +128,7 @@ redlane_lease_wait(const RedlaneFill *fill, const RedlaneFlight *flight,
         if (end != REDLANE_LEASE_HELD || unknown) {
             return end;
         }
-        if (ticket.generation && wait_for_news(fill, flight, &ticket) < 0) {
+        if (ticket.generation && wait_for_news(near, flight, &ticket) < 0) {
             return REDLANE_LEASE_ERROR;
         }
     }

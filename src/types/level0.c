@@ -8,6 +8,10 @@
 /* Slots that each call of put looks at for dead items. A table is at least a quarter
  * full, so that for every item that lives at most one that died is waiting. */
 #define SWEEP 8
+/* What all tables of a near cache keep without being swept, and what they may come to
+ * keep again before the next time. */
+#define KEPT_MOST (REDLANE_NEAR_MAX_BYTES + KEPT_MORE)
+#define KEPT_MORE (REDLANE_NEAR_MAX_BYTES / 2)
 
 void
 redlane_level0_init(RedlaneLevel0 *level0, const RedlaneSignature *signature)
@@ -329,16 +333,9 @@ make_shape(RedlaneLevel0 *level0, Py_ssize_t nargs, PyObject *kwnames)
 }
 
 const RedlaneCallShape *
-redlane_level0_shape(RedlaneLevel0 *level0, Py_ssize_t nargs, PyObject *kwnames)
+redlane_level0_other_shape(RedlaneLevel0 *level0, Py_ssize_t nargs, PyObject *kwnames)
 {
-    /* A call site has one tuple of names, for ever; f(**names) makes one each time. */
-    for (size_t i = 0; i < REDLANE_LEVEL0_SHAPES; i++) {
-        const RedlaneCallShape *shape = &level0->shapes[i];
-
-        if (shape->kwnames == kwnames && shape->nargs == nargs) {
-            return shape;
-        }
-    }
+    /* f(**names) makes a tuple each time. */
     for (size_t i = 0; i < REDLANE_LEVEL0_SHAPES; i++) {
         const RedlaneCallShape *shape = &level0->shapes[i];
 
@@ -353,10 +350,12 @@ redlane_level0_shape(RedlaneLevel0 *level0, Py_ssize_t nargs, PyObject *kwnames)
 
 /* Frees an item; its value, if that is to be released now, or NULL. */
 static void *
-free_item(RedlaneLevel0Item *item)
+free_item(RedlaneNear *near, RedlaneLevel0Item *item)
 {
-    void *value = redlane_near_entry_release(item->entry);
+    void *value;
 
+    near->kept -= redlane_near_entry_bytes(item->entry);
+    value = redlane_near_entry_release(item->entry);
     for (Py_ssize_t i = 0; i < item->count; i++) {
         Py_DECREF(item->args[i]);
     }
@@ -405,7 +404,7 @@ sweep(RedlaneLevel0 *level0, void **values)
         RedlaneLevel0Item *item = level0->slots[level0->hand].item;
 
         if (item && (is_dead(item, now) || (full && !item->visited))) {
-            values[count] = free_item(take_out(level0, level0->hand));
+            values[count] = free_item(level0->near, take_out(level0, level0->hand));
             count += values[count] != NULL;
             full = false; /* another may have moved into the slot: it stays here */
             continue;
@@ -416,6 +415,77 @@ sweep(RedlaneLevel0 *level0, void **values)
         level0->hand = (level0->hand + 1) & level0->mask;
     }
     return count;
+}
+
+static void
+free_values(void **values, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        redlane_near_value_free(values[i]);
+    }
+}
+
+/* Takes out all that will never be a hit again, of all tables of a near cache. Values
+ * may run Python code as they go, which finds the tables whole. */
+static void
+sweep_all(RedlaneNear *near)
+{
+    int64_t now = redlane_clock_coarse();
+    uint64_t generation = atomic_load(&near->generation);
+    size_t count = 0, most = 0;
+    void **values;
+
+    for (RedlaneLevel0 *level0 = near->keepers; level0; level0 = level0->next) {
+        most += level0->used;
+    }
+    values = PyMem_New(void *, most + 1);
+    if (!values) {
+        return; /* the next put tries again */
+    }
+    for (RedlaneLevel0 *level0 = near->keepers; level0; level0 = level0->next) {
+        for (size_t i = 0; level0->used && i <= level0->mask;) {
+            RedlaneLevel0Item *item = level0->slots[i].item;
+
+            if (item && (is_dead(item, now) ||
+                         atomic_load(&item->entry->generation) != generation)) {
+                values[count] = free_item(near, take_out(level0, i));
+                count += values[count] != NULL;
+            }
+            else {
+                i++; /* else another may have moved into the slot */
+            }
+        }
+    }
+    near->kept_most = near->kept + KEPT_MORE;
+    free_values(values, count);
+    PyMem_Free(values);
+}
+
+static void
+join_keepers(RedlaneLevel0 *level0, RedlaneNear *near)
+{
+    level0->near = redlane_near_hold(near);
+    level0->next = near->keepers;
+    if (level0->next) {
+        level0->next->where = &level0->next;
+    }
+    level0->where = NULL;
+    near->keepers = level0;
+}
+
+static void
+leave_keepers(RedlaneLevel0 *level0)
+{
+    if (level0->next) {
+        level0->next->where = level0->where;
+    }
+    if (level0->where) {
+        *level0->where = level0->next;
+    }
+    else {
+        level0->near->keepers = level0->next;
+    }
+    level0->near = NULL;
 }
 
 static bool
@@ -485,14 +555,6 @@ find_place(RedlaneLevel0 *level0, const RedlaneLevel0Key *key)
     return slot->item;
 }
 
-static void
-free_values(void **values, size_t count)
-{
-    for (size_t i = 0; i < count; i++) {
-        redlane_near_value_free(values[i]);
-    }
-}
-
 void
 redlane_level0_put(RedlaneLevel0 *level0, const RedlaneLevel0Key *key,
                    RedlaneNear *near, RedlaneNearEntry *STEALS entry)
@@ -508,7 +570,7 @@ redlane_level0_put(RedlaneLevel0 *level0, const RedlaneLevel0Key *key,
             near = NULL;
         }
         else {
-            level0->near = redlane_near_hold(near);
+            join_keepers(level0, near);
         }
     }
     count = sweep(level0, values);
@@ -516,6 +578,8 @@ redlane_level0_put(RedlaneLevel0 *level0, const RedlaneLevel0Key *key,
     if (item) {
         RedlaneNearEntry *old = item->entry;
 
+        near->kept += redlane_near_entry_bytes(entry);
+        near->kept -= old ? redlane_near_entry_bytes(old) : 0;
         item->entry = entry;
         item->object = value->object;
         item->encoded = value->form == REDLANE_NEAR_FORM_STORED;
@@ -524,6 +588,9 @@ redlane_level0_put(RedlaneLevel0 *level0, const RedlaneLevel0Key *key,
     if (entry) {
         values[count] = redlane_near_entry_release(entry);
         count += values[count] != NULL;
+    }
+    if (near && near->kept > KEPT_MOST && near->kept > near->kept_most) {
+        sweep_all(near);
     }
     free_values(values, count);
 }
@@ -535,12 +602,14 @@ redlane_level0_clear(RedlaneLevel0 *level0)
     size_t size = level0->used ? level0->mask + 1 : 0;
     RedlaneNear *near = level0->near;
 
-    level0->near = NULL;
+    if (near) {
+        leave_keepers(level0);
+    }
     level0->slots = &level0->none;
     level0->mask = level0->used = level0->hand = 0;
     for (size_t i = 0; i < size; i++) {
         if (slots[i].item) {
-            redlane_near_value_free(free_item(slots[i].item));
+            redlane_near_value_free(free_item(near, slots[i].item));
         }
     }
     if (slots != &level0->none) {

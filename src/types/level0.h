@@ -10,7 +10,10 @@
  *
  * The table is open-addressed with linear probing; what is removed closes its gap, so
  * that no mark stays. Eviction is CLOCK: a hand goes round the slots, drops what is
- * dead or was not used since it came by last, and clears the mark of the rest.
+ * dead or was not used since it came by last, and clears the mark of the rest. An entry
+ * keeps its value though the near cache has given it away: when the tables of all
+ * functions have come to keep more than the near cache may hold, and half as much, all
+ * that is dead goes from all of them.
  *
  * Lock: the GIL. */
 #ifndef REDLANE_TYPES_LEVEL0_H
@@ -53,9 +56,12 @@ typedef struct {
     RedlaneLevel0Item *item; /* NULL: empty */
 } RedlaneLevel0Slot;
 
-typedef struct {
+typedef struct RedlaneLevel0 RedlaneLevel0;
+
+struct RedlaneLevel0 {
     const RedlaneSignature *signature; /* BORROWED */
     RedlaneNear *near;                 /* held; NULL while the table is empty */
+    RedlaneLevel0 *next, **where;      /* in the list of those of this near cache */
     RedlaneLevel0Slot *slots;          /* a power of two, or &none */
     size_t mask, used, hand;
     uint64_t seed;
@@ -64,7 +70,7 @@ typedef struct {
     RedlaneCallShape shapes[REDLANE_LEVEL0_SHAPES];
     unsigned next_shape;
     RedlaneLevel0Slot none; /* the slots of a table that has none */
-} RedlaneLevel0;
+};
 
 /* A call's arguments as a vector. BORROWED from the call and the signature. */
 typedef struct {
@@ -93,8 +99,8 @@ void redlane_level0_put(RedlaneLevel0 *level0, const RedlaneLevel0Key *key,
                         RedlaneNear *near, RedlaneNearEntry *STEALS entry);
 
 /* What the inline functions below leave to the others. */
-const RedlaneCallShape *redlane_level0_shape(RedlaneLevel0 *level0, Py_ssize_t nargs,
-                                             PyObject *kwnames);
+const RedlaneCallShape *redlane_level0_other_shape(RedlaneLevel0 *level0,
+                                                   Py_ssize_t nargs, PyObject *kwnames);
 bool redlane_level0_hash_other(PyObject *value, int depth, uint64_t *state);
 bool redlane_level0_same_other(PyObject *left, PyObject *right);
 
@@ -178,6 +184,20 @@ redlane_level0_same(PyObject *left, PyObject *right)
                redlane_level0_small(left) == redlane_level0_small(right);
     }
     return redlane_level0_same_other(left, right);
+}
+
+/* How a call's arguments lie, or NULL. A call site has one tuple of names, for ever. */
+static inline const RedlaneCallShape *
+redlane_level0_shape(RedlaneLevel0 *level0, Py_ssize_t nargs, PyObject *kwnames)
+{
+    for (size_t i = 0; i < REDLANE_LEVEL0_SHAPES; i++) {
+        const RedlaneCallShape *shape = &level0->shapes[i];
+
+        if (shape->kwnames == kwnames && shape->nargs == nargs) {
+            return shape;
+        }
+    }
+    return redlane_level0_other_shape(level0, nargs, kwnames);
 }
 
 /* Lays the arguments out and hashes them. False: go by wire key. */
