@@ -31,6 +31,12 @@ def locks(client: Client[Any]) -> list[bytes]:
     return [key for key in client.execute("KEYS", "*") if b"\xffRLR" in key]
 
 
+def lock_of(client: Client[Any], key: str) -> bytes:
+    """The key of the lock of the value's refresh; of one without a compute time."""
+    nonce: bytes = client.get(key)[14:22]
+    return key.encode() + b"\xffRLR" + nonce.hex().encode()
+
+
 class Loader:
     """A function's work: counted, and held where a test wants that."""
 

@@ -151,15 +151,11 @@ ask(const RedlaneFill *fill, RedlaneArg key, const RedlaneFlight *flight,
     *value = NULL;
     *reply = redlane_fill_send_lease(fill, key, flight->lease, &answer,
                                      near ? &near_fill : NULL, &pttl);
-    if (likely(*reply != NULL)) {
-        if (unlikely(fill->fresh)) {
-            fill->fresh->away = answer != REDLANE_ANSWER_SERVER;
-        }
-        found = judge_answer(fill, key, answer, *reply, value);
+    if (unlikely(fill->fresh)) {
+        fill->fresh->away = *reply && answer != REDLANE_ANSWER_SERVER;
     }
-    else {
-        found = found_refusal(fill, key, value);
-    }
+    found = likely(*reply != NULL) ? judge_answer(fill, key, answer, *reply, value)
+                                   : found_refusal(fill, key, value);
     if (found == FOUND_VALUE && pttl) {
         redlane_fill_near_keep(fill, key, &near_fill, pttl, *reply, *value);
     }
