@@ -6,6 +6,7 @@ nothing else, and the next call gets its own answer."""
 from __future__ import annotations
 
 import itertools
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -226,6 +227,7 @@ def filled(pipeline: Any) -> Any:
 
 def cache_calls(client: Any, **options: Any) -> dict[str, tuple[Call, Check]]:
     cache = Cache(client, ttl=60, near=False, **options)
+    space = cache.namespace("n")
     maybe_int = is_a(int, NONE)
 
     @cache(name="function")
@@ -249,6 +251,9 @@ def cache_calls(client: Any, **options: Any) -> dict[str, tuple[Call, Check]]:
         "cache.delete_many": (lambda: cache.delete_many(["k", "l"]), INT),
         "cache.invalidate": (lambda: cache.invalidate("cache:*"), INT),
         "cache.clear": (lambda: cache.clear(), INT),
+        "cache.invalidate_tags": (lambda: cache.invalidate_tags("t", "u"), INT),
+        "cache.get of tags": (lambda: space.get("k"), anything),
+        "cache.set of tags": (lambda: space.set("k", 1, tags=["t"]), BOOL),
         "cache.stats": (lambda: cache.stats(), is_dict),
         "function": (
             lambda: function(1),
@@ -292,12 +297,20 @@ def all_calls(client: Any) -> dict[str, tuple[Call, Check]]:
     }
 
 
+# A lease does not stay for ever: who waits for its end looks again.
+LEASES = {b"$20\r\n\xffRLLxxxxxxxxxxxxxxxx\r\n": 4}
+
+
 class Answering:
     """A server that answers what is asked for with `reply`, ECHO of a tag rightly,
     handshakes and probes as Redis does."""
 
     def __init__(self) -> None:
-        self.reply = b""
+        self.answer(b"")
+
+    def answer(self, reply: bytes) -> None:
+        self.reply = reply
+        self.left = LEASES.get(reply, sys.maxsize)
 
     def __call__(self, peer: Peer) -> None:
         fresh = True
@@ -310,8 +323,11 @@ class Answering:
                 peer.send(b"+PONG\r\n")
             elif command[0] == b"ECHO" and command[1].startswith(b"tag"):
                 peer.send(b"$%d\r\n%s\r\n" % (len(command[1]), command[1]))
-            else:
+            elif self.left:
+                self.left -= 1
                 peer.send(self.reply)
+            else:
+                peer.send(b"$-1\r\n")
             fresh = False
 
 
@@ -351,7 +367,7 @@ def test_every_reply_for_every_call(decode: bool) -> None:
             WELL_FORMED, calls.items()
         ):
             check_tag(client, f"tag {reply} {name}")
-            script.reply = WELL_FORMED[reply]
+            script.answer(WELL_FORMED[reply])
             found = judge(call, check, decode)
             if found:
                 wrong.append(f"{name} <- {reply}: {found}")
@@ -372,7 +388,7 @@ def test_every_method_is_asked() -> None:
     }
     assert asked | other == public | {"transaction"}
     tools = {
-        "cache": (Cache, {"counter", "disabled"}, cache_calls(client)),
+        "cache": (Cache, {"counter", "disabled", "namespace"}, cache_calls(client)),
         "counter": (Counter, {"key"}, tool_calls(client)),
         "video": (VideoCache, set[str](), tool_calls(client)),
     }
@@ -394,7 +410,7 @@ def test_every_fatal_reply_for_every_call(reply: str) -> None:
     """After which the client is away, or has a new connection. A server that says
     nothing at all is asked by a few: each of them waits for its time-out."""
     script = Answering()
-    script.reply = FATAL[reply]
+    script.answer(FATAL[reply])
     timeout = 0.05 if reply == "nothing" else PATIENCE
     wrong = []
     with (
@@ -425,7 +441,7 @@ def test_every_fatal_reply_for_every_call(reply: str) -> None:
 
 def test_a_pipeline_keeps_what_makes_no_result_in_its_place() -> None:
     script = Answering()
-    script.reply = b"$6\r\ncanary\r\n"
+    script.answer(b"$6\r\ncanary\r\n")
     with scripted(script) as server:
         client: Any = Client(server.url, timeout=PATIENCE, connect_timeout=PATIENCE)
         pipeline = client.pipeline().get("k").expire("k", 1).get("k")

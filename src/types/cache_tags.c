@@ -99,6 +99,7 @@ end_generations(RedlaneCache *cache, const RedlaneTags *tags)
     }
     else if (PyLong_Check(reply)) { /* else a policy's miss */
         count = PyLong_AsLongLong(reply);
+        count = count > 0 ? count : 0; /* less than none is no answer of a server */
     }
     Py_DECREF(reply);
     return PyErr_Occurred() ? -1 : count;
