@@ -57,6 +57,7 @@ class Pair:
         self.requested = 0  # bytes of the client's
         self.sending = threading.Lock()  # one chunk at a time to the client
         self.threads: list[threading.Thread] = []
+        self.running = 2  # of the threads that forward; under the proxy's lock
         self.closing = False
         self.cut_at: int | None = None  # of `replied`
         self.cut_requests_at: int | None = None  # of `requested`
@@ -187,7 +188,7 @@ class Proxy:
                 pair.server.sendall(part)
                 if limit is not None and pair.requested >= limit:
                     break
-        pair.hang_up()
+        self._end(pair)
 
     def _forward_replies(self, pair: Pair) -> None:
         cut = False
@@ -211,7 +212,18 @@ class Proxy:
                     break
         if cut and (pair.reset or self.reset_after is not None):
             self._reset_after_what_was_sent(pair)
+        self._end(pair)
+
+    def _end(self, pair: Pair) -> None:
+        """One direction is over, and so is the other; with the last of them the
+        descriptors go, of which a long run would have too many."""
         pair.hang_up()
+        with self._lock:
+            pair.running -= 1
+            last = pair.running == 0
+        if last and not pair.closing:
+            pair.client.close()
+            pair.server.close()
 
     def _limit(self, pair: Pair) -> int | None:
         return smallest(self.cut_after, self.reset_after, pair.cut_at)
