@@ -7,13 +7,13 @@ import gc
 import inspect
 import os
 import pickle
-import sys
 import threading
 import weakref
 from typing import Any
 
 import pytest
 from redlane import Client, ConnectionError, Pipeline, RedlaneError, TimeoutError
+from toolset import growth_of_blocks
 
 
 def test_it_connects_on_first_use() -> None:
@@ -206,15 +206,6 @@ def test_no_references_leak(client: Client) -> None:
 
     for _ in range(20):
         work()
-    grown = []
-    for _ in range(4):  # what comes once is no leak: that is there each time
-        gc.collect()
-        before = sys.getallocatedblocks()
-        for _ in range(500):
-            work()
-        gc.collect()
-        grown.append(sys.getallocatedblocks() - before)
-        # one block a round would be 500; other threads and caches make some noise
-        if grown[-1] < 400:
-            break
+    # one block a round would be 500; other threads and caches make some noise
+    grown = growth_of_blocks(work, 400)
     assert grown[-1] < 400, grown

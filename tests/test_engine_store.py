@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import gc
 import os
-import sys
 import threading
 from typing import Any
 
 import pytest
 import redlane
+from toolset import growth_of_blocks
 
 
 @pytest.fixture
@@ -154,14 +154,5 @@ def test_nothing_is_left_behind(engine: Any) -> None:
 
     for _ in range(50):
         work()
-    grown = []
-    for _ in range(4):  # what comes once is no leak: that is there each time
-        gc.collect()
-        before = sys.getallocatedblocks()
-        for _ in range(500):
-            work()
-        gc.collect()
-        grown.append(sys.getallocatedblocks() - before)
-        if grown[-1] < 50:
-            break
+    grown = growth_of_blocks(work, 50)
     assert grown[-1] < 50, grown

@@ -507,6 +507,16 @@ def full_socket(folder: Path, plan: str) -> tuple[Path, dict[str, str]]:
     return full, {**os.environ, "LD_PRELOAD": preloaded}
 
 
+def running(
+    program: str, environment: dict[str, str]
+) -> contextlib.AbstractContextManager[subprocess.Popen[str]]:
+    return started(
+        [sys.executable, "-c", textwrap.dedent(program)],
+        stdout=subprocess.PIPE,
+        env=environment,
+    )
+
+
 def test_what_was_sent_is_not_sent_again(
     authority: Authority, identity: Identity, tmp_path: Path
 ) -> None:
@@ -537,11 +547,7 @@ def test_what_was_sent_is_not_sent_again(
             except redlane.ConnectionError:
                 print("lost")
         """
-        with started(
-            [sys.executable, "-c", textwrap.dedent(program)],
-            stdout=subprocess.PIPE,
-            env=environment,
-        ) as process:
+        with running(program, environment) as process:
             assert process.stdout is not None
             assert process.stdout.read() == "lost\n"
         assert server.commands.count([b"INCRBY", b"n", b"1"]) == 1
@@ -560,11 +566,7 @@ def test_an_answer_that_a_read_could_not_write(
                                 connect_timeout=60) as client:
                 print(client.execute("ECHO", "hello"))
         """
-        with started(
-            [sys.executable, "-c", textwrap.dedent(program)],
-            stdout=subprocess.PIPE,
-            env=environment,
-        ) as process:
+        with running(program, environment) as process:
             assert process.stdout is not None
             answer_hello(peer)
             peer.wait_for(b"hello")
