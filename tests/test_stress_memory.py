@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import logging
 import os
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from operator import gt
 from pathlib import Path
 
@@ -296,6 +297,19 @@ def measure() -> tuple[int, int, int, int]:
     )
 
 
+@pytest.fixture
+def unkept_records(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Lines are logged as ever, but not to pytest, which keeps each until the end of
+    the test: tens of thousands in the long run."""
+    logger = logging.getLogger("redlane")
+    handler = logging.NullHandler()
+    monkeypatch.setattr(logger, "propagate", False)
+    logger.addHandler(handler)
+    yield
+    logger.removeHandler(handler)
+
+
+@pytest.mark.usefixtures("unkept_records")
 @pytest.mark.parametrize("cycles", [700, pytest.param(100_000, marks=pytest.mark.soak)])
 def test_faults_leave_nothing_behind(fresh_server: Server, cycles: int) -> None:
     with Proxy(fresh_server.port) as proxy:
