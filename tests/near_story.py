@@ -174,7 +174,9 @@ class Story:
                 self.pings += 1
                 while self.silent and not self._over.wait(0.01):
                     pass
-                peer.send(b"+PONG\r\n" if self.resp3 else b"*2\r\n$4\r\npong\r\n$0\r\n\r\n")
+                peer.send(
+                    b"+PONG\r\n" if self.resp3 else b"*2\r\n$4\r\npong\r\n$0\r\n\r\n"
+                )
             else:
                 assert command[:3] == [b"CLIENT", b"TRACKING", b"ON"]
                 assert (b"REDIRECT" in command) is not self.resp3

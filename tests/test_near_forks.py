@@ -1,5 +1,5 @@
-"""Forks and exits while the near cache's thread runs, on every kind of link and in every
-state of it: the parent's link stays, the child makes its own."""
+"""Forks and exits while the near cache's thread runs, on every kind of link and in
+every state of it: the parent's link stays, the child makes its own."""
 
 from __future__ import annotations
 
@@ -113,8 +113,10 @@ def url_of(request: pytest.FixtureRequest, link: str) -> str:
 
 @pytest.mark.parametrize(
     ("link", "way"),
-    [("tcp", "exit"), ("unix", "exec"), ("tls", "_exit"), ("tls", "exit")]
-    + [("resp2", "exit")],
+    [
+        *[("tcp", "exit"), ("unix", "exec"), ("tls", "_exit"), ("tls", "exit")],
+        ("resp2", "exit"),
+    ],
 )
 def test_children_make_links_of_their_own(
     request: pytest.FixtureRequest, link: str, way: str

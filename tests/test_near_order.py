@@ -1,5 +1,5 @@
-"""Replies and invalidations in every order, as a scripted server sends them, on links of
-RESP3 and of RESP2; and own writes whose end nobody knows."""
+"""Replies and invalidations in every order, as a scripted server sends them, on links
+of RESP3 and of RESP2; and own writes whose end nobody knows."""
 
 from __future__ import annotations
 

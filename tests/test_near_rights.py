@@ -1,5 +1,5 @@
 """The near cache of a user with few rights: the line of the documentation is enough on
-every kind of link; one right less turns it off, which is said once, and nothing else."""
+every kind of link; one right less turns it off, which is said once, and no more."""
 
 from __future__ import annotations
 
@@ -113,7 +113,9 @@ def test_a_missing_right_is_said_once_and_turns_it_off(
     old = missing in RIGHTS_RESP2
     server: Server = request.getfixturevalue("old_server" if old else "redis_server")
     given = [*rules(), *(RIGHTS_RESP2 if old else ())]
-    server.cli("ACL", "SETUSER", "tools", *(right for right in given if right != missing))
+    server.cli(
+        "ACL", "SETUSER", "tools", *(right for right in given if right != missing)
+    )
     try:
         with Client(urls(server)["tcp"], **PATIENCE) as client:
             cache = Cache(client, ttl=60)
