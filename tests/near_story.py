@@ -22,12 +22,17 @@ def bulk(value: bytes | None) -> bytes:
 
 
 class Hold:
-    """The next answer to a command: `reached` when the command has been executed, sent
-    when somebody says so."""
+    """The next command of a name: `reached` when it has come (or, `after`, when it has
+    been executed), and gone on with when somebody says so."""
 
-    def __init__(self) -> None:
+    def __init__(self, after: bool) -> None:
+        self.after = after
         self.reached = threading.Event()
         self.gate = threading.Event()
+
+    def stop(self) -> None:
+        self.reached.set()
+        assert self.gate.wait(BOUND)
 
     def wait(self) -> None:
         assert self.reached.wait(BOUND)
@@ -57,11 +62,11 @@ class Story:
 
     # --- what a test says -----------------------------------------------------------
 
-    def hold(self, name: bytes) -> Hold:
-        """Keeps back the next reply to this command, and all that come after it on its
-        connection."""
+    def hold(self, name: bytes, after: bool = True) -> Hold:
+        """Keeps back the next reply to this command (or the command itself), and all
+        that come after it on its connection."""
         with self._lock:
-            made = self._holds[name] = Hold()
+            made = self._holds[name] = Hold(after)
             self._made.append(made)
         return made
 
@@ -107,11 +112,12 @@ class Story:
             name = command[0].upper()
             if name == b"HELLO" and command[1] == b"3":
                 self._serve_link(peer)
-            reply = self._answer(name, command[1:])
             hold = self._holds.pop(name, None)
-            if hold:
-                hold.reached.set()
-                assert hold.gate.wait(BOUND)
+            if hold and not hold.after:
+                hold.stop()
+            reply = self._answer(name, command[1:])
+            if hold and hold.after:
+                hold.stop()
             if reply is None:
                 peer.reset()
                 raise Gone

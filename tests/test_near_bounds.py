@@ -1,5 +1,5 @@
 """A million distinct values go through the near cache, and what it takes of memory
-stays what it says: with the arguments, the names and the objects of Python counted in."""
+stays what it says: with the arguments and the objects of Python counted in."""
 
 from __future__ import annotations
 

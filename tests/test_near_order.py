@@ -206,9 +206,9 @@ def write_lost(story: Story, client: Client[bytes]) -> None:
         Cache(client, fallback="raise").set("k", "own")
 
 
-def write_late(story: Story, client: Client[bytes]) -> None:
+def write_late(story: Story, client: Client[bytes], seconds: float = 0.3) -> None:
     story.writes.append("late")
-    with Client(story.url, timeout=0.3, connect_timeout=BOUND) as hasty:
+    with Client(story.url, timeout=seconds, connect_timeout=BOUND) as hasty:
         with pytest.raises(redlane.TimeoutError):
             Cache(hasty, fallback="raise", near=False).set("k", "own")
 
@@ -244,6 +244,34 @@ def test_an_own_write_that_failed_ends_what_is_near(
     story.change(KEY, b'"own"')
     wait_until(lambda: cache.get("k") == "own", "the write")
     assert warm_up(story, read) == "own"
+
+
+@pytest.mark.parametrize("name", ["done", *FAILURES])
+def test_what_was_read_during_an_own_write_is_not_believed(
+    story: Story, client: Client[bytes], cache: Cache, name: str
+) -> None:
+    """It is kept while the write is on its way; when that has ended, however it has, it
+    is not, though no message has come."""
+    story.values[KEY] = b'"old"'
+    with Client(story.url, **PATIENCE) as other:
+        hold = story.hold(b"SET", after=False)
+        ways: dict[str, Callable[[], object]] = {
+            "done": lambda: Cache(other).set("k", "own"),
+            "refused": lambda: write_refused(story, other),
+            "lost": lambda: write_lost(story, other),
+            "late": lambda: write_late(story, other, 1.5),  # not before all is read
+        }
+        writer = Caller(ways[name])
+        hold.wait()
+        read = Read(cache, "get")
+        assert warm_up(story, read) == "old"
+        hits = near_hits(cache)
+        hold.let_go()
+        writer.result()
+        asked = story.count(b"GET")
+        assert cache.get("k") == ("own" if name == "done" else "old")
+        assert story.count(b"GET") == asked + 1
+        assert near_hits(cache) == hits
 
 
 # --- a link that says nothing -----------------------------------------------------
