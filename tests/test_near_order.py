@@ -250,20 +250,24 @@ def test_an_own_write_that_failed_ends_what_is_near(
 def test_what_was_read_during_an_own_write_is_not_believed(
     story: Story, client: Client[bytes], cache: Cache, name: str
 ) -> None:
-    """It is kept while the write is on its way; when that has ended, however it has, it
-    is not, though no message has come."""
+    """What was near ends before it is sent. What is read meanwhile may be kept; when the
+    write has ended, however it has, it is not, though no message has come."""
     story.values[KEY] = b'"old"'
+    read = Read(cache, "get")
+    assert warm_up(story, read) == "old"
     with Client(story.url, **PATIENCE) as other:
         hold = story.hold(b"SET", after=False)
         ways: dict[str, Callable[[], object]] = {
             "done": lambda: Cache(other).set("k", "own"),
             "refused": lambda: write_refused(story, other),
             "lost": lambda: write_lost(story, other),
-            "late": lambda: write_late(story, other, 1.5),  # not before all is read
+            "late": lambda: write_late(story, other, 1.5),  # when all is read
         }
         writer = Caller(ways[name])
         hold.wait()
-        read = Read(cache, "get")
+        asked = story.count(b"GET")
+        assert cache.get("k") == "old"
+        assert story.count(b"GET") == asked + 1
         assert warm_up(story, read) == "old"
         hits = near_hits(cache)
         hold.let_go()
