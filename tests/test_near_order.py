@@ -250,8 +250,8 @@ def test_an_own_write_that_failed_ends_what_is_near(
 def test_what_was_read_during_an_own_write_is_not_believed(
     story: Story, client: Client[bytes], cache: Cache, name: str
 ) -> None:
-    """What was near ends before it is sent. What is read meanwhile may be kept; when the
-    write has ended, however it has, it is not, though no message has come."""
+    """What was near ends before it is sent. What is read meanwhile may be kept; when
+    the write has ended, however it has, it is not, though no message has come."""
     story.values[KEY] = b'"old"'
     read = Read(cache, "get")
     assert warm_up(story, read) == "old"
