@@ -4,6 +4,7 @@ stays what it says: with the arguments and the objects of Python counted in."""
 from __future__ import annotations
 
 import json
+import os
 
 import pytest
 from children import run_program
@@ -83,4 +84,5 @@ def test_distinct_values(fresh_server: Server, way: str, count: int, size: int) 
     assert most <= MOST
     assert hits >= count / 2
     assert near["evictions"] > 0
-    assert grown < MOST + BESIDE, grown
+    if "REDLANE_SANITIZED" not in os.environ:  # ASan keeps what is freed for a while
+        assert grown < MOST + BESIDE, grown
