@@ -29,6 +29,7 @@ from redlane._cli.prefixes import group_of
 from redlane._core import Monitor
 
 SLICE = 0.25  # seconds of one read
+ANSWER = 30.0  # seconds in which the server says whether it agrees
 CUT = 60  # characters of a value that are shown
 LARGE = 1024  # bytes of a command from which on its size is shown
 EVENTS_MOST = 20_000  # lines that one table looks at; the others are counted
@@ -104,12 +105,14 @@ class Feed:
 
     def begin(self) -> None:
         """Waits for the server's +OK; Failure with what it says instead."""
-        while not self.ended and not self.is_over():
+        end = time.monotonic() + ANSWER
+        while not self.ended:
             self.pull(SLICE)
-        if self.ended:
-            line, _ = self.ended.pop(0)
-            if line != b"+OK":
-                raise Failure(shown(line.removeprefix(b"-")))
+            if not self.ended and time.monotonic() > end:
+                raise Failure("MONITOR: the server does not answer")
+        line, _ = self.ended.pop(0)
+        if line != b"+OK":
+            raise Failure(shown(line.removeprefix(b"-")))
 
     def is_over(self) -> bool:
         return self.end is not None and time.monotonic() >= self.end
@@ -183,7 +186,7 @@ def follow(args: argparse.Namespace, feed: Feed) -> None:
     while not feed.is_over():
         for event in feed.read():
             if args.json:
-                print_json_line(as_json(event, args.values))
+                print_json_line(as_json(event, args.values), flush=False)
             else:
                 print(as_text(event, args.values))
             count += 1

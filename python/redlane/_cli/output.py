@@ -64,9 +64,9 @@ def print_json(value: Any) -> None:
     print()
 
 
-def print_json_line(value: Any) -> None:
+def print_json_line(value: Any, flush: bool = True) -> None:
     """One of many, on a line of its own, for who reads them as they come."""
-    print(json.dumps(value, ensure_ascii=False, default=shown), flush=True)
+    print(json.dumps(value, ensure_ascii=False, default=shown), flush=flush)
 
 
 def print_pairs(pairs: Iterable[tuple[str, object]]) -> None:

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
-from redlane import Client, RedlaneError
+from redlane import Client, PermissionDeniedError, RedlaneError
 
 DEPTH = 2  # parts of a key that make its group, the last part never among them
 STEP = 1000  # keys that one SCAN looks at
@@ -32,12 +32,16 @@ class Sampler:
         self.cursor = 0
 
     def take(self) -> set[bytes]:
-        """About `size` keys; all of them where there are no more."""
+        """About `size` keys; all of them where there are no more. None for an ACL user
+        who may not look."""
         keys: set[bytes] = set()
         while len(keys) < self.size:
-            self.cursor, found = self.client.scan(
-                self.cursor, count=min(STEP, self.size)
-            )
+            try:
+                self.cursor, found = self.client.scan(
+                    self.cursor, count=min(STEP, self.size)
+                )
+            except PermissionDeniedError:
+                break
             keys.update(found)
             if self.cursor == 0:
                 break
