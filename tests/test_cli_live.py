@@ -229,7 +229,7 @@ class TestTop:
 
 def is_near(client: Client[Any]) -> bool:
     near = client.health()["near"]
-    return bool(near["confirmed"])
+    return bool(near and near["state"] == "on")
 
 
 def wait_for_line(
@@ -355,8 +355,6 @@ class TestMonitor:
 
     def test_secrets_are_never_shown(self, fresh_server: Server) -> None:
         def call(client: Client[Any]) -> None:
-            fresh_server.cli("CONFIG", "SET", "masterauth", "canary")
-            fresh_server.cli("ACL", "SETUSER", "someone", "on", ">canary")
             fresh_server.cli("AUTH", "someone", "canary")
             fresh_server.cli("HELLO", "2", "AUTH", "someone", "canary")
             client.set("last", "v")
@@ -367,7 +365,8 @@ class TestMonitor:
             with traffic(url, call):
                 done = run("monitor", "--count", "12", "--url", url, *more)
             assert done.returncode == 0
-            assert "CONFIG SET" in done.stdout
+            assert "AUTH" in done.stdout
+            assert "HELLO" in done.stdout
             assert "canary" not in done.stdout + done.stderr
 
     def test_as_a_table(self, redis_server: Server) -> None:

@@ -84,15 +84,13 @@ class Bomb:
 def test_pickle_is_never_opened(url: str, redis_server: Server) -> None:
     Cache(url, prefix="p", serializer="pickle", seal=[KEY]).set("k", Bomb())
     redis_server.cli("SET", "bare", pickle.dumps(Bomb()))
-    for key in ("p:k", "bare"):
-        for more in ([], ["--json"]):
-            done = run("get", key, "--url", url, *more)
-            assert done.returncode == 0
-            assert "BOOM" not in done.stdout + done.stderr
-    shown = get(url, "p:k")
-    assert shown["stored"]["serializer"] == "pickle"
-    assert "not opened" in shown["value"]["pickle"]
-    assert list(get(url, "bare")["value"]) == ["base64"]
+    sealed = run("get", "p:k", "--url", url)
+    assert "serializer  pickle" in sealed.stdout
+    assert "not opened" in sealed.stdout
+    bare = run("get", "bare", "--json", "--url", url)
+    assert list(json.loads(bare.stdout)["value"]) == ["base64"]
+    for done in (sealed, bare):
+        assert "BOOM" not in done.stdout + done.stderr
 
 
 def test_what_is_no_value(url: str, redis_server: Server) -> None:

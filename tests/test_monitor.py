@@ -44,7 +44,7 @@ def test_it_is_not_one_of_the_client_s_connections(client: Client[Any]) -> None:
     with Monitor(client), Monitor(client):
         assert client.ping()
         pool = client.health()["pool"]
-        assert pool["idle"] + pool["taken"] == 1
+        assert pool["idle"] + pool["busy"] == 1
     client.close()
     with pytest.raises(redlane.ConnectionError, match="closed"):
         Monitor(client)

@@ -37,6 +37,8 @@ def describe(stored: bytes) -> tuple[dict[str, Any], Any]:
     if kind == "unreadable":
         return header, Binary(stored)
     header.update(read_header(fields))
+    if header["kind"] == "raised":  # marked as such again, inside of the seal
+        content = _read_stored(content)[2]
     return header, read_content(header, content)
 
 
