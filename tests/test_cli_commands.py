@@ -8,23 +8,30 @@ import re
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from redlane._cli.commands import LINE_MOST, REDACTED, SECRET, Event, read_event
+from redlane._cli.commands import (
+    LINE_MOST,
+    REDACTED,
+    SECRET,
+    WORD_MOST,
+    Event,
+    read_event,
+)
 from redlane._cli.monitor import cut, glob
 from redlane._cli.prefixes import group_of
+
+ESCAPES = [
+    b"\\%c" % byte
+    if byte in b'\\"'
+    else b"%c" % byte
+    if 32 <= byte < 127
+    else b"\\x%02x" % byte
+    for byte in range(256)
+]
 
 
 def escaped(word: bytes) -> bytes:
     """As the server writes an argument."""
-    text = b""
-    for byte in word:
-        one = bytes([byte])
-        if one in b'\\"':
-            text += b"\\" + one
-        elif 32 <= byte < 127:
-            text += one
-        else:
-            text += b"\\x%02x" % byte
-    return b'"' + text + b'"'
+    return b'"' + b"".join(ESCAPES[byte] for byte in word) + b'"'
 
 
 def line_of(*words: bytes, client: bytes = b"127.0.0.1:6000") -> bytes:
@@ -75,11 +82,21 @@ def test_any_line_is_an_event_or_none(line: bytes) -> None:
         assert event is None or event.command == event.command.upper()
 
 
+@pytest.mark.parametrize("byte", [b"v", b"\\", b'"', b"\xff", b"\n"])
+def test_long_arguments_are_cut(byte: bytes) -> None:
+    event = event_of(b"SET", byte * 999, byte * 5000)
+    assert event.arguments == (byte * 999, byte * WORD_MOST)
+
+
 def test_a_line_that_was_cut() -> None:
     line = line_of(b"SET", b"k", b"v" * LINE_MOST)[:LINE_MOST]
     event = read_event(line, 12345)
     assert event is not None
-    assert (event.keys, event.size) == ((b"k",), 12345)
+    assert (event.arguments, event.size) == ((b"k",), 12345)
+    line = line_of(b"SET", b"k", b'a" "b" "' * LINE_MOST)[:LINE_MOST]
+    event = read_event(line)
+    assert event is not None
+    assert event.arguments == (b"k",)
     assert read_event(line_of(b"v" * LINE_MOST)[:LINE_MOST]) is None
 
 

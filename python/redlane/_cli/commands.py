@@ -6,14 +6,17 @@ What may hold a secret is taken out here, before anything is shown or counted.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 LINE_MOST = 64 << 10  # bytes of a line that are looked at; a value may go on after them
+WORD_MOST = 1000  # bytes that are kept of a command's argument
 REDACTED = b"(redacted)"
 
 HEAD = re.compile(rb"\+(\d+)\.(\d+) \[(\d+) (.*?)\] (?=\")")
-ARGUMENT = re.compile(rb'"((?:[^"\\]|\\.)*)"')
+ARGUMENT = re.compile(rb'"([^"\\]*(?:\\.[^"\\]*)*)" ?')
 ESCAPE = re.compile(rb"\\(x[0-9a-fA-F]{2}|.)", re.DOTALL)
+BEGINNING = re.compile(rb"(?:[^\\]|\\x[0-9a-fA-F]{2}|\\.){0,%d}" % WORD_MOST, re.DOTALL)
 ESCAPED = {b"n": b"\n", b"r": b"\r", b"t": b"\t", b"a": b"\a", b"b": b"\b"}
 
 
@@ -71,8 +74,8 @@ def read_event(line: bytes, size: int | None = None) -> Event | None:
     head = HEAD.match(line)
     if head is None:
         return None
-    words = [unescape(word) for word in ARGUMENT.findall(line, head.end())]
-    if not words:  # a name of 64 KB
+    words = list(read_words(line, head.end()))
+    if not words:  # a name that was cut
         return None
     command, arguments = read_command(words)
     seconds, micros, db, client = head.groups()
@@ -89,8 +92,19 @@ def read_event(line: bytes, size: int | None = None) -> Event | None:
     )
 
 
-def unescape(word: bytes) -> bytes:
-    return ESCAPE.sub(unescape_one, word) if b"\\" in word else word
+def read_words(line: bytes, start: int) -> Iterator[bytes]:
+    """The words that are there whole; the last one of a line that was cut is not."""
+    while (found := ARGUMENT.match(line, start)) is not None:
+        yield read_word(found[1])
+        start = found.end()
+
+
+def read_word(word: bytes) -> bytes:
+    """The first WORD_MOST bytes of an argument that the server has escaped."""
+    if b"\\" not in word:
+        return word[:WORD_MOST]
+    beginning = BEGINNING.match(word)
+    return ESCAPE.sub(unescape_one, beginning.group() if beginning else b"")
 
 
 def unescape_one(match: re.Match[bytes]) -> bytes:

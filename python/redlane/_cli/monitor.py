@@ -32,7 +32,7 @@ SLICE = 0.25  # seconds of one read
 ANSWER = 30.0  # seconds in which the server says whether it agrees
 CUT = 60  # characters of a value that are shown
 LARGE = 1024  # bytes of a command from which on its size is shown
-EVENTS_MOST = 20_000  # lines that one table looks at; the others are counted
+EVENTS_MOST = 20_000  # lines a second that a table looks at; the others are counted
 ROWS_MOST = 10_000  # that are kept
 Group = tuple[str, str]  # a command and the pattern of its keys
 
@@ -291,9 +291,12 @@ def watch(args: argparse.Namespace, client: Client[Any], feed: Feed) -> None:
 def look(args: argparse.Namespace, feed: Feed, tally: Tally) -> dict[str, Any]:
     """One interval."""
     begin = time.monotonic()
+    end = begin + args.interval
     feed.looked = feed.skipped = 0
-    while time.monotonic() < begin + args.interval and not feed.is_over():
-        for event in feed.read(begin + args.interval, EVENTS_MOST - feed.looked):
+    while (now := time.monotonic()) < end and not feed.is_over():
+        # What is not read at once grows in the server's memory.
+        most = max(int(EVENTS_MOST * (now - begin + SLICE)) - feed.looked, 0)
+        for event in feed.read(end, most):
             tally.add(event)
     elapsed = time.monotonic() - begin
     return {
