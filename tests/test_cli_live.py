@@ -29,7 +29,9 @@ from cli_tools import (
     running,
 )
 from redlane import Cache, Client
+from redlane._cli import main
 from redlane._cli.live import BOLD, ENTER, LEAVE
+from scripted import answering, scripted
 from servers import ACL_PASSWORD, ACL_USER, PASSWORD, PATIENT, Server, patient
 from tls import TlsServer
 from toolset import wait_until
@@ -441,6 +443,23 @@ class TestMonitor:
         assert (child.returncode, out) == (1, "")
         assert complaint.startswith("redlane: MONITOR: ")
         assert len(complaint.splitlines()) == 1
+
+    @pytest.mark.parametrize(
+        ("answer", "words"),
+        [(b"", "does not answer"), (b"-ERR no \x1b[2J\r\n", r"ERR no \x1b[2J")],
+    )
+    def test_a_server_that_does_not_agree(
+        self,
+        monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
+        answer: bytes,
+        words: str,
+    ) -> None:
+        if not answer:
+            monkeypatch.setattr("redlane._cli.monitor.ANSWER", 0.1)
+        with scripted(answering(answer)) as server:
+            assert main(["monitor", "--url", patient(server.url)]) == 1
+        assert words in capsys.readouterr().err
 
     def test_a_user_who_may_not(self, password_server: Server) -> None:
         password_server.cli(
