@@ -51,8 +51,11 @@ def hang_up(link: socket.socket) -> None:
 def is_reset(link: socket.socket) -> bool:
     """What its peer sent before that is still read, as late as this thread gets to run;
     but who has given it up has gone on, and it must not come after what follows."""
+    number = link.fileno()
+    if number < 0:  # closed by another thread
+        return True
     poll = select.poll()
-    poll.register(link, 0)  # errors are told unasked
+    poll.register(number, 0)  # errors are told unasked
     return any(event & select.POLLERR for _, event in poll.poll(0))
 
 
