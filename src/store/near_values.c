@@ -18,12 +18,12 @@ redlane_near_form_new(void)
 }
 
 RedlaneNearValue *
-redlane_near_value_new(PyObject *object, RedlaneNearForm form)
+redlane_near_value_new(PyObject *object, RedlaneNearForm form, uint64_t asked_for)
 {
     RedlaneNearValue *value = PyMem_Malloc(sizeof(*value));
 
     if (value) {
-        *value = (RedlaneNearValue){Py_NewRef(object), form};
+        *value = (RedlaneNearValue){Py_NewRef(object), form, asked_for};
     }
     return value;
 }

@@ -23,12 +23,14 @@ RedlaneNearForm redlane_near_form_new(void);
 typedef struct {
     PyObject *object;
     RedlaneNearForm form;
+    uint64_t asked_for; /* a number for the tags that it was asked to have; 0: none */
 } RedlaneNearValue;
 
 #define REDLANE_NEAR_MAX_BYTES ((size_t)32 << 20)
 
 /* Holds `object`. NULL when memory is exhausted; no exception. */
-RedlaneNearValue *redlane_near_value_new(PyObject *object, RedlaneNearForm form);
+RedlaneNearValue *redlane_near_value_new(PyObject *object, RedlaneNearForm form,
+                                         uint64_t asked_for);
 
 /* Releases it, or what redlane_near_entry_release returned; NULL is allowed. Any Python
  * code may run. */

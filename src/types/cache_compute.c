@@ -3,7 +3,7 @@
 #include "types/cache.h"
 #include "types/call.h"
 
-/* The context of a fill; all BORROWED. */
+/* The context of a fill; BORROWED but for the tags, a tuple of what was given. */
 typedef struct {
     RedlaneCache *cache;
     PyObject *factory, *tags;
@@ -22,6 +22,34 @@ add_tags(void *context, RedlaneTags *tags)
 
     return redlane_tags_add_all(tags, factory->cache->state, factory->cache->head,
                                 factory->tags);
+}
+
+/* Takes the tags that were given, for they may be an iterator, and a number for them
+ * (the hash of bytes is that of the text). RAISES_NEG */
+static int
+take_tags(Factory *factory, PyObject *given, RedlaneFill *fill)
+{
+    Py_hash_t hash;
+
+    if (!given || given == Py_None) {
+        return 0;
+    }
+    factory->tags = PyUnicode_Check(given) || PyBytes_Check(given)
+                        ? PyTuple_Pack(1, given)
+                        : PySequence_Tuple(given);
+    if (!factory->tags) {
+        return -1;
+    }
+    hash = PyObject_Hash(factory->tags);
+    if (hash == -1) {
+        if (!PyErr_ExceptionMatches(PyExc_TypeError)) {
+            return -1;
+        }
+        PyErr_Clear(); /* one is no text, as add_tags will say */
+    }
+    fill->add_tags = add_tags;
+    fill->asks_for = (uint64_t)hash | UINT64_C(1) << 63; /* no function's number */
+    return 0;
 }
 
 PyDoc_STRVAR(
@@ -51,8 +79,8 @@ cache_get_or_set(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
     RedlaneCache *cache = (RedlaneCache *)self;
     RedlaneFill fill = redlane_cache_fill(cache);
     RedlaneCacheKey key;
-    Factory factory;
-    PyObject *values[4], *value;
+    Factory factory = {.cache = cache};
+    PyObject *values[4], *value = NULL;
     int disabled;
 
     if (redlane_call_parse(&call, args, nargs, kwnames, values) < 0 ||
@@ -71,11 +99,13 @@ cache_get_or_set(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
         return NULL;
     }
     redlane_cache_use_near(cache, &fill);
-    factory = (Factory){cache, values[1], values[3]};
+    factory.factory = values[1];
     fill.load = call_factory;
-    fill.add_tags = values[3] && values[3] != Py_None ? add_tags : NULL;
     fill.context = &factory;
-    value = redlane_fill_get(&fill, key.key);
+    if (take_tags(&factory, values[3], &fill) == 0) {
+        value = redlane_fill_get(&fill, key.key);
+    }
+    Py_XDECREF(factory.tags);
     redlane_cache_key_clear(&key);
     return value;
 }

@@ -256,10 +256,15 @@ reads_run(Reads *reads, RedlaneCache *cache, const Batch *batch, PyObject *found
             cache->counts.hits++;
             if (reads->near_fills && fill.near) {
                 reads->near_fills[i].read = reads->read;
-                redlane_fill_near_keep(&fill, key, &reads->near_fills[i],
-                                       reads->replies[i + 1], reply, value);
+                result = redlane_fill_near_keep(&fill, key, &reads->near_fills[i],
+                                                reads->replies[i + 1], reply, value);
             }
-            result = put_found(batch, reads->asked[i], value, found);
+            if (result < 0) {
+                Py_DECREF(value);
+            }
+            else {
+                result = put_found(batch, reads->asked[i], value, found);
+            }
         }
         else {
             cache->counts.misses++;

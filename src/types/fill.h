@@ -66,6 +66,7 @@ typedef struct {
     PyObject *namespaces; /* BORROWED tuple of generation keys, or NULL */
     /* Adds the tags of this value. RAISES_NEG. May be NULL: none. */
     int (*add_tags)(void *context, RedlaneTags *tags);
+    uint64_t asks_for; /* a number for what it adds: near values of others have not */
     RedlaneTags *tags;    /* what the value must carry; NULL: nothing */
     RedlaneTags **extras; /* what it carries besides is put there; NULL: is not kept */
 } RedlaneFill;
@@ -108,8 +109,8 @@ PyObject *redlane_fill_compute_alone(const RedlaneFill *fill, RedlaneArg key);
 int redlane_fill_join(const RedlaneFill *fill, RedlaneFlight *STEALS flight,
                       PyObject **value);
 
-/* The value of a flight that has one: 1; 2 where it is of older generations than we
- * know of: ask again; or -1. */
+/* The value of a flight that has one: 1; 0 where it is another function's, and of no
+ * use here; 2 where it is of older generations than we know of: ask again; or -1. */
 int redlane_fill_open_flight(const RedlaneFill *fill, const RedlaneFlight *flight,
                              PyObject **value);
 
@@ -150,10 +151,11 @@ bool redlane_fill_near_begin(const RedlaneFill *fill, RedlaneArg key,
 /* Where that was true, in the end. */
 void redlane_fill_near_end(RedlaneNearFill *near_fill);
 
-/* After it: the stored bytes, what they decoded to, and the reply of PTTL. */
-void redlane_fill_near_keep(const RedlaneFill *fill, RedlaneArg key,
-                            const RedlaneNearFill *near_fill, PyObject *pttl,
-                            PyObject *stored, PyObject *value);
+/* After it: the stored bytes, what they decoded to, and the reply of PTTL. RAISES_NEG:
+ * only an interruption. */
+int redlane_fill_near_keep(const RedlaneFill *fill, RedlaneArg key,
+                           const RedlaneNearFill *near_fill, PyObject *pttl,
+                           PyObject *stored, PyObject *value);
 
 /* fill_tags.c: gives a fill the tags that its namespaces and the value ask for; to be
  * ended in any case. RAISES_NEG */

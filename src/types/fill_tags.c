@@ -152,6 +152,9 @@ redlane_fill_tags_check(const RedlaneFill *fill, const RedlaneEnvelope *header)
         return PyErr_Occurred() ? -1 : 1;
     }
     result = ask_for_extras(fill, extras);
+    if (result < 0 && PyErr_ExceptionMatches(fill->tool->state->ReplyError)) {
+        result = redlane_fill_forgive(fill); /* what the header names is in the way */
+    }
     if (result == 0) {
         result = redlane_tags_are_in(extras, header);
     }

@@ -1,0 +1,625 @@
+"""Freshness and tags against interruptions, other functions of one key, callbacks that
+do what they should not, and what anybody may have stored."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from typing import Any
+
+import pytest
+import redlane
+import redlane._workers
+from children import run_program, started, wait_until_asleep
+from fresh_tools import Loader, grow_old, locks, settled
+from near_tools import near_hits, wait_for_near, warm
+from outage_tools import wait_until
+from redlane import Cache, Client
+from redlane._workers import Workers
+from servers import Server
+
+PATIENCE = {"timeout": 30.0, "connect_timeout": 30.0}
+GENERATION = b"\xffRLG"
+
+
+@pytest.fixture
+def cache(client: Any) -> Cache:
+    """On the memory engine and on a server."""
+    return Cache(client, prefix="app", ttl=300)
+
+
+@pytest.fixture
+def loader() -> Loader:
+    return Loader()
+
+
+@pytest.fixture
+def near(redis_server: Server) -> Iterator[Cache]:
+    with Client(redis_server.url, **PATIENCE) as client:
+        made = Cache(client, prefix="app", ttl=300)
+        made.get("nothing")
+        wait_for_near(client)
+        yield made
+
+
+# --- Ctrl-C -----------------------------------------------------------------------
+
+
+def interrupt() -> None:
+    signal.raise_signal(signal.SIGINT)
+
+
+class Alarm:
+    """Ctrl-C at the next call of it, once it is set."""
+
+    def __init__(self) -> None:
+        self.is_set = False
+
+    def __call__(self) -> None:
+        if self.is_set:
+            self.is_set = False
+            interrupt()
+
+
+class Pickled:
+    """A serializer in which a signal may arrive."""
+
+    def __init__(self, alarm: Alarm) -> None:
+        self.alarm = alarm
+
+    def dumps(self, value: Any) -> bytes:
+        return json.dumps(value).encode()
+
+    def loads(self, stored: bytes) -> Any:
+        self.alarm()
+        return json.loads(stored)
+
+
+def test_ctrl_c_as_a_refresh_is_handed_to_a_worker(
+    cache: Cache, client: Any, loader: Loader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Interrupted(Workers):
+        def submit(self, job: Callable[[], object]) -> bool:
+            interrupt()
+            return super().submit(job)
+
+    f = cache(ttl=100, stale=100, name="f")(lambda: loader())
+    assert f() == 1
+    grow_old(client, f.cache_key(), 150)
+    with monkeypatch.context() as patch:
+        patch.setattr(redlane._workers, "REFRESHERS", Interrupted("interrupted", 1))
+        with pytest.raises(KeyboardInterrupt):
+            f()
+    assert f() == 1
+    wait_until(lambda: f() == 2, "a refresh")
+
+
+def test_ctrl_c_while_an_old_value_is_looked_for(client: Any) -> None:
+    """The function failed; that must not hide it."""
+    alarm = Alarm()
+    cache = Cache(client, prefix="app", serializer=Pickled(alarm))
+    calls: list[int] = []
+
+    @cache(ttl=100, on_error="stale")
+    def f() -> int:
+        calls.append(1)
+        if len(calls) == 2:
+            alarm.is_set = True
+            raise ValueError
+        return len(calls)
+
+    assert f() == 1
+    grow_old(client, f.cache_key(), 150)
+    with pytest.raises(KeyboardInterrupt):
+        f()
+    for lock in locks(client):
+        client.delete(lock)
+    assert f() == 3
+
+
+def test_ctrl_c_in_the_key_of_what_is_about_to_be_stored(
+    cache: Cache, client: Any
+) -> None:
+    alarm = Alarm()
+    calls: list[int] = []
+
+    def key() -> str:
+        alarm()
+        return "k"
+
+    @cache(ttl=100, on_error="stale", key=key)
+    def f() -> int:
+        calls.append(1)
+        alarm.is_set = len(calls) == 2
+        return len(calls)
+
+    assert f() == 1
+    grow_old(client, f.cache_key(), 150)
+    with pytest.raises(KeyboardInterrupt):
+        f()
+    assert f() == 3
+
+
+def test_ctrl_c_as_a_value_is_kept_near(near: Cache) -> None:
+    alarm = Alarm()
+
+    class Meta(type):
+        def __getattr__(cls, name: str) -> Any:
+            alarm()
+            raise AttributeError(name)
+
+    class Value(metaclass=Meta):
+        pass
+
+    class Maker:
+        def dumps(self, value: object) -> bytes:
+            return b"value"
+
+        def loads(self, stored: bytes) -> Value:
+            return Value()
+
+    cache = Cache(near.client, prefix="app", serializer=Maker())
+    cache.set_many({"k": 1, "l": 2})
+    f = cache(name="f")(Value)
+    f()
+    reads: list[Callable[[], Any]] = [
+        lambda: cache.get("k"),
+        lambda: cache.get_many(["k", "l"]),
+        f,
+    ]
+    for read in reads:
+        alarm.is_set = True
+        with pytest.raises(KeyboardInterrupt):
+            read()
+        assert read() is not None
+
+
+def test_ctrl_c_as_a_lease_is_given_back(redis_server: Server) -> None:
+    """It waits for the server, after the function has failed."""
+    with Client(redis_server.url, **PATIENCE) as client:
+        cache = Cache(client, prefix="app", near=False)
+
+        @cache
+        def f() -> None:
+            redis_server.cli("CLIENT", "PAUSE", "60000", "WRITE")
+            threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
+            raise ValueError
+
+        try:
+            with pytest.raises(KeyboardInterrupt):
+                f()
+        finally:
+            redis_server.cli("CLIENT", "UNPAUSE")
+
+
+def test_a_call_that_was_interrupted_while_it_waited_for_a_worker_is_not_made(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    workers = Workers("few", 1)
+    monkeypatch.setattr(redlane._workers, "LIMITED", workers)
+    cache = Cache("memory://")
+    calls: list[int] = []
+    begun, go = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        begun.set()
+        assert go.wait(60)
+
+    f = cache(hard_timeout=60)(lambda: calls.append(1))
+    assert workers.submit(hold)
+    assert begun.wait(60)
+    threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
+    with pytest.raises(KeyboardInterrupt):
+        f()
+    go.set()
+    done = threading.Event()
+    assert workers.submit(done.set)  # the oldest first
+    assert done.wait(60)
+    assert not calls
+
+
+# --- workers ----------------------------------------------------------------------
+
+
+class Submits:
+    """What a job holds, and submits one as it goes."""
+
+    def __init__(self, workers: Workers) -> None:
+        self.workers = workers
+
+    def __del__(self) -> None:
+        self.workers.submit(int)
+
+
+def test_a_finalizer_may_hand_over_work(cache: Cache) -> None:
+    """As the arguments of a refresh go, or in a collection: they may call a function."""
+    begun, go = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        begun.set()
+        assert go.wait(60)
+
+    def use(workers: Workers) -> None:
+        workers.submit(hold)
+        assert begun.wait(60)
+        workers.submit(lambda held=Submits(workers): None)
+        workers.stop(0)
+        ended.set()
+
+    ended = threading.Event()
+    workers = Workers("ended", 1)
+    threading.Thread(target=use, args=(workers,), daemon=True).start()
+    try:
+        assert ended.wait(60)
+    finally:
+        go.set()
+
+
+def test_a_thread_that_was_never_started_is_no_worker(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    workers = Workers("interrupted", 1)
+
+    def start(self: threading.Thread) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", start)
+        with pytest.raises(KeyboardInterrupt):
+            workers.submit(int)
+    done = threading.Event()
+    assert workers.submit(done.set)
+    assert done.wait(60)
+    workers.stop(30)
+
+
+def test_a_soft_timeout_of_any_length(
+    cache: Cache, client: Any, loader: Loader
+) -> None:
+    for soft in (timedelta.max, 10**15):
+        f = cache(ttl=100, stale=100, soft_timeout=soft, name=str(soft))(lambda: loader())
+        first = f()
+        grow_old(client, f.cache_key(), 150)
+        assert f() == first + 1  # it has waited
+
+
+# --- several functions of one key -------------------------------------------------
+
+
+def test_what_is_near_of_another_function_does_not_pass_for_its_own(
+    near: Cache,
+) -> None:
+    """It has not this one's tags, which therefore would not end it."""
+
+    @near(tags="a", key="shared")
+    def f() -> Any:
+        return ["f"]
+
+    @near(tags="b", key="shared")
+    def g() -> Any:
+        return ["g"]
+
+    assert warm(f, f) == ["f"]
+    assert g() == ["g"]
+    assert warm(g, g) == ["g"]
+    assert f() == ["f"]
+
+
+@pytest.mark.parametrize("value", ["text", ["a list"]])
+def test_get_or_set_asks_for_its_own_tags(near: Cache, value: Any) -> None:
+    def read(tags: Any) -> Any:
+        return near.get_or_set("k", lambda: value, tags=tags)
+
+    read(["a", b"b"])
+    assert warm(near, lambda: read(("a", b"b"))) == value
+    assert warm(near, lambda: near.get("k")) == value
+    read("c")
+    assert near.invalidate_tags("c") == 1
+    assert near.get("k") is None
+    near.set("k", value)
+    assert warm(near, lambda: near.get("k")) == value
+    read((tag for tag in "xy"))
+    assert near.invalidate_tags("y") == 1
+
+
+def test_who_asks_for_no_tags_does_not_join_what_was_begun_before_one_ended(
+    redis_server: Server, loader: Loader
+) -> None:
+    loader.values = ["old"]
+    with Client(redis_server.url, **PATIENCE) as client:
+        cache = Cache(client, prefix="app", near=False)
+        f = cache(tags="t", key="k")(lambda: loader())
+        g = cache(key="k")(lambda: "new")
+        loader.free.clear()
+        answers: list[Any] = []
+        first = threading.Thread(target=f)
+        first.start()
+        assert loader.started.acquire(timeout=60)
+        assert redis_server.cli("DEL", "app:@tag:t") == 1  # as another process does
+        later = threading.Thread(target=lambda: answers.append(g()))
+        later.start()
+        assert later.native_id
+        wait_until_asleep(os.getpid(), later.native_id)
+        loader.free.set()
+        first.join()
+        later.join()
+        assert answers == ["new"]
+
+
+def test_who_cannot_read_what_another_function_made_makes_its_own(
+    cache: Cache, loader: Loader
+) -> None:
+    loader.values = ["text"]
+
+    def make_numbers() -> set[int]:
+        return {5}
+
+    f = cache(key="k")(lambda: loader())
+    g = cache(key="k")(make_numbers)
+    loader.free.clear()
+    answers: list[Any] = []
+
+    def call() -> None:
+        try:
+            answers.append(g())
+        except redlane.SerializationError as error:
+            answers.append(error)
+
+    first = threading.Thread(target=f)
+    first.start()
+    assert loader.started.acquire(timeout=60)
+    later = threading.Thread(target=call)
+    later.start()
+    assert later.native_id
+    wait_until_asleep(os.getpid(), later.native_id)
+    loader.free.set()
+    first.join()
+    later.join()
+    assert answers == [{5}]
+
+
+# --- near -------------------------------------------------------------------------
+
+
+def test_a_near_value_that_the_server_keeps_for_ever_lasts_for_near_ttl(
+    redis_server: Server,
+) -> None:
+    """Though its envelope says that it is good for long."""
+    with Client(redis_server.url, **PATIENCE) as client:
+        cache = Cache(client, prefix="app", near_ttl=1)
+        f = cache(ttl=1000, stale=1000)(lambda: "text")
+        f()
+        assert client.persist(f.cache_key())
+        warm(f, f)
+
+        def is_far() -> bool:
+            before = near_hits(f)
+            f()
+            return near_hits(f) == before
+
+        wait_until(is_far, "a look at the server")
+
+
+# --- what anybody may have stored -------------------------------------------------
+
+
+def envelope(tags: list[tuple[bytes, int]], content: bytes) -> bytes:
+    """A value with tags, each with its generation."""
+    told = [bytes([len(id)]) + id + generation.to_bytes(8, "big") for id, generation in tags]
+    return b"\xffRLE\x01\x08" + bytes([len(tags)]) + b"".join(told) + content
+
+
+@pytest.fixture
+def limited(redis_server: Server) -> Iterator[Client[bytes]]:
+    """A client that may not touch all keys of the server."""
+    redis_server.cli(
+        *("ACL", "SETUSER", "limited", "on", ">word", "~app:*", "&*", "+@all")
+    )
+    address = redis_server.url.partition("://")[2]
+    try:
+        with Client(f"redis://limited:word@{address}", **PATIENCE) as client:
+            yield client
+    finally:
+        redis_server.cli("ACL", "DELUSER", "limited")
+
+
+READS: dict[str, Callable[[Cache], Any]] = {
+    "get": lambda cache: cache.get("k", "new"),
+    "get_many": lambda cache: cache.get_many(["k"]).get("k", "new"),
+    "has": lambda cache: "old" if cache.has("k") else "new",
+    "get_or_set": lambda cache: cache.get_or_set("k", lambda: "new"),
+    "function": lambda cache: cache(key="k")(lambda: "new")(),
+    "tags": lambda cache: cache(key="k", tags="t")(lambda: "new")(),
+}
+
+
+@pytest.mark.parametrize("fallback", ["memory", "raise"])
+@pytest.mark.parametrize("read", READS)
+def test_a_tag_that_may_not_be_asked_for(
+    limited: Client[bytes], redis_server: Server, read: str, fallback: Any
+) -> None:
+    cache = Cache(limited, prefix="app", fallback=fallback)
+    redis_server.cli("SET", "app:k", envelope([(b"secret", 1)], b'"old"'))
+    assert READS[read](cache) == "new"
+    assert READS[read](cache) == "new"
+
+
+def mutated(stored: bytes, chance: random.Random) -> bytes:
+    """Somewhat like it."""
+    data = bytearray(stored)
+    for _ in range(chance.randrange(1, 4)):
+        at = chance.randrange(min(len(data), 60)) if data else 0
+        way = chance.randrange(4)
+        if way == 0:
+            data[at:at] = chance.randbytes(chance.randrange(1, 9))
+        elif way == 1:
+            del data[at : at + chance.randrange(1, 9)]
+        elif data:
+            data[at] = chance.choice([0, 1, 127, 128, 255, chance.randrange(256)])
+    return bytes(data)
+
+
+@pytest.mark.parametrize("seal", [None, "k" * 32])
+def test_hostile_values_under_every_option(
+    redis_server: Server, seal: str | None
+) -> None:
+    """They are misses, or what they say; none is an error, a crash or a long wait."""
+    chance = random.Random(7)
+    with Client(redis_server.url, **PATIENCE) as client:
+        cache = Cache(client, prefix="app", compress="zlib", compress_above=10, seal=seal)
+        options: list[dict[str, Any]] = [
+            {"stale": 100},
+            {"early": True},
+            {"on_error": "stale", "max_stale": 10**9},
+            {"stale": 100, "soft_timeout": 30, "tags": ["a", "b"]},
+            {"stale": 100, "early": True, "on_error": "stale", "tags": "a"},
+            {"hard_timeout": 30, "stale": 100, "cache_exceptions": {ValueError: 9}},
+        ]
+        value = {"text": "value " * 20}
+        functions = [
+            (cache.namespace("n") if i % 2 else cache)(ttl=100, key=f"k{i}", **option)(
+                lambda: value
+            )
+            for i, option in enumerate(options)
+        ]
+        for f in functions:
+            f()
+        samples = [client.get(f.cache_key()) for f in functions]
+        samples += [envelope([(b"app:k0", 0)] * 64, b"1"), b"\xffRLX{}", b"\xffRLL"]
+        for _ in range(300):
+            for f in functions:
+                sample = chance.choice(samples)
+                assert sample
+                client.set(f.cache_key(), mutated(sample, chance), px=20_000)
+                f()
+                cache.get(f.cache_key().removeprefix("app:"))
+        wait_until(lambda: not locks(client), "the refreshes")
+        for f in functions:
+            f.invalidate()
+            assert f() == value
+
+
+# --- callbacks that do what they should not ---------------------------------------
+
+
+ACTIONS: dict[str, Callable[[dict[str, Any]], object]] = {
+    "call": lambda names: names["f"](2) if names["depth"] < 3 else None,
+    "invalidate": lambda names: names["f"].invalidate(1) if names["depth"] < 3 else 0,
+    "tags": lambda names: names["cache"].invalidate_tags("t"),
+    "clear": lambda names: names["cache"].clear(),
+    "refresh": lambda names: names["f"].refresh(3) if names["depth"] < 3 else None,
+    "raise": lambda names: 1 // 0,
+    "close": lambda names: names["cache"].client.close(),
+    "drop": lambda names: (names.pop("f", 0), names.pop("cache", 0), gc.collect()),
+    "configure": lambda names: redlane.configure("memory://"),
+}
+
+
+@pytest.mark.parametrize("place", ["ttl", "condition", "unless", "key", "tags", "load"])
+@pytest.mark.parametrize("action", ACTIONS)
+def test_callbacks(redis_server: Server, place: str, action: str) -> None:
+    redlane.configure(redis_server.url, **PATIENCE)
+    names: dict[str, Any] = {"depth": 0, "armed": False}
+
+    def act(result: Any, at: str) -> Any:
+        if at == place and names["armed"]:
+            names["depth"] += 1
+            ACTIONS[action](names)
+        return result
+
+    cache = names["cache"] = Cache(prefix="app", ttl=100)
+
+    @cache(
+        ttl=lambda value: act(100, "ttl"),
+        condition=lambda value: act(True, "condition"),
+        unless=lambda x: act(False, "unless"),
+        key=lambda x: act(f"k{x}", "key"),
+        tags=lambda x: act(["t", f"x{x}"], "tags"),
+        stale=100,
+        on_error="stale",
+    )
+    def f(x: int) -> list[int]:
+        return act([x], "load")
+
+    names["f"] = f
+    del f, cache
+    try:
+        names["f"](1)
+        names["armed"] = True
+        calls = [names["f"]] * 2
+        for x in (1, 2):
+            with contextlib.suppress(ZeroDivisionError, redlane.RedlaneError):
+                assert calls.pop()(x) == [x]
+        names["armed"] = False
+        if "f" in names:
+            with contextlib.suppress(redlane.ConnectionError):
+                assert names["f"](1) == [1]
+    finally:
+        redlane.configure("memory://")
+
+
+# --- processes --------------------------------------------------------------------
+
+LEAVES = """
+import os, sys, threading, time
+from redlane import Cache, Client
+
+sys.path.insert(0, sys.argv[2])
+from fresh_tools import grow_old
+
+client = Client(sys.argv[1], timeout=30, connect_timeout=30)
+cache = Cache(client, prefix="app")
+begun, go = threading.Event(), threading.Event()
+calls = []
+
+@cache(ttl=100, stale=100, tags="t")
+def f(x):
+    calls.append(x)
+    if len(calls) > 8:
+        begun.set()
+        go.wait(60)
+    return [x]
+
+for x in range(8):
+    f(x)
+    grow_old(client, f.cache_key(x), 150)
+for x in range(8):
+    assert f(x) == [x]  # four are refreshed, four wait for a thread
+begun.wait(60)
+if sys.argv[3] == "fork":
+    child = os.fork()
+    if child == 0:
+        go.set()
+        assert [f(x) for x in range(8)] == [[x] for x in range(8)]
+        f(100)
+        grow_old(client, f.cache_key(100), 150)
+        assert f(100) == [100]
+        while calls.count(100) < 2 or client.execute("KEYS", "*RLR*"):
+            time.sleep(0.01)  # it has threads of its own
+        os._exit(0)
+    go.set()
+    assert os.waitpid(child, 0)[1] == 0
+elif sys.argv[3] == "close":
+    client.close()
+    go.set()
+elif sys.argv[3] == "drop":
+    del f, cache, client
+    go.set()
+print("left", flush=True)
+"""
+
+
+@pytest.mark.parametrize("way", ["exit", "fork", "close", "drop"])
+def test_a_process_leaves_its_refreshes(redis_server: Server, way: str) -> None:
+    here = os.path.dirname(__file__)
+    done = run_program(LEAVES, redis_server.url, here, way, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "left\n", "")
