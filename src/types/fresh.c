@@ -157,7 +157,7 @@ redlane_fresh_near_ms(const RedlaneFill *fill, int64_t left)
     }
     until = fill->fresh->near_until - redlane_clock_unix_ms();
     until = until < 0 ? 0 : until;
-    return left < 0 || until < left ? until : left;
+    return until < left ? until : left;
 }
 
 void
