@@ -9,8 +9,6 @@ import json
 import os
 import random
 import signal
-import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from datetime import timedelta
@@ -19,11 +17,11 @@ from typing import Any
 import pytest
 import redlane
 import redlane._workers
-from children import run_program, started, wait_until_asleep
-from fresh_tools import Loader, grow_old, locks, settled
+from children import run_program, wait_until_asleep
+from fresh_tools import Loader, grow_old, locks
 from near_tools import near_hits, wait_for_near, warm
 from outage_tools import wait_until
-from redlane import Cache, Client
+from redlane import Cache, CachedFunction, Client
 from redlane._workers import Workers
 from servers import Server
 
@@ -236,12 +234,15 @@ class Submits:
     def __init__(self, workers: Workers) -> None:
         self.workers = workers
 
+    def work(self) -> None:
+        pass
+
     def __del__(self) -> None:
         self.workers.submit(int)
 
 
 def test_a_finalizer_may_hand_over_work(cache: Cache) -> None:
-    """As the arguments of a refresh go, or in a collection: they may call a function."""
+    """As the arguments of a refresh go, or in a collection: it may call a function."""
     begun, go = threading.Event(), threading.Event()
 
     def hold() -> None:
@@ -251,7 +252,7 @@ def test_a_finalizer_may_hand_over_work(cache: Cache) -> None:
     def use(workers: Workers) -> None:
         workers.submit(hold)
         assert begun.wait(60)
-        workers.submit(lambda held=Submits(workers): None)
+        workers.submit(Submits(workers).work)
         workers.stop(0)
         ended.set()
 
@@ -286,7 +287,9 @@ def test_a_soft_timeout_of_any_length(
     cache: Cache, client: Any, loader: Loader
 ) -> None:
     for soft in (timedelta.max, 10**15):
-        f = cache(ttl=100, stale=100, soft_timeout=soft, name=str(soft))(lambda: loader())
+        f = cache(ttl=100, stale=100, soft_timeout=soft, name=str(soft))(
+            lambda: loader()
+        )
         first = f()
         grow_old(client, f.cache_key(), 150)
         assert f() == first + 1  # it has waited
@@ -327,7 +330,7 @@ def test_get_or_set_asks_for_its_own_tags(near: Cache, value: Any) -> None:
     assert near.get("k") is None
     near.set("k", value)
     assert warm(near, lambda: near.get("k")) == value
-    read((tag for tag in "xy"))
+    read(tag for tag in "xy")
     assert near.invalidate_tags("y") == 1
 
 
@@ -387,6 +390,24 @@ def test_who_cannot_read_what_another_function_made_makes_its_own(
     assert answers == [{5}]
 
 
+def test_a_namespace_that_is_disabled_disables_no_other(cache: Cache) -> None:
+    one, other = cache.namespace("one"), cache.namespace("other")
+    inner = one.namespace("inner")
+    f = one(name="f")(list)
+    caches = [cache, one, other, inner]
+    for each in caches:
+        assert each.set("k", 1)
+    with one.disabled():
+        assert [each.get("k") for each in caches] == [1, None, 1, None]
+        f()
+        f()
+    with cache.disabled():
+        assert [each.get("k") for each in caches] == [None] * 4
+        f()
+    assert [each.get("k") for each in caches] == [1] * 4
+    assert f.cache_info().misses == 0
+
+
 # --- near -------------------------------------------------------------------------
 
 
@@ -409,12 +430,40 @@ def test_a_near_value_that_the_server_keeps_for_ever_lasts_for_near_ttl(
         wait_until(is_far, "a look at the server")
 
 
+def test_many_values_ask_for_their_tags_together(
+    near: Cache, redis_server: Server
+) -> None:
+    def questions() -> int:
+        for line in redis_server.cli("INFO", "commandstats").splitlines():
+            if line.startswith(b"cmdstat_mget:"):
+                return int(line.partition(b"calls=")[2].partition(b",")[0])
+        return 0
+
+    names = [f"k{i}" for i in range(200)]
+    for name in names:
+        near.set(name, name, tags=["all", f"of {name}"])
+    near.set("plain", "plain")
+    plain = Cache(near.client, prefix="app", near=False)
+    everything = dict(zip(names, names, strict=True))
+    before = questions()
+    assert plain.get_many([*names, "plain"]) == {**everything, "plain": "plain"}
+    assert questions() - before <= 1 + 4
+    assert warm(near, lambda: near.get_many(names)) == everything
+    assert near.invalidate_tags("of k7", "of k100") == 2
+    del everything["k7"], everything["k100"]
+    assert near.get_many(names) == plain.get_many(names) == everything
+    assert near.invalidate_tags("all") == 1
+    assert near.get_many(names) == plain.get_many(names) == {}
+
+
 # --- what anybody may have stored -------------------------------------------------
 
 
 def envelope(tags: list[tuple[bytes, int]], content: bytes) -> bytes:
     """A value with tags, each with its generation."""
-    told = [bytes([len(id)]) + id + generation.to_bytes(8, "big") for id, generation in tags]
+    told = [
+        bytes([len(id)]) + id + generation.to_bytes(8, "big") for id, generation in tags
+    ]
     return b"\xffRLE\x01\x08" + bytes([len(tags)]) + b"".join(told) + content
 
 
@@ -475,7 +524,9 @@ def test_hostile_values_under_every_option(
     """They are misses, or what they say; none is an error, a crash or a long wait."""
     chance = random.Random(7)
     with Client(redis_server.url, **PATIENCE) as client:
-        cache = Cache(client, prefix="app", compress="zlib", compress_above=10, seal=seal)
+        cache = Cache(
+            client, prefix="app", compress="zlib", compress_above=10, seal=seal
+        )
         options: list[dict[str, Any]] = [
             {"stale": 100},
             {"early": True},
@@ -506,6 +557,88 @@ def test_hostile_values_under_every_option(
         for f in functions:
             f.invalidate()
             assert f() == value
+
+
+# --- promise: nothing older than an invalidation is given to who came after it -----
+
+
+class Failure(Exception):
+    pass
+
+
+OPTIONS: list[dict[str, Any]] = [
+    {"ttl": 60},
+    {"ttl": 0.02, "stale": 60},
+    {"ttl": 0.02, "on_error": "stale"},
+    {"ttl": 60, "early": True, "stale": 60},
+    {"ttl": 0.02, "stale": 60, "soft_timeout": 0.002, "on_error": "stale"},
+    {"ttl": 0.02, "stale": 60, "hard_timeout": 30, "cache_exceptions": {Failure: 60}},
+]
+
+ENDS: dict[str, Callable[[Cache, list[CachedFunction[..., Any]]], object]] = {
+    "key": lambda cache, functions: [f.invalidate(1) for f in functions],
+    "all": lambda cache, functions: [f.invalidate_all() for f in functions],
+    "pattern": lambda cache, functions: cache.invalidate("app:*"),
+    "tag": lambda cache, functions: cache.invalidate_tags("t"),
+    "namespace": lambda cache, functions: cache.clear(),
+}
+
+
+@pytest.mark.parametrize("here", [True, False], ids=["here", "elsewhere"])
+@pytest.mark.parametrize("how", ENDS)
+def test_nothing_is_older_than_an_invalidation(
+    redis_server: Server, how: str, here: bool
+) -> None:
+    """Of this process, with near values; or of another, without any."""
+    rounds = 60
+    stop = threading.Event()
+    older: list[tuple[dict[str, Any], int, int]] = []
+    versions = {"source": 0, "ended": 0}
+    chance = random.Random(how)
+    with Client(redis_server.url, **PATIENCE) as client:
+        plain = Cache(client, prefix="app", near=here)
+        cache = plain.namespace("n") if how == "namespace" else plain
+
+        def load(x: int) -> list[int]:
+            version = versions["source"]
+            stop.wait(chance.choice([0, 0, 0.001, 0.005]))
+            if chance.random() < 0.1:
+                raise Failure
+            return [version]
+
+        tags = "t" if how == "tag" else None
+        functions = [
+            cache(name=f"f{i}", tags=tags, **options)(load)
+            for i, options in enumerate(OPTIONS)
+        ]
+
+        def read(index: int) -> None:
+            while not stop.is_set():
+                i = (index + chance.randrange(2)) % len(functions)
+                ended = versions["ended"]
+                with contextlib.suppress(Failure):
+                    (found,) = functions[i](1)
+                    if found < ended:
+                        older.append((OPTIONS[i], found, ended))
+
+        readers = [threading.Thread(target=read, args=(n,)) for n in range(6)]
+        for reader in readers:
+            reader.start()
+        for version in range(1, rounds + 1):
+            versions["source"] = version
+            if here:
+                ENDS[how](cache, functions)
+            elif how in ("tag", "namespace"):
+                redis_server.cli("DEL", "app:@tag:t", "app:n:@namespace")
+            else:
+                redis_server.cli("DEL", *(f.cache_key(1) for f in functions))
+            versions["ended"] = version
+            stop.wait(chance.choice([0, 0.001, 0.01, 0.03]))
+        stop.set()
+        for reader in readers:
+            reader.join()
+        assert older == []
+        assert all(f.cache_info().misses for f in functions)
 
 
 # --- callbacks that do what they should not ---------------------------------------
@@ -571,7 +704,7 @@ def test_callbacks(redis_server: Server, place: str, action: str) -> None:
 
 LEAVES = """
 import os, sys, threading, time
-from redlane import Cache, Client
+from redlane import Cache, CachedFunction, Client
 
 sys.path.insert(0, sys.argv[2])
 from fresh_tools import grow_old

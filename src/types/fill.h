@@ -67,8 +67,9 @@ typedef struct {
     /* Adds the tags of this value. RAISES_NEG. May be NULL: none. */
     int (*add_tags)(void *context, RedlaneTags *tags);
     uint64_t asks_for; /* a number for what it adds: near values of others have not */
-    RedlaneTags *tags;    /* what the value must carry; NULL: nothing */
+    RedlaneTags *tags; /* what the value must carry; NULL: nothing */
     RedlaneTags **extras; /* what it carries besides is put there; NULL: is not kept */
+    const RedlaneTags *shared; /* that of several values, asked for at once; or NULL */
 } RedlaneFill;
 
 /* A read of one key that may bring a near value. */
@@ -104,8 +105,8 @@ PyObject *redlane_fill_wrap(const RedlaneFill *fill, RedlaneArg key, PyObject **
 PyObject *redlane_fill_lead(const RedlaneFill *fill, RedlaneFlight *STEALS flight);
 PyObject *redlane_fill_compute_alone(const RedlaneFill *fill, RedlaneArg key);
 
-/* Waits for another thread's flight, which is released here. 1: *value is set, 0: it
- * gave nothing, -1: an exception is set, 2: ask again. */
+/* fill_join.c: waits for another thread's flight, which is released here. 1: *value is
+ * set, 0: it gave nothing, -1: an exception is set, 2: ask again. */
 int redlane_fill_join(const RedlaneFill *fill, RedlaneFlight *STEALS flight,
                       PyObject **value);
 
@@ -173,6 +174,14 @@ PyObject *redlane_fill_ask(const RedlaneFill *fill, RedlaneCommandId id,
 /* Whether a value with this header is of the generations that are now, of all that it
  * carries: 1, 0. RAISES_NEG */
 int redlane_fill_tags_check(const RedlaneFill *fill, const RedlaneEnvelope *header);
+
+/* For several values that were read at once: asks for the generations of what they
+ * carry besides, in one round trip for as many as fit. `*next` is the first of `values`
+ * (a list of replies) that they are for, and then the first that they are not for. To
+ * be freed; NULL where there are none (each value asks for its own, if it has any), or
+ * with an exception set. */
+RedlaneTags *redlane_fill_tags_share(const RedlaneFill *fill, PyObject *values,
+                                     Py_ssize_t *next);
 
 /* Collects the tickets of all tags of stored bytes into `tickets` (which has room for
  * REDLANE_ENVELOPE_TAGS_MAX): how many, or -1 where one is missing (no exception). */

@@ -68,6 +68,7 @@ redlane_tags_add_key(RedlaneTags *tags, const char *data, size_t size)
     tags->keys[tags->count] = key;
     tags->items[tags->count] =
         (RedlaneEnvelopeTag){.id = PyBytes_AS_STRING(key), .id_size = size};
+    tags->there[tags->count] = false;
     tags->tickets[tags->count++] = (RedlaneNearTicket){0};
     tags->known = false;
     return 0;
@@ -228,10 +229,13 @@ read_generation(PyObject *stored, uint64_t *generation)
 void
 redlane_tags_take(RedlaneTags *tags, PyObject *reply)
 {
-    tags->known = PyList_Check(reply) && (size_t)PyList_GET_SIZE(reply) == tags->count;
-    for (size_t i = 0; tags->known && i < tags->count; i++) {
-        tags->known = read_generation(PyList_GET_ITEM(reply, (Py_ssize_t)i),
-                                      &tags->items[i].generation);
+    bool whole = PyList_Check(reply) && (size_t)PyList_GET_SIZE(reply) == tags->count;
+
+    tags->known = whole;
+    for (size_t i = 0; i < tags->count; i++) {
+        tags->there[i] = whole && read_generation(PyList_GET_ITEM(reply, (Py_ssize_t)i),
+                                                  &tags->items[i].generation);
+        tags->known = tags->known && tags->there[i];
     }
 }
 

@@ -15,7 +15,8 @@
 
 typedef struct {
     size_t count;
-    bool known;                                /* the generations were read */
+    bool known;                                /* all generations were read */
+    bool there[REDLANE_ENVELOPE_TAGS_MAX];     /* which were */
     int64_t asked_ms;                          /* the TTL that they were made for */
     PyObject *keys[REDLANE_ENVELOPE_TAGS_MAX]; /* bytes */
     RedlaneEnvelopeTag items[REDLANE_ENVELOPE_TAGS_MAX];
