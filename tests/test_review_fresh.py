@@ -10,6 +10,7 @@ import os
 import random
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any
@@ -18,7 +19,7 @@ import pytest
 import redlane
 import redlane._workers
 from children import run_program, wait_until_asleep
-from fresh_tools import Loader, grow_old, locks
+from fresh_tools import Loader, grow_old, lock_of, locks
 from near_tools import near_hits, wait_for_near, warm
 from outage_tools import wait_until
 from redlane import Cache, CachedFunction, Client
@@ -756,3 +757,177 @@ def test_a_process_leaves_its_refreshes(redis_server: Server, way: str) -> None:
     here = os.path.dirname(__file__)
     done = run_program(LEAVES, redis_server.url, here, way, timeout=60)
     assert (done.returncode, done.stdout, done.stderr) == (0, "left\n", "")
+
+
+# Each call is made with its n-th allocation failing, for n = 1, 2, … until many in a
+# row succeed: some go on without what failed. msgspec and PyContextVar_Set end the
+# process themselves, so neither is called; nor is a thread started. CPython 3.11 makes
+# a SystemError of a `raise` that finds no memory.
+NO_MEMORY = """
+import contextvars, faulthandler, logging, sys, time
+faulthandler.enable()
+import _testcapi, msgspec.json
+msgspec.json.encode, msgspec.json.decode = lambda value: b"[1]", lambda data: [1, "a"]
+import redlane, redlane._workers
+
+redlane._workers.submit_refresh = lambda job: job()
+from redlane import Cache, Client
+
+contextvars.ContextVar("made").set(1)  # the thread's context too
+logging.disable(logging.CRITICAL)
+url = sys.argv[1]
+client = Client(url, timeout=60, connect_timeout=60)
+cache = Cache(client, ttl=60)
+sealed = Cache(client, prefix="s", ttl=60, seal="k" * 16)
+space = cache.namespace("n")
+OLD = int(time.time() * 1000 - 5000).to_bytes(8, "big")
+WHERE = {"ttl": 60, "ignore": ["more"]}
+failing = False
+
+def load(x, more=None):
+    if failing:
+        raise LookupError
+    return [x]
+
+def name_tags(x, more=None):
+    return ["t", b"b"]
+
+tagged = cache(load, name="tagged", tags=["{x}", name_tags], **WHERE)
+inner = space(load, name="inner", tags="u" * 300, **WHERE)
+stale = cache(load, name="stale", stale=10**6, early=True, **WHERE)
+both = space(load, name="both", stale=10**6, tags="t", **WHERE)
+soft = cache(load, name="soft", stale=10**6, soft_timeout=1, **WHERE)
+kept = cache(load, name="kept", on_error="stale", max_stale=10**6, **WHERE)
+hidden = sealed(load, name="hidden", on_error="stale", tags="t", **WHERE)
+told = cache(load, name="told", on_error="stale", cache_exceptions={LookupError: 1})
+
+def old(f, fails=False):
+    global failing
+    key = f.cache_key(1)
+    stored = client.get(key)
+    if stored and stored[5] & 1 and f is not hidden:
+        client.set(key, stored[:6] + OLD + stored[14:], px=10**6)
+    failing = fails
+    try:
+        assert f(1) == [1, "a"]
+    except LookupError:
+        assert failing
+    finally:
+        failing = False
+
+calls = [
+    lambda: (tagged(1), tagged.invalidate(1)),
+    lambda: tagged(1),
+    lambda: (cache.invalidate_tags("1", "t"), tagged(1)),
+    lambda: tagged.refresh(2),
+    lambda: inner(1),
+    lambda: (space.clear(), inner(1)),
+    lambda: (cache.set("k", 1, tags=["t", "u"]), cache.get("k"), cache.has("k")),
+    lambda: cache.set_many({"k": 1, "l": 2}, tags=["t", "v"]),
+    lambda: cache.get_many(["k", "l", "m"]),
+    lambda: (cache.invalidate_tags("t"), cache.get_many(["k", "l", "m"])),
+    lambda: cache.add("l", 1, tags=["t"]),
+    lambda: cache.get_or_set("k", list, tags=("t", "w")),
+    lambda: cache.namespace("x:%@").namespace("y").set("k", 1),
+    lambda: (space.set("k", 1), space.touch("k", 9), space.get("k"), space.delete("k")),
+    lambda: old(stale),
+    lambda: old(stale, True),
+    lambda: old(both),
+    lambda: (space.clear(), old(both)),
+    lambda: old(soft),
+    lambda: old(soft, True),
+    lambda: old(kept),
+    lambda: old(kept, True),
+    lambda: old(hidden, True),
+    lambda: (sealed.invalidate_tags("t"), old(hidden)),
+    lambda: old(told, True),
+    lambda: cache(load, name="x", tags=["{x}", name_tags], stale=1, on_error="stale"),
+    lambda: cache(load, tags="{y}") if failing else None,
+]
+failures = 0
+for number, call in enumerate(calls):
+    call()
+    fine = 0
+    for first in range(1, 3000):
+        error = None
+        try:
+            _testcapi.set_nomemory(first, first + 1)
+            call()
+        except BaseException as caught:
+            error = caught
+        _testcapi.remove_mem_hooks()
+        if error and "<function load" not in str(error):
+            assert isinstance(error, MemoryError), (number, repr(error))
+        failures += error is not None
+        fine = fine + 1 if error is None else 0
+        if fine == 60:
+            break
+    for f in (tagged, inner, stale, both, soft, kept, hidden, told):
+        f.invalidate(1)  # what a failure left in its place
+    call()
+assert failures > 5 * len(calls), failures
+print("done")
+"""
+
+
+@pytest.mark.parametrize("executor", ["engine", "redis"])
+def test_no_memory(executor: str, redis_server: Server) -> None:
+    pytest.importorskip("_testcapi")  # not every Python is built with it
+    url = "memory://" if executor == "engine" else redis_server.url
+    done = run_program(
+        NO_MEMORY, url, timeout=600, env={**os.environ, "PYTHONHASHSEED": "0"}
+    )
+    assert (done.returncode, done.stdout) == (0, "done\n"), done.stderr
+
+
+# --- Ctrl-C while it waits --------------------------------------------------------
+
+LEASE = b"\xffRLL" + b"another process!"
+
+
+def soon(action: Callable[[], object]) -> None:
+    threading.Timer(0.3, action).start()
+
+
+def press() -> None:
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+@pytest.mark.parametrize("with_near", [True, False])
+@pytest.mark.parametrize("wait", ["lease", "lock", "soft", "hard", "flight"])
+def test_ctrl_c_in_a_wait(
+    redis_server: Server, loader: Loader, wait: str, with_near: bool
+) -> None:
+    options: dict[str, dict[str, Any]] = {
+        "lock": {"on_error": "stale"},
+        "soft": {"stale": 100, "soft_timeout": 60},
+        "hard": {"hard_timeout": 60},
+    }
+    with Client(redis_server.url, **PATIENCE) as client:
+        cache = Cache(client, prefix="app", ttl=100, near=with_near)
+        f = cache(name="f", tags="t", **options.get(wait, {}))(lambda: loader())
+        others: list[threading.Thread] = []
+        if wait in ("soft", "lock"):
+            f()
+            grow_old(client, f.cache_key(), 150)
+        if wait == "lock":
+            client.set(lock_of(client, f.cache_key()), LEASE, px=60_000)
+        elif wait == "lease":
+            client.set(f.cache_key(), LEASE, px=60_000)
+        else:
+            loader.free.clear()
+        if wait == "flight":
+            others.append(threading.Thread(target=f))
+            others[0].start()
+            wait_until(lambda: loader.calls == 1, "its start")
+        began = time.monotonic()
+        soon(press)
+        with pytest.raises(KeyboardInterrupt):
+            f()
+        assert time.monotonic() - began < 25  # a lease lasts for thirty seconds
+        loader.free.set()
+        for other in others:
+            other.join()
+        for key in [*locks(client), f.cache_key()]:
+            client.delete(key)
+        assert f() == loader.calls
