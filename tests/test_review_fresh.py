@@ -805,7 +805,7 @@ def old(f, fails=False):
     global failing
     key = f.cache_key(1)
     stored = client.get(key)
-    if stored and stored[5] & 1 and f is not hidden:
+    if stored and stored[3:4] == b"E" and stored[5] & 1 and f is not hidden:
         client.set(key, stored[:6] + OLD + stored[14:], px=10**6)
     failing = fails
     try:
@@ -930,4 +930,26 @@ def test_ctrl_c_in_a_wait(
             other.join()
         for key in [*locks(client), f.cache_key()]:
             client.delete(key)
+        assert f() == loader.calls
+
+
+@pytest.mark.soak  # for as long as a lease lasts
+@pytest.mark.parametrize("what", ["lease", "lock"])
+def test_a_lease_without_an_end_is_waited_for_once(
+    redis_server: Server, loader: Loader, what: str
+) -> None:
+    """Somebody has taken its TTL away, or never gave it one."""
+    with Client(redis_server.url, **PATIENCE) as client:
+        cache = Cache(client, prefix="app")
+        f = cache(ttl=100, on_error="stale", name="f")(lambda: loader())
+        if what == "lock":
+            f()
+            grow_old(client, f.cache_key(), 150)
+            client.set(lock_of(client, f.cache_key()), LEASE)
+        else:
+            client.set(f.cache_key(), LEASE)
+        assert f() == loader.calls
+        stored = client.get(f.cache_key())
+        assert isinstance(stored, bytes) and stored.endswith(b"%d" % loader.calls)
+        assert not locks(client)
         assert f() == loader.calls
