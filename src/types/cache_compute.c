@@ -24,32 +24,19 @@ add_tags(void *context, RedlaneTags *tags)
                                 factory->tags);
 }
 
-/* Takes the tags that were given, for they may be an iterator, and a number for them
- * (the hash of bytes is that of the text). RAISES_NEG */
+/* Takes the tags that were given, which may be an iterator. RAISES_NEG */
 static int
 take_tags(Factory *factory, PyObject *given, RedlaneFill *fill)
 {
-    Py_hash_t hash;
-
     if (!given || given == Py_None) {
         return 0;
     }
     factory->tags = PyUnicode_Check(given) || PyBytes_Check(given)
                         ? PyTuple_Pack(1, given)
                         : PySequence_Tuple(given);
-    if (!factory->tags) {
-        return -1;
-    }
-    hash = PyObject_Hash(factory->tags);
-    if (hash == -1) {
-        if (!PyErr_ExceptionMatches(PyExc_TypeError)) {
-            return -1;
-        }
-        PyErr_Clear(); /* one is no text, as add_tags will say */
-    }
     fill->add_tags = add_tags;
-    fill->asks_for = (uint64_t)hash | UINT64_C(1) << 63; /* no function's number */
-    return 0;
+    fill->form = REDLANE_NEAR_FORM_STORED; /* with its tags, for them to be looked at */
+    return factory->tags ? 0 : -1;
 }
 
 PyDoc_STRVAR(

@@ -70,7 +70,6 @@ redlane_function_prepare(RedlaneFunctionCall *call)
     fill->shown = self->signature.shown;
     fill->load = call_function;
     fill->add_tags = self->tags ? add_tags : NULL;
-    fill->asks_for = self->form;
     fill->context = call;
     redlane_cache_use_near(self->cache, fill);
     if (self->share || self->type.function || self->type.loads || self->tags) {

@@ -259,22 +259,45 @@ redlane_tags_ask(RedlaneTags *tags, RedlaneTool *tool, bool make, int64_t ttl_ms
     return PyErr_Occurred() ? -1 : 0;
 }
 
+/* The tag of a header with that id. */
+static bool
+find_in_header(const RedlaneEnvelope *header, const RedlaneEnvelopeTag *mine,
+               RedlaneEnvelopeTag *tag)
+{
+    size_t at = 0;
+
+    while (redlane_envelope_next_tag(header, &at, tag)) {
+        if (tag->id_size == mine->id_size &&
+            memcmp(tag->id, mine->id, tag->id_size) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
 bool
 redlane_tags_are_in(const RedlaneTags *tags, const RedlaneEnvelope *header)
 {
     for (size_t i = 0; tags->known && i < tags->count; i++) {
-        const RedlaneEnvelopeTag *mine = &tags->items[i];
         RedlaneEnvelopeTag tag;
-        size_t at = 0;
-        bool same = false;
 
-        while (!same && redlane_envelope_next_tag(header, &at, &tag)) {
-            same = tag.generation == mine->generation && tag.id_size == mine->id_size &&
-                   memcmp(tag.id, mine->id, tag.id_size) == 0;
-        }
-        if (!same) {
+        if (!find_in_header(header, &tags->items[i], &tag) ||
+            tag.generation != tags->items[i].generation) {
             return false;
         }
     }
     return tags->known;
+}
+
+bool
+redlane_tags_are_named_in(const RedlaneTags *tags, const RedlaneEnvelope *header)
+{
+    for (size_t i = 0; i < tags->count; i++) {
+        RedlaneEnvelopeTag tag;
+
+        if (!find_in_header(header, &tags->items[i], &tag)) {
+            return false;
+        }
+    }
+    return true;
 }

@@ -67,7 +67,8 @@ int redlane_tags_ask(RedlaneTags *tags, RedlaneTool *tool, bool make, int64_t tt
 const RedlaneEnvelopeTag *redlane_tags_find(const RedlaneTags *tags, const char *id,
                                             size_t size);
 
-/* Whether a header carries all of them, as they are known. */
+/* Whether a header carries all of them, as they are known; of whatever generation. */
 bool redlane_tags_are_in(const RedlaneTags *tags, const RedlaneEnvelope *header);
+bool redlane_tags_are_named_in(const RedlaneTags *tags, const RedlaneEnvelope *header);
 
 #endif
