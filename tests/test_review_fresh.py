@@ -24,9 +24,8 @@ from near_tools import near_hits, wait_for_near, warm
 from outage_tools import wait_until
 from redlane import Cache, CachedFunction, Client
 from redlane._workers import Workers
-from servers import Server
+from servers import PATIENT, Server
 
-PATIENCE = {"timeout": 30.0, "connect_timeout": 30.0}
 GENERATION = b"\xffRLG"
 
 
@@ -43,7 +42,7 @@ def loader() -> Loader:
 
 @pytest.fixture
 def near(redis_server: Server) -> Iterator[Cache]:
-    with Client(redis_server.url, **PATIENCE) as client:
+    with Client(redis_server.url, **PATIENT) as client:
         made = Cache(client, prefix="app", ttl=300)
         made.get("nothing")
         wait_for_near(client)
@@ -184,7 +183,7 @@ def test_ctrl_c_as_a_value_is_kept_near(near: Cache) -> None:
 
 def test_ctrl_c_as_a_lease_is_given_back(redis_server: Server) -> None:
     """It waits for the server, after the function has failed."""
-    with Client(redis_server.url, **PATIENCE) as client:
+    with Client(redis_server.url, **PATIENT) as client:
         cache = Cache(client, prefix="app", near=False)
 
         @cache
@@ -339,7 +338,7 @@ def test_who_asks_for_no_tags_does_not_join_what_was_begun_before_one_ended(
     redis_server: Server, loader: Loader
 ) -> None:
     loader.values = ["old"]
-    with Client(redis_server.url, **PATIENCE) as client:
+    with Client(redis_server.url, **PATIENT) as client:
         cache = Cache(client, prefix="app", near=False)
         f = cache(tags="t", key="k")(lambda: loader())
         g = cache(key="k")(lambda: "new")
@@ -394,7 +393,7 @@ def test_who_cannot_read_what_another_function_made_makes_its_own(
 def test_a_namespace_that_is_disabled_disables_no_other(cache: Cache) -> None:
     one, other = cache.namespace("one"), cache.namespace("other")
     inner = one.namespace("inner")
-    f = one(name="f")(list)
+    f = one(name="f")(lambda: [1])
     caches = [cache, one, other, inner]
     for each in caches:
         assert each.set("k", 1)
@@ -416,7 +415,7 @@ def test_a_near_value_that_the_server_keeps_for_ever_lasts_for_near_ttl(
     redis_server: Server,
 ) -> None:
     """Though its envelope says that it is good for long."""
-    with Client(redis_server.url, **PATIENCE) as client:
+    with Client(redis_server.url, **PATIENT) as client:
         cache = Cache(client, prefix="app", near_ttl=1)
         f = cache(ttl=1000, stale=1000)(lambda: "text")
         f()
@@ -476,7 +475,7 @@ def limited(redis_server: Server) -> Iterator[Client[bytes]]:
     )
     address = redis_server.url.partition("://")[2]
     try:
-        with Client(f"redis://limited:word@{address}", **PATIENCE) as client:
+        with Client(f"redis://limited:word@{address}", **PATIENT) as client:
             yield client
     finally:
         redis_server.cli("ACL", "DELUSER", "limited")
@@ -524,7 +523,7 @@ def test_hostile_values_under_every_option(
 ) -> None:
     """They are misses, or what they say; none is an error, a crash or a long wait."""
     chance = random.Random(7)
-    with Client(redis_server.url, **PATIENCE) as client:
+    with Client(redis_server.url, **PATIENT) as client:
         cache = Cache(
             client, prefix="app", compress="zlib", compress_above=10, seal=seal
         )
@@ -596,7 +595,7 @@ def test_nothing_is_older_than_an_invalidation(
     older: list[tuple[dict[str, Any], int, int]] = []
     versions = {"source": 0, "ended": 0}
     chance = random.Random(how)
-    with Client(redis_server.url, **PATIENCE) as client:
+    with Client(redis_server.url, **PATIENT) as client:
         plain = Cache(client, prefix="app", near=here)
         cache = plain.namespace("n") if how == "namespace" else plain
 
@@ -661,7 +660,7 @@ ACTIONS: dict[str, Callable[[dict[str, Any]], object]] = {
 @pytest.mark.parametrize("place", ["ttl", "condition", "unless", "key", "tags", "load"])
 @pytest.mark.parametrize("action", ACTIONS)
 def test_callbacks(redis_server: Server, place: str, action: str) -> None:
-    redlane.configure(redis_server.url, **PATIENCE)
+    redlane.configure(redis_server.url, **PATIENT)
     names: dict[str, Any] = {"depth": 0, "armed": False}
 
     def act(result: Any, at: str) -> Any:
@@ -681,7 +680,7 @@ def test_callbacks(redis_server: Server, place: str, action: str) -> None:
         stale=100,
         on_error="stale",
     )
-    def f(x: int) -> list[int]:
+    def f(x: int) -> Any:
         return act([x], "load")
 
     names["f"] = f
@@ -903,7 +902,7 @@ def test_ctrl_c_in_a_wait(
         "soft": {"stale": 100, "soft_timeout": 60},
         "hard": {"hard_timeout": 60},
     }
-    with Client(redis_server.url, **PATIENCE) as client:
+    with Client(redis_server.url, **PATIENT) as client:
         cache = Cache(client, prefix="app", ttl=100, near=with_near)
         f = cache(name="f", tags="t", **options.get(wait, {}))(lambda: loader())
         others: list[threading.Thread] = []
@@ -928,8 +927,7 @@ def test_ctrl_c_in_a_wait(
         loader.free.set()
         for other in others:
             other.join()
-        for key in [*locks(client), f.cache_key()]:
-            client.delete(key)
+        client.delete(f.cache_key(), *locks(client))
         assert f() == loader.calls
 
 
@@ -939,7 +937,7 @@ def test_a_lease_without_an_end_is_waited_for_once(
     redis_server: Server, loader: Loader, what: str
 ) -> None:
     """Somebody has taken its TTL away, or never gave it one."""
-    with Client(redis_server.url, **PATIENCE) as client:
+    with Client(redis_server.url, **PATIENT) as client:
         cache = Cache(client, prefix="app")
         f = cache(ttl=100, on_error="stale", name="f")(lambda: loader())
         if what == "lock":

@@ -66,7 +66,7 @@ typedef struct {
     PyObject *namespaces; /* BORROWED tuple of generation keys, or NULL */
     /* Adds the tags of this value. RAISES_NEG. May be NULL: none. */
     int (*add_tags)(void *context, RedlaneTags *tags);
-    RedlaneTags *tags; /* what the value must carry; NULL: nothing */
+    RedlaneTags *tags;    /* what the value must carry; NULL: nothing */
     RedlaneTags **extras; /* what it carries besides is put there; NULL: is not kept */
     const RedlaneTags *shared; /* that of several values, asked for at once; or NULL */
 } RedlaneFill;
