@@ -586,11 +586,11 @@ ENDS: dict[str, Callable[[Cache, list[CachedFunction[..., Any]]], object]] = {
 
 @pytest.mark.parametrize("here", [True, False], ids=["here", "elsewhere"])
 @pytest.mark.parametrize("how", ENDS)
+@pytest.mark.parametrize("rounds", [40, pytest.param(4000, marks=pytest.mark.soak)])
 def test_nothing_is_older_than_an_invalidation(
-    redis_server: Server, how: str, here: bool
+    redis_server: Server, rounds: int, how: str, here: bool
 ) -> None:
     """Of this process, with near values; or of another, without any."""
-    rounds = 60
     stop = threading.Event()
     older: list[tuple[dict[str, Any], int, int]] = []
     versions = {"source": 0, "ended": 0}
