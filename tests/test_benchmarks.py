@@ -51,9 +51,7 @@ ROWS = {
     18: [{"import redis", "bare interpreter"}],
     19: [
         {"cachebox.TTLCache", "dict", "key and value"},
-        {"key and value"},
-        {"key and value"},
-        {"key and value"},
+        *({"key and value"} for _ in range(4)),
     ],
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import secrets
 import statistics
 import time
@@ -101,5 +102,5 @@ def measure(
         "name": name,
         "operations_per_second": operations * len(times) / (now - begin),
         "median_us": statistics.median(times) * 1e6,
-        "p99_us": sorted(times)[int(0.99 * (len(times) - 1))] * 1e6,
+        "p99_us": sorted(times)[math.ceil(0.99 * len(times)) - 1] * 1e6,
     }
