@@ -13,6 +13,10 @@
 #include "types/content_key.h"
 #include "types/counter.h"
 #include "types/flight.h"
+#include "types/loop_bell.h"
+#include "types/message.h"
+#include "types/pubsub.h"
+#include "types/subscription.h"
 #include "types/tool.h"
 #include "types/video_cache.h"
 
@@ -36,6 +40,13 @@ module_exec(PyObject *module)
         redlane_cached_classmethod_setup,
         redlane_counter_setup,
         redlane_video_cache_setup,
+        redlane_message_setup,
+        redlane_message_bytes_setup,
+        redlane_gap_setup,
+        redlane_loop_bell_setup,
+        redlane_subscription_wait_setup,
+        redlane_subscription_setup,
+        redlane_pubsub_setup,
         redlane_tool_setup,
     };
     /* clang-format on */

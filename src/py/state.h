@@ -37,6 +37,12 @@
     X(CacheDisabledType)                         \
     X(CounterType)                               \
     X(VideoCacheType)                            \
+    X(MessageType)                               \
+    X(BytesMessageType)                          \
+    X(GapType)                                   \
+    X(SubscriptionType)                          \
+    X(SubscriptionWaitType)                      \
+    X(LoopBellType)                              \
     /* imported on first use; NULL until then */ \
     X(logger)                                    \
     X(logger_cache)                              \
@@ -53,6 +59,8 @@
     X(find_codec)                                \
     X(zlib_compress)                             \
     X(zlib_decompressobj)                        \
+    X(get_running_loop)                          \
+    X(loop_bells)                                \
     /* constant texts */                         \
     X(syntax_error)
 

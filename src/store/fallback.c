@@ -193,6 +193,25 @@ keep_changes(Trip *trip, bool force)
     return result;
 }
 
+/* What was published in the server's place reaches the subscriptions of this process:
+ * once it is settled that the server will not be asked, and unless it may have heard
+ * it, so that no message comes twice. RAISES_NEG */
+static int
+publish_here(const Trip *trip)
+{
+    for (size_t i = 0; i < trip->count; i++) {
+        if (trip->vectors[i].command->id == REDLANE_CMD_PUBLISH) {
+            trip->replies[i] =
+                redlane_engine_store_published(trip->self->members->settings,
+                                               &trip->vectors[i], trip->replies[i]);
+            if (!trip->replies[i]) {
+                return -1;
+            }
+        }
+    }
+    return 0;
+}
+
 /* Answers by policy what the server does not. 1: done, 0: the server is well again and
  * is to be asked (never with `force`), -1: an exception is set. */
 static int
@@ -228,6 +247,9 @@ run_away(Trip *trip, bool force)
         /* It was emptied above, so all that it holds is of the time that may have begun
          * here. What it holds of an older one must not pass for that. */
         self->members->engine_period = trip->route.period;
+    }
+    if (engine && result > 0 && !trip->unsure && publish_here(trip) < 0) {
+        result = -1;
     }
     if (result <= 0) {
         redlane_store_drop_replies(trip->replies, trip->count);

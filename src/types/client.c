@@ -11,6 +11,7 @@
 #include "py/state.h"
 #include "types/client_options.h"
 #include "types/commands.h"
+#include "types/subscription.h"
 
 /* --- running commands --- */
 
@@ -318,6 +319,55 @@ client_pipeline(PyObject *self, PyObject *args, PyObject *kwargs)
 }
 
 PyDoc_STRVAR(
+    client_subscribe_doc,
+    "subscribe($self, /, *channels, patterns=(), on_gap=None, policy='drop',\n"
+    "          max_messages=65536, max_bytes=67108864)\n--\n\n"
+    "A Subscription to channels and patterns: an iterator of messages.\n\n"
+    "patterns: globs of channels. on_gap: called with a Gap where messages may be\n"
+    "missing; without it that is logged. policy: where the queue is full (max_messages,\n"
+    "max_bytes) \"drop\" the oldest, or, on a connection of its own, let the server\n"
+    "\"wait\". ValueError without a name.");
+
+static PyObject *
+client_subscribe(PyObject *object, PyObject *args, PyObject *kwargs)
+{
+    RedlaneClient *self = (RedlaneClient *)object;
+
+    if (redlane_client_check(self) < 0) {
+        return NULL;
+    }
+    return redlane_subscription_new(self->state, self->link, self->decode, args,
+                                    kwargs);
+}
+
+PyDoc_STRVAR(
+    client_listen_doc,
+    "listen($self, channels, handler, *, patterns=(), on_gap=None, policy='drop',\n"
+    "       max_messages=65536, max_bytes=67108864)\n--\n\n"
+    "Call handler(message) in a thread of its own; a Listener, with stop().\n\n"
+    "channels: one, or several; the other options are those of subscribe(). What\n"
+    "handler raises is logged. Returns once the server has confirmed, or is away.");
+
+static PyObject *
+client_listen(PyObject *object, PyObject *args, PyObject *kwargs)
+{
+    PyObject *module = PyImport_ImportModule("redlane._pubsub"), *function = NULL;
+    PyObject *first = NULL, *all = NULL, *result = NULL;
+
+    function = module ? PyObject_GetAttrString(module, "listen") : NULL;
+    first = function ? PyTuple_Pack(1, object) : NULL;
+    all = first ? PySequence_Concat(first, args) : NULL;
+    if (all) {
+        result = PyObject_Call(function, all, kwargs);
+    }
+    Py_XDECREF(all);
+    Py_XDECREF(first);
+    Py_XDECREF(function);
+    Py_XDECREF(module);
+    return result;
+}
+
+PyDoc_STRVAR(
     client_scan_iter_doc,
     "scan_iter($self, match=None, count=None, _type=None)\n--\n\n"
     "Iterate over the keys by scan(); a key may come more than once.\n\n"
@@ -408,6 +458,10 @@ static PyMethodDef client_methods[] = {
      client_pipeline_doc},
     {"scan_iter", KEYWORDS(client_scan_iter), METH_VARARGS | METH_KEYWORDS,
      client_scan_iter_doc},
+    {"listen", KEYWORDS(client_listen), METH_VARARGS | METH_KEYWORDS,
+     client_listen_doc},
+    {"subscribe", KEYWORDS(client_subscribe), METH_VARARGS | METH_KEYWORDS,
+     client_subscribe_doc},
     {"__class_getitem__", Py_GenericAlias, METH_O | METH_CLASS, NULL},
     {"__enter__", client_enter, METH_NOARGS, NULL},
     {"__exit__", client_exit, METH_VARARGS, NULL},
