@@ -381,6 +381,16 @@ redlane_topics_deliver(RedlaneHub *hub, RedlaneArg channel, const RedlaneArg *pa
     return count;
 }
 
+/* As PSUBSCRIBE's: "*" is no channel without a name, though KEYS has it match the key
+ * without one. */
+static bool
+matches(RedlaneArg pattern, RedlaneArg channel)
+{
+    return channel.size ? redlane_glob_match(pattern.data, pattern.size, channel.data,
+                                             channel.size)
+                        : pattern.size == 0;
+}
+
 size_t
 redlane_topics_publish(RedlaneHub *hub, RedlaneArg channel, RedlaneArg payload)
 {
@@ -393,7 +403,7 @@ redlane_topics_publish(RedlaneHub *hub, RedlaneArg channel, RedlaneArg payload)
         const RedlaneTopic *topic = (const RedlaneTopic *)slot->item;
         const RedlaneArg name = {topic->name, topic->item.key_size};
 
-        if (redlane_glob_match(name.data, name.size, channel.data, channel.size)) {
+        if (matches(name, channel)) {
             count = redlane_topics_deliver(hub, channel, &name, payload, true);
             all += count > 0 ? (size_t)count : 0;
         }
