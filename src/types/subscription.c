@@ -61,7 +61,31 @@ make_message(RedlaneSubscription *self, const RedlaneLetter *letter)
     return message;
 }
 
-/* An exception of theirs is not the reader's: it is logged. RAISES_NEG */
+static void
+log_gap(const RedlaneSubscription *self, PyObject *gap)
+{
+    redlane_log(self->state, REDLANE_LOG_WARNING,
+                "subscription to %R %R: messages may be missing: %S (%s)",
+                self->channels, self->patterns, PyStructSequence_GetItem(gap, 0),
+                redlane_link_settings(self->link)->redacted);
+}
+
+/* What on_gap raises is not the reader's: it is logged. */
+static void
+log_raised(const RedlaneSubscription *self)
+{
+    PyObject *type, *error, *traceback;
+
+    PyErr_Fetch(&type, &error, &traceback);
+    PyErr_NormalizeException(&type, &error, &traceback);
+    redlane_log(self->state, REDLANE_LOG_ERROR, "subscription: on_gap raised %R",
+                error);
+    Py_XDECREF(type);
+    Py_XDECREF(error);
+    Py_XDECREF(traceback);
+}
+
+/* RAISES_NEG: where memory is exhausted, or on_gap raised what is no Exception. */
 static int
 tell_gap(RedlaneSubscription *self, const RedlaneLetter *letter)
 {
@@ -72,22 +96,18 @@ tell_gap(RedlaneSubscription *self, const RedlaneLetter *letter)
         return -1;
     }
     if (!on_gap) {
-        redlane_log(self->state, REDLANE_LOG_WARNING,
-                    "subscription: messages may be missing: %S (%s)", gap,
-                    redlane_link_settings(self->link)->redacted);
+        log_gap(self, gap);
         Py_DECREF(gap);
         return 0;
     }
     Py_INCREF(on_gap);
     result = PyObject_CallOneArg(on_gap, gap);
     Py_DECREF(gap);
-    if (!result && PyErr_ExceptionMatches(PyExc_Exception)) {
-        redlane_log(self->state, REDLANE_LOG_ERROR, "subscription: on_gap=%R raised",
-                    on_gap);
-        PyErr_WriteUnraisable(on_gap);
-        result = Py_NewRef(Py_None);
-    }
     Py_DECREF(on_gap);
+    if (!result && PyErr_ExceptionMatches(PyExc_Exception)) {
+        log_raised(self);
+        return 0;
+    }
     Py_XDECREF(result);
     return result ? 0 : -1;
 }
