@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import os
 import threading
@@ -100,10 +101,8 @@ def test_cancellation_loses_nothing(client: Client[bytes]) -> None:
                     await asyncio.sleep(0)
                 if turn % 5:
                     task.cancel()
-                try:
+                with contextlib.suppress(asyncio.CancelledError):
                     found.append(int(await task))
-                except asyncio.CancelledError:
-                    pass
             await publishing
         assert found == list(range(count))
 

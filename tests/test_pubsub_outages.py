@@ -73,7 +73,7 @@ class Record:
             last, gap = entry, False
 
 
-# --- gaps ------------------------------------------------------------------------------
+# --- gaps -------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("how", ["killed", "reset", "closed"])
@@ -103,9 +103,7 @@ def test_a_lost_connection_is_a_gap(
     assert record.subscription.gaps == 3
 
 
-def test_what_comes_after_a_gap_is_complete(
-    redis_server: Server, proxy: Proxy
-) -> None:
+def test_what_comes_after_a_gap_is_complete(redis_server: Server, proxy: Proxy) -> None:
     """Of a subscription to many channels nothing is handed out before all of them are
     heard again: a reader that reloads on the gap has everything then."""
     publisher = Client(redis_server.url, **PATIENT)
@@ -208,7 +206,7 @@ def test_on_gap_may_raise(
             wait_until(lambda: found, "the message")
 
 
-# --- refusals ---------------------------------------------------------------------------
+# --- refusals ---------------------------------------------------------------------
 
 
 def test_a_channel_that_is_forbidden(fresh_server: Server) -> None:
@@ -246,7 +244,7 @@ def test_rights_that_are_taken_away(fresh_server: Server) -> None:
             subscription.get(timeout=0)
 
 
-# --- local delivery -----------------------------------------------------------------------
+# --- local delivery ---------------------------------------------------------------
 
 
 def test_tools_publish_to_this_process_during_an_outage(switch: Switch) -> None:
@@ -309,7 +307,7 @@ def test_a_publish_that_may_have_arrived_comes_once(
     assert [bytes(message) for message in found[:-1]] == [b"%d" % n for n in range(10)]
 
 
-# --- in order, or covered by a gap ------------------------------------------------------------
+# --- in order, or covered by a gap ------------------------------------------------
 
 
 def trouble(server: Server, proxy: Proxy, seconds: float, restarts: bool) -> None:
@@ -357,9 +355,7 @@ def live_through(server: Server, seconds: float, restarts: bool) -> None:
             Record(Client(server.url, **PATIENT), "n"),
         ]
         stop, last = threading.Event(), [0]
-        publishing = threading.Thread(
-            target=publish_through, args=(server, stop, last)
-        )
+        publishing = threading.Thread(target=publish_through, args=(server, stop, last))
         publishing.start()
         trouble(server, proxy, seconds, restarts)
         stop.set()

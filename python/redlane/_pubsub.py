@@ -7,7 +7,13 @@ from collections.abc import Callable, Iterable
 from types import MethodType
 from typing import TYPE_CHECKING, Any
 
-from redlane._core import Client, Subscription, _publish, _read_message
+from redlane._core import (
+    Client,
+    RedlaneError,
+    Subscription,
+    _publish,
+    _read_message,
+)
 from redlane._default import default_client
 from redlane._logging import get_logger
 
@@ -49,7 +55,7 @@ class Listener:
     def _run(self) -> None:
         try:
             hand_out(self.subscription, self._handle)
-        except Exception as error:  # refused by the server, or the process was forked
+        except RedlaneError as error:  # refused by the server
             get_logger().error("subscription ended: %s", error)
 
     @property
@@ -84,7 +90,7 @@ def hand_out(subscription: Subscription[Any], handle: Callable[[Any], object]) -
     for message in subscription:
         try:
             handle(message)
-        except Exception:
+        except Exception:  # noqa: BLE001 - whatever it raises, the next one comes
             get_logger().exception(
                 "a handler of messages on %r raised", message.channel
             )

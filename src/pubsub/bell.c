@@ -34,8 +34,8 @@ redlane_bell_hold(RedlaneBell *bell)
 void
 redlane_bell_release(RedlaneBell *bell)
 {
-    if (bell && atomic_fetch_sub_explicit(&bell->references, 1, memory_order_acq_rel) ==
-                    1) {
+    if (bell &&
+        atomic_fetch_sub_explicit(&bell->references, 1, memory_order_acq_rel) == 1) {
         redlane_platform_wake_close(bell->wake);
         free(bell);
     }

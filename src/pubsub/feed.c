@@ -10,7 +10,7 @@
 
 static const char queue_full[] = "the queue was full";
 
-/* --- life -------------------------------------------------------------------- */
+/* --- life ----------------------------------------------------------------- */
 
 RedlaneFeed *
 redlane_feed_new(RedlaneHub *hub, size_t max_count, size_t max_bytes, bool waits)
@@ -47,8 +47,8 @@ drop_all(RedlaneFeed *feed)
 void
 redlane_feed_release(RedlaneFeed *feed)
 {
-    if (!feed || atomic_fetch_sub_explicit(&feed->references, 1,
-                                           memory_order_acq_rel) != 1) {
+    if (!feed ||
+        atomic_fetch_sub_explicit(&feed->references, 1, memory_order_acq_rel) != 1) {
         return;
     }
     drop_all(feed);
@@ -59,7 +59,7 @@ redlane_feed_release(RedlaneFeed *feed)
     free(feed);
 }
 
-/* --- waking ------------------------------------------------------------------ */
+/* --- waking --------------------------------------------------------------- */
 
 /* The bell to be signalled once the lock is given back, held, or NULL. */
 static RedlaneBell *
@@ -109,7 +109,7 @@ redlane_feed_arm(RedlaneFeed *feed, RedlaneFeedState seen)
     return armed;
 }
 
-/* --- the queue ------------------------------------------------------------------ */
+/* --- the queue ------------------------------------------------------------ */
 
 static RedlaneLetter *
 pop_locked(RedlaneFeed *feed)
@@ -174,7 +174,8 @@ redlane_feed_take(RedlaneFeed *feed)
     return letter;
 }
 
-/* True when the ring must grow before a letter is put: nothing will be dropped for it. */
+/* True when the ring must grow before a letter is put: nothing will be dropped for it.
+ */
 static bool
 lacks_room(RedlaneFeed *feed, bool may_drop)
 {
@@ -288,7 +289,7 @@ redlane_feed_is_full(RedlaneFeed *feed)
     return full;
 }
 
-/* --- the state -------------------------------------------------------------------- */
+/* --- the state ------------------------------------------------------------ */
 
 void
 redlane_feed_set_state(RedlaneFeed *feed, RedlaneFeedState state,

@@ -8,9 +8,9 @@
  * come in order, after it everything does again. What was dropped for want of room is a
  * gap too, at the oldest end.
  *
- * Locks: `next`, `topics` and what is said there by the hub's; the rest by its own spin,
- * which is inside the hub's and outside a bell's. Putting is the hub's, one at a time;
- * one reader at a time is the caller's affair. Atomic references. No Python. */
+ * Locks: `next`, `topics` and what is said there by the hub's; the rest by its own
+ * spin, which is inside the hub's and outside a bell's. Putting is the hub's, one at a
+ * time; one reader at a time is the caller's affair. Atomic references. No Python. */
 #ifndef REDLANE_PUBSUB_FEED_H
 #define REDLANE_PUBSUB_FEED_H
 
@@ -64,7 +64,7 @@ struct RedlaneFeed {
 RedlaneFeed *redlane_feed_hold(RedlaneFeed *feed);
 void redlane_feed_release(RedlaneFeed *feed); /* or NULL; it has left its hub */
 
-/* --- for who reads ---------------------------------------------------------- */
+/* --- for who reads -------------------------------------------------------- */
 
 /* The oldest letter, whose reference is the caller's, or NULL. */
 RedlaneLetter *redlane_feed_take(RedlaneFeed *feed);
@@ -86,14 +86,15 @@ typedef struct {
 
 void redlane_feed_stats(RedlaneFeed *feed, RedlaneFeedStats *stats);
 
-/* --- for the hub -------------------------------------------------------------- */
+/* --- for the hub ---------------------------------------------------------- */
 
 /* A feed that has joined nothing; NULL when memory is exhausted. */
 RedlaneFeed *redlane_feed_new(RedlaneHub *hub, size_t max_count, size_t max_bytes,
                               bool waits);
 
 /* Puts a letter (held by it from then on) at the end; where there is no room and it may
- * be, what is oldest is dropped. False when memory is exhausted. With the hub's lock. */
+ * be, what is oldest is dropped. False when memory is exhausted. With the hub's lock.
+ */
 bool redlane_feed_put(RedlaneFeed *feed, RedlaneLetter *letter, bool may_drop);
 
 /* A message that is not put at all. */

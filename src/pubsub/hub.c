@@ -21,7 +21,7 @@ static int registry_error;
 static RedlaneHub *registry; /* by `next` */
 static atomic_size_t registered;
 
-/* --- fork ------------------------------------------------------------------------ */
+/* --- fork ----------------------------------------------------------------- */
 
 static void
 fork_prepare(void *context)
@@ -85,7 +85,8 @@ watch_forks(void)
     registry_error = redlane_fork_register(&hook);
 }
 
-/* --- life -------------------------------------------------------------------------- */
+/* --- life --------------------------------------------------------------------------
+ */
 
 RedlaneHub *
 redlane_hub_new(RedlaneSettings *settings, int64_t ping_interval)
@@ -126,8 +127,8 @@ redlane_hub_hold(RedlaneHub *hub)
 void
 redlane_hub_release(RedlaneHub *hub)
 {
-    if (!hub || atomic_fetch_sub_explicit(&hub->references, 1, memory_order_acq_rel) !=
-                    1) {
+    if (!hub ||
+        atomic_fetch_sub_explicit(&hub->references, 1, memory_order_acq_rel) != 1) {
         return;
     }
     (void)pthread_mutex_lock(&registry_lock);
@@ -217,7 +218,8 @@ redlane_hub_stop_all(int64_t limit)
     return ended;
 }
 
-/* --- feeds --------------------------------------------------------------------------- */
+/* --- feeds ---------------------------------------------------------------------------
+ */
 
 /* Enters it into the hub. 0, or -1 with a fault. */
 static int
@@ -316,7 +318,8 @@ redlane_hub_owe_gap(RedlaneFeed *feed)
     (void)pthread_mutex_unlock(&hub->lock);
 }
 
-/* --- what is published here ------------------------------------------------------------ */
+/* --- what is published here
+ * ------------------------------------------------------------ */
 
 static bool
 same_text(const char *left, const char *right)
@@ -357,7 +360,8 @@ redlane_hub_publish(const RedlaneSettings *settings, RedlaneArg channel,
     return count;
 }
 
-/* --- what is to be logged ----------------------------------------------------------------- */
+/* --- what is to be logged
+ * ----------------------------------------------------------------- */
 
 void
 redlane_hub_set_reason_locked(RedlaneHub *hub, const char *reason)

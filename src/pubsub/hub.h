@@ -10,8 +10,8 @@
  * lost it gets none until they are again, and then a gap first: what it gets after the
  * gap is complete from there on.
  *
- * Plain C with atomic references. Locks, in this order: the registry's, a hub's mutex, a
- * feed's spin, a bell's spin. A caller with the GIL may wait for the mutex while the
+ * Plain C with atomic references. Locks, in this order: the registry's, a hub's mutex,
+ * a feed's spin, a bell's spin. A caller with the GIL may wait for the mutex while the
  * thread reads a buffer: about 0.1 ms. */
 #ifndef REDLANE_PUBSUB_HUB_H
 #define REDLANE_PUBSUB_HUB_H

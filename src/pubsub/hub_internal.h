@@ -44,7 +44,7 @@ struct RedlaneHub {
     atomic_bool running; /* the thread, which has a reference; written under lock */
 };
 
-/* --- topics.c: all with the hub's lock ------------------------------------------ */
+/* --- topics.c: all with the hub's lock ------------------------------------ */
 
 /* Makes the feed one of those of a topic. False when memory is exhausted. */
 bool redlane_topic_join(RedlaneHub *hub, RedlaneFeed *feed, RedlaneArg name,
@@ -78,8 +78,7 @@ void redlane_topics_lose(RedlaneHub *hub, const RedlaneFault *fault, bool refuse
 /* Puts a message into the feeds of a topic: those that are live, or all. How many, or
  * -1 when memory is exhausted. */
 int64_t redlane_topics_deliver(RedlaneHub *hub, RedlaneArg channel,
-                               const RedlaneArg *pattern, RedlaneArg payload,
-                               bool all);
+                               const RedlaneArg *pattern, RedlaneArg payload, bool all);
 
 /* The same for a message that comes from no server: by its channel and all patterns. */
 size_t redlane_topics_publish(RedlaneHub *hub, RedlaneArg channel, RedlaneArg payload);
@@ -87,12 +86,12 @@ size_t redlane_topics_publish(RedlaneHub *hub, RedlaneArg channel, RedlaneArg pa
 void redlane_topics_init(RedlaneHub *hub);
 void redlane_topics_free(RedlaneHub *hub);
 
-/* --- hub.c: with the lock ------------------------------------------------------- */
+/* --- hub.c: with the lock ------------------------------------------------- */
 
 /* Why nothing comes, without what a server repeats of a secret; "": it does. */
 void redlane_hub_set_reason_locked(RedlaneHub *hub, const char *reason);
 
-/* --- thread.c ------------------------------------------------------------------ */
+/* --- thread.c ------------------------------------------------------------- */
 
 /* With the lock: makes sure that the thread runs, and has it look. */
 bool redlane_hub_thread_start_locked(RedlaneHub *hub);

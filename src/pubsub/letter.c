@@ -57,8 +57,8 @@ redlane_letter_gap(const char *reason, uint64_t dropped, int64_t length)
 void
 redlane_letter_release(RedlaneLetter *letter)
 {
-    if (letter && atomic_fetch_sub_explicit(&letter->references, 1,
-                                            memory_order_acq_rel) == 1) {
+    if (letter &&
+        atomic_fetch_sub_explicit(&letter->references, 1, memory_order_acq_rel) == 1) {
         free(letter);
     }
 }

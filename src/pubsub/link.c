@@ -71,7 +71,8 @@ redlane_hub_link_close(RedlaneHubLink *link)
     }
 }
 
-/* --- what is asked ----------------------------------------------------------------- */
+/* --- what is asked -----------------------------------------------------------------
+ */
 
 static int
 reserve_command(RedlaneHubLink *link)
@@ -150,7 +151,8 @@ add_topics_locked(RedlaneHubLink *link, RedlaneFault *fault)
     return 0;
 }
 
-/* --- what is answered ----------------------------------------------------------------- */
+/* --- what is answered
+ * ----------------------------------------------------------------- */
 
 static bool
 is_about(const RedlaneMessages *messages, const RedlaneHubCommand *command)
@@ -231,7 +233,8 @@ read_replies_locked(RedlaneHubLink *link, RedlaneFault *fault)
     return got < 0 ? -1 : 0;
 }
 
-/* --- serving ------------------------------------------------------------------------- */
+/* --- serving -------------------------------------------------------------------------
+ */
 
 /* A thread that did not get to run for long has not given the server its time. */
 static int64_t
@@ -246,8 +249,7 @@ silence_ends(const RedlaneHubLink *link)
 int64_t
 redlane_hub_link_due(const RedlaneHubLink *link)
 {
-    int64_t since =
-        link->heard_at > link->pinged_at ? link->heard_at : link->pinged_at;
+    int64_t since = link->heard_at > link->pinged_at ? link->heard_at : link->pinged_at;
 
     if (link->starved) {
         return REDLANE_NEVER; /* what the server says is not read now */

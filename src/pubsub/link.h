@@ -1,5 +1,5 @@
-/* The connection of a hub: opened and shaken hands on, told what is wanted, listened to,
- * and asked now and then whether it is still there. Belongs to the hub's thread; no
+/* The connection of a hub: opened and shaken hands on, told what is wanted, listened
+ * to, and asked now and then whether it is still there. Belongs to the hub's thread; no
  * GIL. The hub's lock is taken for what is said of topics and feeds. */
 #ifndef REDLANE_PUBSUB_LINK_H
 #define REDLANE_PUBSUB_LINK_H

@@ -55,7 +55,8 @@ static void
 lose_link(Thread *thread, const RedlaneFault *fault)
 {
     RedlaneHub *hub = thread->hub;
-    bool refused = is_refusal(fault);
+    /* An error line on an open connection may be its last words, whatever it says. */
+    bool refused = !thread->link && is_refusal(fault);
 
     (void)pthread_mutex_lock(&hub->lock);
     redlane_hub_set_reason_locked(hub, fault->text);

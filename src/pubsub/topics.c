@@ -89,8 +89,8 @@ free_if_unused(RedlaneHub *hub, RedlaneTopic *topic)
         return;
     }
     hash = redlane_table_hash(&hub->seed, topic->name, topic->item.key_size);
-    redlane_table_remove(table, redlane_table_find(table, hash, topic->name,
-                                                   topic->item.key_size));
+    redlane_table_remove(
+        table, redlane_table_find(table, hash, topic->name, topic->item.key_size));
     free(topic->feeds);
     free(topic);
 }
@@ -198,7 +198,7 @@ redlane_topic_settle(RedlaneHub *hub, RedlaneTopic *topic)
     free_if_unused(hub, topic);
 }
 
-/* --- what the server says ------------------------------------------------------- */
+/* --- what the server says ------------------------------------------------- */
 
 static bool
 tell_gap(RedlaneFeed *feed, const char *reason, uint64_t dropped, int64_t length)
@@ -226,8 +226,8 @@ make_live(RedlaneFeed *feed)
             redlane_fault_set(&fault, REDLANE_FAULT_TIMEOUT, "it was not live yet");
         }
         /* Without memory for the word of it, the next gap says it. */
-        feed->owes_gap = !tell_gap(feed, fault.text, 0,
-                                   redlane_clock_now() - feed->lost_at);
+        feed->owes_gap =
+            !tell_gap(feed, fault.text, 0, redlane_clock_now() - feed->lost_at);
     }
     redlane_feed_set_state(feed, REDLANE_FEED_LIVE, NULL);
 }
@@ -282,8 +282,8 @@ lose_feed(RedlaneFeed *feed, const RedlaneFault *fault, bool refused)
     }
 }
 
-/* Those that only an answer of the server kept. A topic may be missed whose hash is that
- * of another: it goes next time. */
+/* Those that only an answer of the server kept. A topic may be missed whose hash is
+ * that of another: it goes next time. */
 static void
 free_unused(RedlaneHub *hub, RedlaneTable *table)
 {
@@ -334,7 +334,7 @@ redlane_topics_list_all(RedlaneHub *hub)
     }
 }
 
-/* --- messages --------------------------------------------------------------------- */
+/* --- messages ------------------------------------------------------------- */
 
 /* What a feed could not even hold alone is told of in its place. */
 static bool

@@ -7,8 +7,8 @@
 
 #include <stdlib.h>
 
-#include "py/convert.h"
 #include "pubsub/hub.h"
+#include "py/convert.h"
 
 #define SPARE_MAX ((size_t)16 << 10) /* bytes of the reply buffer that is kept */
 

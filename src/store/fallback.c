@@ -201,9 +201,8 @@ publish_here(const Trip *trip)
 {
     for (size_t i = 0; i < trip->count; i++) {
         if (trip->vectors[i].command->id == REDLANE_CMD_PUBLISH) {
-            trip->replies[i] =
-                redlane_engine_store_published(trip->self->members->settings,
-                                               &trip->vectors[i], trip->replies[i]);
+            trip->replies[i] = redlane_engine_store_published(
+                trip->self->members->settings, &trip->vectors[i], trip->replies[i]);
             if (!trip->replies[i]) {
                 return -1;
             }

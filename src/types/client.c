@@ -324,7 +324,8 @@ PyDoc_STRVAR(
     "          max_messages=65536, max_bytes=67108864)\n--\n\n"
     "A Subscription to channels and patterns: an iterator of messages.\n\n"
     "patterns: globs of channels. on_gap: called with a Gap where messages may be\n"
-    "missing; without it that is logged. policy: where the queue is full (max_messages,\n"
+    "missing; without it that is logged. policy: where the queue is full "
+    "(max_messages,\n"
     "max_bytes) \"drop\" the oldest, or, on a connection of its own, let the server\n"
     "\"wait\". ValueError without a name.");
 

@@ -47,8 +47,7 @@ static PyObject *
 make_message(PyTypeObject *type, PyObject *data, PyObject *channel, PyObject *pattern)
 {
     PyObject *args = PyTuple_Pack(1, data);
-    Message *self =
-        args ? (Message *)PyUnicode_Type.tp_new(type, args, NULL) : NULL;
+    Message *self = args ? (Message *)PyUnicode_Type.tp_new(type, args, NULL) : NULL;
 
     Py_XDECREF(args);
     if (self) {
@@ -67,8 +66,7 @@ redlane_message_new(RedlaneState *state, RedlaneArg payload, PyObject *channel,
     if (!data) {
         return NULL;
     }
-    message =
-        make_message((PyTypeObject *)state->MessageType, data, channel, pattern);
+    message = make_message((PyTypeObject *)state->MessageType, data, channel, pattern);
     Py_DECREF(data);
     return message;
 }
@@ -140,9 +138,12 @@ PyDoc_STRVAR(message_doc,
              ".pattern and .data. A byte that is no UTF-8 is a lone surrogate.");
 
 static PyType_Slot message_slots[] = {
-    {Py_tp_doc, (void *)message_doc},     {Py_tp_new, message_tp_new},
-    {Py_tp_dealloc, message_tp_dealloc},  {Py_tp_methods, message_methods},
-    {Py_tp_members, message_members},     {Py_tp_getset, message_getset},
+    {Py_tp_doc, (void *)message_doc},
+    {Py_tp_new, message_tp_new},
+    {Py_tp_dealloc, message_tp_dealloc},
+    {Py_tp_methods, message_methods},
+    {Py_tp_members, message_members},
+    {Py_tp_getset, message_getset},
     {0, NULL},
 };
 

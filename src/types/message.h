@@ -1,6 +1,7 @@
-/* Messages of a subscription: their payload, as a str or as bytes, with the channel that
- * brought it. Two types, Message and BytesMessage, for a subclass of both there cannot
- * be. Immutable, without the collector: they hold str and bytes alone. GIL held. */
+/* Messages of a subscription: their payload, as a str or as bytes, with the channel
+ * that brought it. Two types, Message and BytesMessage, for a subclass of both there
+ * cannot be. Immutable, without the collector: they hold str and bytes alone. GIL held.
+ */
 #ifndef REDLANE_TYPES_MESSAGE_H
 #define REDLANE_TYPES_MESSAGE_H
 

@@ -159,12 +159,9 @@ PyDoc_STRVAR(message_bytes_doc,
              ".data.");
 
 static PyType_Slot message_bytes_slots[] = {
-    {Py_tp_doc, (void *)message_bytes_doc},
-    {Py_tp_new, message_bytes_tp_new},
-    {Py_tp_dealloc, message_bytes_tp_dealloc},
-    {Py_tp_methods, message_bytes_methods},
-    {Py_tp_getset, message_bytes_getset},
-    {0, NULL},
+    {Py_tp_doc, (void *)message_bytes_doc},    {Py_tp_new, message_bytes_tp_new},
+    {Py_tp_dealloc, message_bytes_tp_dealloc}, {Py_tp_methods, message_bytes_methods},
+    {Py_tp_getset, message_bytes_getset},      {0, NULL},
 };
 
 static PyType_Spec message_bytes_spec = {

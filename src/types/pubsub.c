@@ -48,8 +48,8 @@ publish(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
     }
     payload = encode(state, args[2]);
     if (payload) {
-        argv[2] = (RedlaneArg){PyBytes_AS_STRING(payload),
-                               (size_t)PyBytes_GET_SIZE(payload)};
+        argv[2] =
+            (RedlaneArg){PyBytes_AS_STRING(payload), (size_t)PyBytes_GET_SIZE(payload)};
         store = redlane_link_store(link, REDLANE_POLICY_MEMORY);
     }
     if (store) {
@@ -82,14 +82,13 @@ decode(RedlaneState *state, PyObject *message)
         return value;
     }
     PyErr_Clear();
-    return PyBytes_Check(message)
-               ? name_text(message)
-               : PyUnicode_FromObject(message);
+    return PyBytes_Check(message) ? name_text(message) : PyUnicode_FromObject(message);
 }
 
-PyDoc_STRVAR(read_message_doc, "_read_message(message)\n--\n\n"
-                               "(channel, value) of a message: the channel as a str, the\n"
-                               "value from JSON, or else a str.");
+PyDoc_STRVAR(read_message_doc,
+             "_read_message(message)\n--\n\n"
+             "(channel, value) of a message: the channel as a str, the\n"
+             "value from JSON, or else a str.");
 
 static PyObject *
 read_message(PyObject *module, PyObject *message)

@@ -7,171 +7,10 @@
 #include <structmember.h>
 
 #include "core/platform.h"
-#include "py/args.h"
-#include "py/errors.h"
-#include "py/log.h"
-#include "types/message.h"
 #include "types/subscription_options.h"
 
 /* A thread that may have to run signal handlers looks this often. */
 #define WAIT_SLICE (50 * REDLANE_NS_PER_MS)
-
-/* --- what comes --------------------------------------------------------------- */
-
-/* A channel's name as the client's answers are. A new reference, or NULL. */
-static PyObject *
-name_object(const RedlaneSubscription *self, RedlaneNameKept *kept, RedlaneArg name)
-{
-    PyObject *object;
-
-    if (kept->object && kept->size == name.size &&
-        memcmp(kept->name, name.data, name.size) == 0) {
-        return Py_NewRef(kept->object);
-    }
-    object = self->decode
-                 ? redlane_message_text(name)
-                 : PyBytes_FromStringAndSize(name.data, (Py_ssize_t)name.size);
-    if (object && name.size <= REDLANE_NAME_KEPT) {
-        Py_XSETREF(kept->object, Py_NewRef(object));
-        kept->size = name.size;
-        memcpy(kept->name, name.data, name.size);
-    }
-    return object;
-}
-
-static PyObject *
-make_message(RedlaneSubscription *self, const RedlaneLetter *letter)
-{
-    PyObject *channel, *pattern = NULL, *message = NULL;
-
-    channel = name_object(self, &self->channel, redlane_letter_channel(letter));
-    pattern = letter->by_pattern ? name_object(self, &self->pattern,
-                                               redlane_letter_pattern(letter))
-                                 : Py_NewRef(Py_None);
-    if (channel && pattern) {
-        RedlaneArg payload = redlane_letter_payload(letter);
-
-        message = self->decode
-                      ? redlane_message_new(self->state, payload, channel, pattern)
-                      : redlane_message_bytes_new(self->state, payload, channel,
-                                                  pattern);
-    }
-    Py_XDECREF(channel);
-    Py_XDECREF(pattern);
-    return message;
-}
-
-static void
-log_gap(const RedlaneSubscription *self, PyObject *gap)
-{
-    redlane_log(self->state, REDLANE_LOG_WARNING,
-                "subscription to %R %R: messages may be missing: %S (%s)",
-                self->channels, self->patterns, PyStructSequence_GetItem(gap, 0),
-                redlane_link_settings(self->link)->redacted);
-}
-
-/* What on_gap raises is not the reader's: it is logged. */
-static void
-log_raised(const RedlaneSubscription *self)
-{
-    PyObject *type, *error, *traceback;
-
-    PyErr_Fetch(&type, &error, &traceback);
-    PyErr_NormalizeException(&type, &error, &traceback);
-    redlane_log(self->state, REDLANE_LOG_ERROR, "subscription: on_gap raised %R",
-                error);
-    Py_XDECREF(type);
-    Py_XDECREF(error);
-    Py_XDECREF(traceback);
-}
-
-/* RAISES_NEG: where memory is exhausted, or on_gap raised what is no Exception. */
-static int
-tell_gap(RedlaneSubscription *self, const RedlaneLetter *letter)
-{
-    PyObject *gap = redlane_gap_new(self->state, letter), *on_gap = self->on_gap;
-    PyObject *result;
-
-    if (!gap) {
-        return -1;
-    }
-    if (!on_gap) {
-        log_gap(self, gap);
-        Py_DECREF(gap);
-        return 0;
-    }
-    Py_INCREF(on_gap);
-    result = PyObject_CallOneArg(on_gap, gap);
-    Py_DECREF(gap);
-    Py_DECREF(on_gap);
-    if (!result && PyErr_ExceptionMatches(PyExc_Exception)) {
-        log_raised(self);
-        return 0;
-    }
-    Py_XDECREF(result);
-    return result ? 0 : -1;
-}
-
-PyObject *
-redlane_subscription_take(RedlaneSubscription *self)
-{
-    RedlaneLetter *letter;
-
-    while ((letter = redlane_feed_take(self->feed))) {
-        PyObject *message = letter->is_gap ? NULL : make_message(self, letter);
-        int told = letter->is_gap ? tell_gap(self, letter) : 0;
-        bool is_gap = letter->is_gap;
-
-        redlane_letter_release(letter);
-        if (message || told < 0 || !is_gap) {
-            return message;
-        }
-    }
-    return NULL;
-}
-
-static void
-log_news(RedlaneSubscription *self)
-{
-    char text[232];
-
-    if (!redlane_hub_take_notice(self->feed->hub, text, sizeof(text))) {
-        return;
-    }
-    if (text[0]) {
-        redlane_log(self->state, REDLANE_LOG_WARNING,
-                    "subscriptions: no connection: %s (%s)", text,
-                    redlane_link_settings(self->link)->redacted);
-    }
-    else {
-        redlane_log(self->state, REDLANE_LOG_INFO, "subscriptions: connected again: %s",
-                    redlane_link_settings(self->link)->redacted);
-    }
-}
-
-int
-redlane_subscription_look(RedlaneSubscription *self, RedlaneFeedState *state)
-{
-    RedlaneFault fault;
-
-    log_news(self);
-    *state = redlane_feed_state(self->feed, &fault);
-    switch (*state) {
-    case REDLANE_FEED_REFUSED:
-        (void)redlane_errors_raise_fault(self->state, &fault, "SUBSCRIBE",
-                                         redlane_link_settings(self->link)->redacted);
-        return -1;
-    case REDLANE_FEED_FORKED:
-        PyErr_SetString(self->state->ConnectionError,
-                        "the subscription was made before this process was forked: "
-                        "make it in the child");
-        return -1;
-    case REDLANE_FEED_CLOSED:
-        return 1;
-    default:
-        return 0;
-    }
-}
 
 int
 redlane_subscription_wake(void *subscription)
@@ -196,7 +35,8 @@ redlane_subscription_wake(void *subscription)
     return is_done < 0 ? -1 : 0;
 }
 
-/* --- a thread that waits ----------------------------------------------------------- */
+/* --- a thread that waits -----------------------------------------------------------
+ */
 
 /* The bell of a thread: one to a subscription, in the place of a loop's. RAISES_NEG */
 static int
@@ -204,8 +44,7 @@ attach_thread(RedlaneSubscription *self)
 {
     RedlaneBell *bell;
 
-    if (self->feed->bell && !self->loop_bell &&
-        redlane_bell_is_own(self->feed->bell)) {
+    if (self->feed->bell && !self->loop_bell && redlane_bell_is_own(self->feed->bell)) {
         return 0;
     }
     bell = redlane_bell_new();
@@ -233,14 +72,14 @@ sleep_nogil_outside(RedlaneSubscription *self, int64_t deadline)
         left = WAIT_SLICE;
     }
     timeout = deadline != REDLANE_NEVER && left <= 0 ? 0
-              : left < 0 ? -1
+              : left < 0                             ? -1
                          : (int)(left / REDLANE_NS_PER_MS) + 1;
     Py_BEGIN_ALLOW_THREADS
     if (poll(&entry, 1, timeout) > 0) {
         redlane_platform_wake_drain(bell->wake);
     }
-    Py_END_ALLOW_THREADS
-    (void)redlane_bell_take(bell);
+    Py_END_ALLOW_THREADS(void)
+    redlane_bell_take(bell);
     redlane_bell_release(bell);
     return PyErr_CheckSignals();
 }
@@ -326,7 +165,8 @@ wait_until_settled(RedlaneSubscription *self, int64_t deadline)
     }
 }
 
-/* --- methods -------------------------------------------------------------------------- */
+/* --- methods
+ * -------------------------------------------------------------------------- */
 
 static int64_t
 own_deadline(const RedlaneSubscription *self)
@@ -334,11 +174,12 @@ own_deadline(const RedlaneSubscription *self)
     return redlane_clock_now() + redlane_link_settings(self->link)->timeout;
 }
 
-PyDoc_STRVAR(get_doc,
-             "get($self, timeout=None)\n--\n\n"
-             "The next message; waits for it.\n\n"
-             "timeout: seconds at most; None: until one comes. None where none has come,\n"
-             "also when the subscription is closed.");
+PyDoc_STRVAR(
+    get_doc,
+    "get($self, timeout=None)\n--\n\n"
+    "The next message; waits for it.\n\n"
+    "timeout: seconds at most; None: until one comes. None where none has come,\n"
+    "also when the subscription is closed.");
 
 static PyObject *
 subscription_get(PyObject *object, PyObject *args, PyObject *kwargs)
@@ -364,12 +205,13 @@ subscription_tp_iternext(PyObject *object)
     return next_message((RedlaneSubscription *)object, REDLANE_NEVER, &ended);
 }
 
-PyDoc_STRVAR(wait_doc,
-             "wait($self, timeout=None)\n--\n\n"
-             "Wait until the server has confirmed the subscription, or is known to be\n"
-             "away; whether it is live.\n\n"
-             "timeout: seconds at most; None: the client's. A subscription that is not\n"
-             "live when this is over begins with a gap.");
+PyDoc_STRVAR(
+    wait_doc,
+    "wait($self, timeout=None)\n--\n\n"
+    "Wait until the server has confirmed the subscription, or is known to be\n"
+    "away; whether it is live.\n\n"
+    "timeout: seconds at most; None: the client's. A subscription that is not\n"
+    "live when this is over begins with a gap.");
 
 static PyObject *
 subscription_wait(PyObject *object, PyObject *args, PyObject *kwargs)
@@ -387,9 +229,10 @@ subscription_wait(PyObject *object, PyObject *args, PyObject *kwargs)
     return PyBool_FromLong(redlane_feed_state(self->feed, NULL) == REDLANE_FEED_LIVE);
 }
 
-PyDoc_STRVAR(close_doc, "close($self)\n--\n\n"
-                        "Unsubscribe. Who waits for a message is told that none comes;\n"
-                        "those that have come can still be read.");
+PyDoc_STRVAR(close_doc,
+             "close($self)\n--\n\n"
+             "Unsubscribe. Who waits for a message is told that none comes;\n"
+             "those that have come can still be read.");
 
 static PyObject *
 subscription_close(PyObject *object, PyObject *unused)
@@ -445,7 +288,8 @@ subscription_anext(PyObject *object)
     return redlane_subscription_wait_new((RedlaneSubscription *)object, false);
 }
 
-/* --- life ------------------------------------------------------------------------------ */
+/* --- life
+ * ------------------------------------------------------------------------------ */
 
 PyObject *
 redlane_subscription_new(RedlaneState *state, RedlaneLink *link, bool decode,
@@ -534,7 +378,8 @@ subscription_tp_repr(PyObject *object)
                                 names[redlane_feed_state(self->feed, NULL)]);
 }
 
-/* --- what is to be seen ------------------------------------------------------------------ */
+/* --- what is to be seen
+ * ------------------------------------------------------------------ */
 
 static PyObject *
 subscription_get_live(PyObject *self, void *closure)

@@ -1,5 +1,5 @@
-/* Subscription: what comes of some channels and patterns, for a thread that waits or for
- * the tasks of an event loop. GIL held; given up only while a thread waits. */
+/* Subscription: what comes of some channels and patterns, for a thread that waits or
+ * for the tasks of an event loop. GIL held; given up only while a thread waits. */
 #ifndef REDLANE_TYPES_SUBSCRIPTION_H
 #define REDLANE_TYPES_SUBSCRIPTION_H
 
@@ -19,9 +19,9 @@ typedef struct {
 
 typedef struct {
     PyObject_HEAD
-    RedlaneState *state; /* BORROWED: the type keeps the module */
-    RedlaneLink *link;   /* held */
-    RedlaneFeed *feed;   /* held */
+    RedlaneState *state;           /* BORROWED: the type keeps the module */
+    RedlaneLink *link;             /* held */
+    RedlaneFeed *feed;             /* held */
     PyObject *channels, *patterns; /* tuples, as they were given */
     PyObject *on_gap;              /* or NULL */
     RedlaneNameKept channel, pattern;
@@ -38,7 +38,7 @@ typedef struct {
 PyObject *redlane_subscription_new(RedlaneState *state, RedlaneLink *link, bool decode,
                                    PyObject *args, PyObject *kwargs);
 
-/* What the awaitable in subscription_wait.c needs. */
+/* --- for its files alone ------------------------------------------------------ */
 
 /* The oldest message: a new reference. NULL without an exception where there is none.
  * Gaps before it have been told. Any Python code may run. */

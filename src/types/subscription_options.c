@@ -80,9 +80,8 @@ collect_names(const RedlaneSubscription *self)
         return NULL;
     }
     for (Py_ssize_t i = 0; i < count; i++) {
-        PyObject *name = i < channels
-                             ? PyTuple_GET_ITEM(self->channels, i)
-                             : PyTuple_GET_ITEM(self->patterns, i - channels);
+        PyObject *name = i < channels ? PyTuple_GET_ITEM(self->channels, i)
+                                      : PyTuple_GET_ITEM(self->patterns, i - channels);
 
         if (redlane_arg_from_text(name, &names[i]) < 0) {
             PyMem_Free(names);

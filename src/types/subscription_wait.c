@@ -37,8 +37,8 @@ make_wait(RedlaneSubscription *subscription, WaitKind kind)
         }
         Py_XSETREF(subscription->spare_wait, Py_NewRef((PyObject *)self));
     }
-    Py_XSETREF(self->subscription, (RedlaneSubscription *)Py_NewRef(
-                                       (PyObject *)subscription));
+    Py_XSETREF(self->subscription,
+               (RedlaneSubscription *)Py_NewRef((PyObject *)subscription));
     self->kind = kind;
     return (PyObject *)self;
 }
@@ -149,9 +149,8 @@ look(Wait *self, RedlaneFeedState *state)
         }
         return NULL;
     }
-    return ended || *state != REDLANE_FEED_JOINING
-               ? Py_NewRef((PyObject *)subscription)
-               : NULL;
+    return ended || *state != REDLANE_FEED_JOINING ? Py_NewRef((PyObject *)subscription)
+                                                   : NULL;
 }
 
 /* The future that it waits for, if it does not yet have a result: a new reference. NULL
