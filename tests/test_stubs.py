@@ -15,7 +15,10 @@ PACKAGE = Path(redlane.__file__).parent
 STUB = ast.parse((PACKAGE / "_core.pyi").read_text())
 
 CLASSES = {node.name: node for node in STUB.body if isinstance(node, ast.ClassDef)}
-TYPES = ("Client", "Pipeline", "Cache", "CachedFunction", "Counter", "VideoCache")
+TYPES = (
+    *("Client", "Pipeline", "Cache", "CachedFunction", "Counter", "VideoCache"),
+    *("Subscription", "Message", "BytesMessage"),
+)
 UNSIGNED = {
     ("Client", "from_env"),  # its **options are spelt out in the stub
 }
@@ -127,8 +130,8 @@ DESIGNED = """
 get set getdel getex mget mset delete exists expire pexpire persist ttl pttl type incr
 decr incrby decrby incrbyfloat append strlen hset hget hmget hgetall hdel hexists hlen
 hincrby sadd srem sismember smismember smembers scard zadd zrem zscore zcard zrange
-zremrangebyscore scan scan_iter publish pipeline eval ping info dbsize flushdb execute
-health close from_env url
+zremrangebyscore scan scan_iter publish subscribe listen pipeline eval ping info dbsize
+flushdb execute health close from_env url
 """
 
 

@@ -1,7 +1,7 @@
 """Types of the _C core. Public names are those of the package `redlane`."""
 
 import builtins
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
 from os import PathLike
@@ -21,6 +21,8 @@ from typing import (
 
 from _typeshed import structseq
 from typing_extensions import Buffer, ParamSpec, Self, TypeVar, disjoint_base
+
+from redlane._pubsub import Listener
 
 _Key: TypeAlias = str | int | float | Buffer
 _Value: TypeAlias = str | int | float | Buffer
@@ -45,7 +47,11 @@ _Fallback: TypeAlias = Literal["raise", "memory", "none"]
 
 _Path: TypeAlias = str | bytes | PathLike[str] | PathLike[bytes]
 
+_Name: TypeAlias = str | bytes
+_Names: TypeAlias = _Name | Iterable[_Name]
+
 _T = TypeVar("_T", str, bytes, default=bytes)
+_M = TypeVar("_M", bound=Message | BytesMessage, default=BytesMessage, covariant=True)
 _S = TypeVar("_S")
 _P = ParamSpec("_P")
 _Q = ParamSpec("_Q")
@@ -197,6 +203,50 @@ class Client(Generic[_T]):
     def close(self) -> None: ...
     def health(self) -> dict[str, Any]: ...
     def pipeline(self, transaction: bool = False) -> Pipeline[_T]: ...
+    @overload
+    def subscribe(
+        self: Client[bytes],
+        *channels: _Name,
+        patterns: _Names = (),
+        on_gap: Callable[[Gap], object] | None = None,
+        policy: Literal["drop", "wait"] = "drop",
+        max_messages: int = 65536,
+        max_bytes: int = 67108864,
+    ) -> Subscription[BytesMessage]: ...
+    @overload
+    def subscribe(
+        self: Client[str],
+        *channels: _Name,
+        patterns: _Names = (),
+        on_gap: Callable[[Gap], object] | None = None,
+        policy: Literal["drop", "wait"] = "drop",
+        max_messages: int = 65536,
+        max_bytes: int = 67108864,
+    ) -> Subscription[Message]: ...
+    @overload
+    def listen(
+        self: Client[bytes],
+        channels: _Names,
+        handler: Callable[[BytesMessage], object],
+        *,
+        patterns: _Names = (),
+        on_gap: Callable[[Gap], object] | None = None,
+        policy: Literal["drop", "wait"] = "drop",
+        max_messages: int = 65536,
+        max_bytes: int = 67108864,
+    ) -> Listener: ...
+    @overload
+    def listen(
+        self: Client[str],
+        channels: _Names,
+        handler: Callable[[Message], object],
+        *,
+        patterns: _Names = (),
+        on_gap: Callable[[Gap], object] | None = None,
+        policy: Literal["drop", "wait"] = "drop",
+        max_messages: int = 65536,
+        max_bytes: int = 67108864,
+    ) -> Listener: ...
     def scan_iter(
         self,
         match: _Key | None = None,
@@ -829,7 +879,85 @@ class VideoCache:
     def get_stats(self) -> dict[str, Any]: ...
     def startup(self) -> None: ...
 
+@final
+class Message(str):
+    def __new__(
+        cls, data: str, channel: str | bytes, pattern: str | bytes | None = None
+    ) -> Self: ...
+    @property
+    def channel(self) -> str: ...
+    @property
+    def pattern(self) -> str | None: ...
+    @property
+    def data(self) -> str: ...
+
+@final
+class BytesMessage(bytes):
+    def __new__(
+        cls, data: bytes, channel: str | bytes, pattern: str | bytes | None = None
+    ) -> Self: ...
+    @property
+    def channel(self) -> bytes: ...
+    @property
+    def pattern(self) -> bytes | None: ...
+    @property
+    def data(self) -> bytes: ...
+
+@final
+class Gap(structseq[Any], tuple[str, float, int]):
+    __match_args__: Final = ("reason", "seconds", "dropped")
+    @property
+    def reason(self) -> str: ...
+    @property
+    def seconds(self) -> float: ...
+    @property
+    def dropped(self) -> int: ...
+
+@final
+class Subscription(Generic[_M]):
+    @property
+    def channels(self) -> tuple[_Name, ...]: ...
+    @property
+    def patterns(self) -> tuple[_Name, ...]: ...
+    @property
+    def live(self) -> bool: ...
+    @property
+    def closed(self) -> bool: ...
+    @property
+    def waiting(self) -> int: ...
+    @property
+    def dropped(self) -> int: ...
+    @property
+    def gaps(self) -> int: ...
+    def get(self, timeout: float | None = None) -> _M | None: ...
+    def wait(self, timeout: float | None = None) -> bool: ...
+    def close(self) -> None: ...
+    def aclose(self) -> Awaitable[None]: ...
+    def __iter__(self) -> Self: ...
+    def __next__(self) -> _M: ...
+    def __enter__(self) -> Self: ...
+    def __exit__(
+        self,
+        kind: builtins.type[BaseException] | None = None,
+        error: BaseException | None = None,
+        traceback: TracebackType | None = None,
+        /,
+    ) -> None: ...
+    def __aiter__(self) -> Self: ...
+    def __anext__(self) -> Awaitable[_M]: ...
+    def __aenter__(self) -> Awaitable[Self]: ...
+    def __aexit__(
+        self,
+        kind: builtins.type[BaseException] | None = None,
+        error: BaseException | None = None,
+        traceback: TracebackType | None = None,
+        /,
+    ) -> Awaitable[None]: ...
+    def __class_getitem__(cls, item: Any, /) -> GenericAlias: ...
+
 def content_key(prefix: str, black_card: str, white_cards: Sequence[str], /) -> str: ...
 def _check_url(url: str, source: str = "url") -> str: ...
 def _default_changed() -> None: ...
+def _publish(client: Client[Any], channel: str | bytes, value: object, /) -> int: ...
+def _read_message(message: Message | BytesMessage, /) -> tuple[str, Any]: ...
 def _url_db(url: str) -> int | None: ...

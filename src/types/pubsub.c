@@ -28,7 +28,7 @@ encode(RedlaneState *state, PyObject *value)
 }
 
 PyDoc_STRVAR(publish_doc,
-             "_publish(client, channel, value)\n--\n\n"
+             "_publish(client, channel, value, /)\n--\n\n"
              "Publishes JSON, or bytes as they are; while the server is away, to this\n"
              "process.");
 
@@ -86,7 +86,7 @@ decode(RedlaneState *state, PyObject *message)
 }
 
 PyDoc_STRVAR(read_message_doc,
-             "_read_message(message)\n--\n\n"
+             "_read_message(message, /)\n--\n\n"
              "(channel, value) of a message: the channel as a str, the\n"
              "value from JSON, or else a str.");
 
