@@ -115,7 +115,7 @@ def patient_client(bench: Bench, stack: ExitStack) -> Any:
     """The script takes long on a busy machine."""
     from redlane import Client
 
-    client = Client(bench.server.url, timeout=60)
+    client = Client(bench.server.url, timeout=60, connect_timeout=60)
     stack.callback(client.close)
     return client
 
