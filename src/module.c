@@ -17,6 +17,8 @@
 #include "types/message.h"
 #include "types/pubsub.h"
 #include "types/subscription.h"
+#include "types/monitor.h"
+#include "types/stored.h"
 #include "types/tool.h"
 #include "types/video_cache.h"
 
@@ -48,6 +50,8 @@ module_exec(PyObject *module)
         redlane_subscription_setup,
         redlane_pubsub_setup,
         redlane_tool_setup,
+        redlane_monitor_setup,
+        redlane_stored_setup,
     };
     /* clang-format on */
 
