@@ -15,10 +15,10 @@
 #include "types/flight.h"
 #include "types/loop_bell.h"
 #include "types/message.h"
-#include "types/pubsub.h"
-#include "types/subscription.h"
 #include "types/monitor.h"
+#include "types/pubsub.h"
 #include "types/stored.h"
+#include "types/subscription.h"
 #include "types/tool.h"
 #include "types/video_cache.h"
 
