@@ -1,11 +1,11 @@
 /* The seam for event loops: a request of command vectors in, replies out, later.
  *
  *   redlane_async_store_run ──▶ [engine: at once]            ──▶ completion->done
- *                               [server: a slot of the loop's connection, a park while
+ *                               [server: an errand of the loop's connection, a park while
  *                                the link is suspect, the engine in its place]
  *
  * The same stores, guards, journals and engines as store.h; only the waiting differs.
- * Nothing here waits: whatever has to is a slot, a descriptor or a timer of the loop.
+ * Nothing here waits: whatever has to is an errand, a descriptor or a timer of the loop.
  *
  * All functions are called with the GIL held, on the thread of the loop. */
 #ifndef REDLANE_STORE_ASYNC_STORE_H
@@ -27,6 +27,8 @@ struct RedlaneCompletion {
     /* Instead of done: the loop was closed, or is being collected. Whoever waited does
      * so no more, and nothing of the loop may be called. */
     void (*drop)(RedlaneCompletion *self);
+    /* For the collector: what the waiter holds; or NULL. */
+    int (*traverse)(RedlaneCompletion *self, visitproc visit, void *arg);
     /* store/'s own: the request on its way, or NULL. */
     struct RedlaneAsyncTrip *trip;
 };
@@ -43,5 +45,20 @@ void redlane_async_store_run(RedlaneStore *store, RedlaneLoop *loop,
  * freed. What was sent may still be executed; its reply meets nobody. Harmless after the
  * end. */
 void redlane_async_store_abandon(RedlaneCompletion *completion);
+
+/* The same in two steps, for a request that is made now and started when it is awaited:
+ * what the vectors point to is copied here. NULL with MemoryError. */
+struct RedlaneAsyncTrip *redlane_async_store_prepare(RedlaneStore *store,
+                                                     const RedlaneRequest *request,
+                                                     const RedlaneVector *vectors,
+                                                     size_t count);
+void redlane_async_store_begin(struct RedlaneAsyncTrip *trip, RedlaneLoop *loop,
+                               int64_t deadline, RedlaneCompletion *completion);
+
+/* Frees one that was not begun; NULL is allowed. */
+void redlane_async_store_discard(struct RedlaneAsyncTrip *trip);
+
+/* The copies; BORROWED from it. */
+const RedlaneVector *redlane_async_store_vectors(const struct RedlaneAsyncTrip *trip);
 
 #endif
