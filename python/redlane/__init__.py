@@ -7,6 +7,8 @@ client (default_client()), which is made from the environment on first use.
 from __future__ import annotations
 
 from redlane._core import (
+    AsyncClient,
+    AsyncPipeline,
     AuthenticationError,
     BusyError,
     Cache,
@@ -38,6 +40,8 @@ if TYPE_CHECKING:
     from redlane._ready import cache, invalidate_cache, video_cache
 
 __all__ = [
+    "AsyncClient",
+    "AsyncPipeline",
     "AuthenticationError",
     "BusyError",
     "Cache",
