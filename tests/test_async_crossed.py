@@ -31,8 +31,7 @@ class Tally:
         self.right += 1
         if isinstance(expected, list) and isinstance(reply, list):
             whole = len(reply) == len(expected) and all(
-                got in (right, None)
-                for got, right in zip(reply, expected, strict=True)
+                got in (right, None) for got, right in zip(reply, expected, strict=True)
             )
         else:
             whole = reply in (expected, None)

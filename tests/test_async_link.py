@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import redlane
-from aio import Runner, until
+from aio import Runner
 from outage_tools import Switch, is_well, wait_until
 from proxy import Proxy
 from redlane import AsyncClient
@@ -46,9 +46,9 @@ def test_password_and_database(run: Runner, password_server: Server) -> None:
             url_of(password_server, ACL_USER, ACL_PASSWORD, 3), name="greets"
         ) as client:
             assert await client.execute("ACL", "WHOAMI") == ACL_USER.encode()
-            assert b"db=3" in await client.execute("CLIENT", "LIST", "ID", *(
-                str(await client.execute("CLIENT", "ID")),
-            ))
+            assert b"db=3" in await client.execute(
+                "CLIENT", "LIST", "ID", *(str(await client.execute("CLIENT", "ID")),)
+            )
         async with connected(
             url_of(password_server, ACL_USER, "canary-wr0ng")
         ) as client:
@@ -190,9 +190,7 @@ def test_a_late_reply_meets_nobody(run: Runner, fresh_server: Server) -> None:
 
             await asyncio.to_thread(wait_until, answers, "the return")
             for _ in range(3):
-                found = await asyncio.gather(
-                    *(client.get(f"k{i}") for i in range(100))
-                )
+                found = await asyncio.gather(*(client.get(f"k{i}") for i in range(100)))
                 assert found == [b"%d" % i for i in range(100)]
 
     run(main())
@@ -243,9 +241,7 @@ def test_who_is_cancelled_leaves_the_order_as_it_was(
             await client.mset({f"k{i}": i for i in range(50)})
             rng = random.Random(1)
             for _ in range(100):
-                tasks = [
-                    asyncio.create_task(client.get(f"k{i}")) for i in range(50)
-                ]
+                tasks = [asyncio.create_task(client.get(f"k{i}")) for i in range(50)]
                 for _ in range(rng.randrange(4)):
                     await asyncio.sleep(0)
                 doomed = set(rng.sample(range(50), 25))
@@ -257,8 +253,7 @@ def test_who_is_cancelled_leaves_the_order_as_it_was(
                         assert reply == b"%d" % i
                     else:
                         assert (
-                            reply == b"%d" % i
-                            or type(reply) is asyncio.CancelledError
+                            reply == b"%d" % i or type(reply) is asyncio.CancelledError
                         )
             listed = redis_server.cli("CLIENT", "LIST").decode()
             assert listed.count(" name=cancelled ") == 1
@@ -277,9 +272,7 @@ def test_cancelled_while_it_connects(
                 await asyncio.sleep(0.0002)
             task.cancel()
             replies = await settles(client, task)
-            assert replies[0] is True or isinstance(
-                replies[0], asyncio.CancelledError
-            )
+            assert replies[0] is True or isinstance(replies[0], asyncio.CancelledError)
             assert await client.ping() is True
 
     run(main())
@@ -386,9 +379,7 @@ def test_replies_cut_at_every_byte(run: Runner, redis_server: Server) -> None:
         run(main())
 
 
-def test_an_idle_connection_that_was_closed(
-    run: Runner, redis_server: Server
-) -> None:
+def test_an_idle_connection_that_was_closed(run: Runner, redis_server: Server) -> None:
     async def main() -> None:
         async with connected(redis_server.url) as client:
             for _ in range(10):
@@ -515,7 +506,7 @@ def test_writes_that_are_refused(run: Runner, fresh_server: Server) -> None:
 
 
 def test_calls_wait_for_the_verdict_on_a_link_in_doubt(run: Runner) -> None:
-    """One slow call fails alone: those after it wait for the probe, and are answered."""
+    """One slow call fails alone; those after it wait for the probe."""
 
     def script(peer: Peer) -> None:
         peer.greet()

@@ -69,9 +69,9 @@ struct RedlaneState {
     REDLANE_STATE_OBJECTS(REDLANE_STATE_FIELD)
 #undef REDLANE_STATE_FIELD
     unsigned long long default_version; /* types/tool.c: which default client */
-    void *digest;  /* py/digest.c: kept OpenSSL digest and context */
-    void *flights; /* types/flight.c: computations under way */
-    struct RedlaneLoops *loops;           /* wire/loop.c: the event loops in use */
+    void *digest;               /* py/digest.c: kept OpenSSL digest and context */
+    void *flights;              /* types/flight.c: computations under way */
+    struct RedlaneLoops *loops; /* wire/loop.c: the event loops in use */
     struct RedlaneBackground *background; /* store/background.c: the one C thread */
 };
 
