@@ -35,51 +35,63 @@ LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
 }
 
 
-async def redlane_client(bench: Bench) -> Any:
+Made = tuple[Any, Callable[[], Awaitable[Any]]]
+"""A client, and what closes it."""
+
+
+async def redlane_client(bench: Bench) -> Made:
     from redlane import AsyncClient
 
-    return AsyncClient(bench.server.url, timeout=5)
+    client = AsyncClient(bench.server.url, timeout=30, connect_timeout=30)
+    return client, client.aclose
 
 
-async def redis_asyncio_client(bench: Bench) -> Any:
+async def redis_asyncio_client(bench: Bench) -> Made:
     import hiredis  # noqa: F401  the peer has its C parser, as redis-py has
     import redis.asyncio
 
-    return redis.asyncio.Redis(host=HOST, port=bench.server.port)
+    client = redis.asyncio.Redis(host=HOST, port=bench.server.port)
+    return client, client.aclose
 
 
-async def coredis_client(bench: Bench) -> Any:
+async def coredis_client(bench: Bench) -> Made:
     import coredis
 
-    return coredis.Redis(host=HOST, port=bench.server.port)
+    client = coredis.Redis(host=HOST, port=bench.server.port)
+    opened, ended = asyncio.Event(), asyncio.Event()
+
+    async def hold() -> None:  # one task must enter it and leave it
+        async with client:
+            opened.set()
+            await ended.wait()
+
+    holder = asyncio.ensure_future(hold())
+
+    async def close() -> None:
+        ended.set()
+        await holder
+
+    await opened.wait()
+    return client, close
 
 
-async def glide_client(bench: Bench) -> Any:
+async def glide_client(bench: Bench) -> Made:
     from glide import GlideClient, GlideClientConfiguration, NodeAddress
 
-    return await GlideClient.create(
+    client = await GlideClient.create(
         GlideClientConfiguration(
             [NodeAddress(HOST, bench.server.port)], request_timeout=5000
         )
     )
+    return client, client.close
 
 
-CLIENTS: dict[str, tuple[Role, Callable[[Bench], Awaitable[Any]]]] = {
+CLIENTS: dict[str, tuple[Role, Callable[[Bench], Awaitable[Made]]]] = {
     OURS: ("ours", redlane_client),
     REDIS_ASYNCIO: ("peer", redis_asyncio_client),
     COREDIS: ("peer", coredis_client),
     GLIDE: ("peer", glide_client),
 }
-
-
-async def _close(client: Any) -> None:
-    """By whichever name it has."""
-    for name in ("aclose", "close", "disconnect"):
-        if hasattr(client, name):
-            closed = getattr(client, name)()
-            if closed is not None:
-                await closed
-            return
 
 
 async def _gets(client: Any, count: int) -> None:
@@ -128,14 +140,14 @@ def _measure(
     bench: Bench,
     stack: ExitStack,
     kind: str,
-    make: Callable[[Bench], Awaitable[Any]],
+    make: Callable[[Bench], Awaitable[Made]],
     tasks: int,
     each: int,
 ) -> Measure:
     loop = LOOPS[kind]()
     stack.callback(loop.close)
-    client = loop.run_until_complete(_made(bench, make))
-    stack.callback(lambda: loop.run_until_complete(_close(client)))
+    client, close = loop.run_until_complete(_made(bench, make))
+    stack.callback(lambda: loop.run_until_complete(_closed(close)))
 
     async def batch() -> float:
         begun = time.perf_counter()
@@ -148,9 +160,13 @@ def _measure(
     return lambda: loop.run_until_complete(batch())
 
 
-async def _made(bench: Bench, make: Callable[[Bench], Awaitable[Any]]) -> Any:
-    client = await make(bench)
+async def _made(bench: Bench, make: Callable[[Bench], Awaitable[Made]]) -> Made:
+    client, close = await make(bench)
     value = await client.get(KEY)
     if value != clients.VALUE:
         raise RuntimeError(f"{client!r} does not give the value")
-    return client
+    return client, close
+
+
+async def _closed(close: Callable[[], Awaitable[Any]]) -> None:
+    await close()
