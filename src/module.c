@@ -14,6 +14,8 @@
 #include "types/content_key.h"
 #include "types/counter.h"
 #include "types/flight.h"
+#include "types/monitor.h"
+#include "types/stored.h"
 #include "types/tool.h"
 #include "types/video_cache.h"
 #include "wire/channel.h"
@@ -45,6 +47,8 @@ module_exec(PyObject *module)
         redlane_counter_setup,
         redlane_video_cache_setup,
         redlane_tool_setup,
+        redlane_monitor_setup,
+        redlane_stored_setup,
     };
     /* clang-format on */
 

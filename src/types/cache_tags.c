@@ -206,13 +206,6 @@ list_generations(const RedlaneCache *parent, PyObject *head)
 static int
 inherit(RedlaneCache *cache, RedlaneCache *parent)
 {
-    if (!parent->disabled) { /* one for both: made now, or it could come too late */
-        parent->disabled = PyContextVar_New("redlane.cache.disabled", Py_False);
-        if (!parent->disabled) {
-            return -1;
-        }
-    }
-    cache->disabled = Py_NewRef(parent->disabled);
     cache->serializer = parent->serializer;
     Py_XINCREF(cache->serializer.shown);
     Py_XINCREF(cache->serializer.dumps);
@@ -227,7 +220,7 @@ inherit(RedlaneCache *cache, RedlaneCache *parent)
     cache->near = parent->near;
     cache->strict = parent->strict;
     /* An object that the parent read is none of the namespace's. */
-    cache->form = parent->form + (UINT64_C(1) << 56);
+    cache->form = redlane_near_form_within(parent->form);
     cache->counters = PyList_New(0);
     return cache->counters ? 0 : -1;
 }
