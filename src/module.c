@@ -5,6 +5,7 @@
 #include "py/state.h"
 #include "store/background.h"
 #include "store/background_setup.h"
+#include "types/async_reply.h"
 #include "types/cache.h"
 #include "types/cached_function.h"
 #include "types/cached_method.h"
@@ -21,6 +22,8 @@
 #include "types/subscription.h"
 #include "types/tool.h"
 #include "types/video_cache.h"
+#include "wire/channel.h"
+#include "wire/loop.h"
 
 static int
 module_exec(PyObject *module)
@@ -34,6 +37,11 @@ module_exec(PyObject *module)
         redlane_client_setup,
         redlane_pipeline_setup,
         redlane_scan_iterator_setup,
+        redlane_loop_setup,
+        redlane_stream_setup,
+        redlane_async_reply_setup,
+        redlane_async_client_setup,
+        redlane_async_pipeline_setup,
         redlane_content_key_setup,
         redlane_flight_setup,
         redlane_cache_setup,
@@ -82,6 +90,7 @@ module_free(void *module)
     (void)module_clear((PyObject *)module);
     redlane_digest_clear(redlane_state_of_module((PyObject *)module));
     redlane_flight_table_free(redlane_state_of_module((PyObject *)module));
+    redlane_loops_release(redlane_state_of_module((PyObject *)module)->loops);
     redlane_background_release(redlane_state_of_module((PyObject *)module)->background);
 }
 

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 import redlane
-from outage_tools import wait_until
-from redlane import Client, Gap
+from outage_tools import Switch, wait_until
+from redlane import AsyncClient, Client, Gap, Message
 from servers import Server
 
 LIMIT = 60.0
@@ -294,5 +294,53 @@ def test_refusals_are_raised(fresh_server: Server) -> None:
                 raise AssertionError("not refused")
         with pytest.raises(redlane.PermissionDeniedError):
             await anext(client.subscribe("allowed", "forbidden"))
+
+    run(main)
+
+
+def test_the_asynchronous_client(
+    executor: str, redis_server: Server, request: pytest.FixtureRequest
+) -> None:
+    """Its subscriptions, its publications, and those of its twin."""
+    url = "memory://" if executor == "engine" else redis_server.patient_url
+
+    async def main() -> None:
+        async with AsyncClient(url, decode_responses=True) as client:
+            async with client.subscribe("a", patterns=["b*"]) as subscription:
+                assert await client.publish("a", "1") == 1
+                await asyncio.to_thread(client.sync.publish, "b2", "2")
+                found = [await anext(subscription), await anext(subscription)]
+                assert found == ["1", "2"]
+                assert type(found[0]) is Message
+                assert found[1].pattern == "b*"
+                async with client.pipeline() as pipe:
+                    pipe.publish("a", "3")
+                    assert await pipe.execute() == [1]
+                assert await anext(subscription) == "3"
+            closed = client.subscribe("a")
+        assert [message async for message in closed] == []
+        with pytest.raises(redlane.ConnectionError):
+            client.subscribe("a")
+
+    run(main)
+
+
+def test_local_delivery_to_and_from_tasks(switch: Switch) -> None:
+    """During an outage, as for threads."""
+
+    async def main() -> None:
+        client = AsyncClient(switch.url, fallback="memory", timeout=5)
+        async with client.subscribe("c", on_gap=lambda gap: None) as subscription:
+            await client.publish("c", "before")
+            assert await anext(subscription) == b"before"
+            await asyncio.to_thread(switch.off, client.sync)
+            assert await client.publish("c", "during") == 1
+            assert await anext(subscription) == b"during"
+            await asyncio.to_thread(switch.on, client.sync)
+            while not subscription.live:
+                await asyncio.sleep(0.01)
+            await client.publish("c", "after")
+            assert await anext(subscription) == b"after"
+        await client.close()
 
     run(main)

@@ -7,6 +7,8 @@ default client (default_client()), which is made from the environment on first u
 from __future__ import annotations
 
 from redlane._core import (
+    AsyncClient,
+    AsyncPipeline,
     AuthenticationError,
     BusyError,
     BytesMessage,
@@ -43,6 +45,8 @@ if TYPE_CHECKING:
     from redlane._ready import cache, invalidate_cache, video_cache
 
 __all__ = [
+    "AsyncClient",
+    "AsyncPipeline",
     "AuthenticationError",
     "BusyError",
     "BytesMessage",

@@ -12,7 +12,7 @@ typedef struct {
 } LoopBell;
 
 PyObject *
-redlane_loop_running(RedlaneState *state)
+redlane_loop_bell_running(RedlaneState *state)
 {
     if (!state->get_running_loop) {
         PyObject *module = PyImport_ImportModule("asyncio");

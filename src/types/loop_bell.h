@@ -7,7 +7,7 @@
 #include "py/python.h"
 
 /* The running loop; RuntimeError where there is none. A new reference. */
-PyObject *redlane_loop_running(RedlaneState *state);
+PyObject *redlane_loop_bell_running(RedlaneState *state);
 
 /* Its bell, made on first use. A new reference. */
 PyObject *redlane_loop_bell_of(RedlaneState *state, PyObject *loop);

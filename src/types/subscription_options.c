@@ -4,6 +4,7 @@
 
 #include "py/args.h"
 #include "py/errors.h"
+#include "types/client.h"
 
 /* What a queue holds unless it is told. */
 #define MESSAGES_MOST 65536
@@ -173,4 +174,28 @@ redlane_subscription_open(RedlaneSubscription *self, PyObject *args, PyObject *k
     what.max_count = (size_t)most_messages;
     what.max_bytes = (size_t)most_bytes;
     return self->patterns ? join_hub(self, &what) : -1;
+}
+
+/* --- Client.subscribe, AsyncClient.subscribe ---------------------------------- */
+
+const char redlane_client_subscribe_doc[] =
+    "subscribe($self, /, *channels, patterns=(), on_gap=None, policy='drop',\n"
+    "          max_messages=65536, max_bytes=67108864)\n--\n\n"
+    "A Subscription to channels and patterns: an iterator of messages.\n\n"
+    "patterns: globs of channels. on_gap: called with a Gap where messages may be\n"
+    "missing; without it that is logged. policy: where the queue is full "
+    "(max_messages,\n"
+    "max_bytes) \"drop\" the oldest, or, on a connection of its own, let the server\n"
+    "\"wait\". ValueError without a name.";
+
+PyObject *
+redlane_client_subscribe(PyObject *object, PyObject *args, PyObject *kwargs)
+{
+    RedlaneClient *self = (RedlaneClient *)object;
+
+    if (redlane_client_check(self) < 0) {
+        return NULL;
+    }
+    return redlane_subscription_new(self->state, self->link, self->decode, args,
+                                    kwargs);
 }

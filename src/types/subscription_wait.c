@@ -103,7 +103,7 @@ begin(Wait *self, RedlaneFeedState seen)
                         "the subscription is being read by another thread or task");
         return -1;
     }
-    loop = redlane_loop_running(subscription->state);
+    loop = redlane_loop_bell_running(subscription->state);
     if (!loop || attach_loop(subscription, loop) < 0) {
         goto exit;
     }
