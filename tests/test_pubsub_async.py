@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import redlane
+from aio import KINDS, end
 from outage_tools import Switch, wait_until
 from redlane import AsyncClient, Client, Gap, Message
 from servers import Server
@@ -20,11 +21,25 @@ from servers import Server
 LIMIT = 60.0
 
 
+chosen = ["asyncio"]
+
+
+@pytest.fixture(params=KINDS, autouse=True)
+def kind(request: pytest.FixtureRequest) -> None:
+    """Every test on each kind of loop."""
+    chosen[0] = request.param
+
+
 def run(main: Callable[[], Awaitable[Any]]) -> Any:
     async def limited() -> Any:
         return await asyncio.wait_for(main(), LIMIT)
 
-    return asyncio.run(limited(), debug=True)
+    loop = KINDS[chosen[0]]()
+    loop.set_debug(True)
+    try:
+        return loop.run_until_complete(limited())
+    finally:
+        end(loop)
 
 
 def test_async_for(client: Client[bytes]) -> None:
