@@ -163,7 +163,8 @@ is_about(const RedlaneMessages *messages, const RedlaneHubCommand *command)
            command->subscribes == (messages->kind == REDLANE_MESSAGE_SUBSCRIBED) &&
            topic->by_pattern == messages->by_pattern &&
            topic->item.key_size == messages->topic.size &&
-           memcmp(topic->name, messages->topic.data, messages->topic.size) == 0;
+           (messages->topic.size == 0 || /* its copy may have no bytes at all */
+            memcmp(topic->name, messages->topic.data, messages->topic.size) == 0);
 }
 
 /* What the server will not allow, now and later, as against "not now". */

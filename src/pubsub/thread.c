@@ -161,17 +161,27 @@ turn(Thread *thread)
 }
 
 /* Nobody is subscribed, or it is the end: closes the connection, and ends unless there
- * is somebody again. Whoever sees that it has ended sees no trace of it. */
+ * is somebody again. From the moment on in which that is settled nobody takes what this
+ * connection had subscribed to for his own; whoever sees that the thread has ended sees
+ * no trace of it. */
 static bool
 retires(Thread *thread)
 {
     RedlaneHub *hub = thread->hub;
     bool over;
 
+    (void)pthread_mutex_lock(&hub->lock);
+    over = !is_wanted_locked(hub);
+    if (over) {
+        redlane_topics_lose(hub, NULL, false);
+    }
+    (void)pthread_mutex_unlock(&hub->lock);
+    if (!over) {
+        return false;
+    }
     redlane_hub_link_close(thread->link);
     thread->link = NULL;
     (void)pthread_mutex_lock(&hub->lock);
-    redlane_topics_lose(hub, NULL, false);
     over = !is_wanted_locked(hub);
     if (over) {
         redlane_hub_set_reason_locked(hub, "");
