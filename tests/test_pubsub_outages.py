@@ -313,8 +313,8 @@ def test_a_publish_that_may_have_arrived_comes_once(
 def trouble(
     server: Server, proxy: Proxy, seconds: float, restarts: bool, record: Record
 ) -> None:
-    """Cuts in the middle of messages, resets, killed connections, restarts; for so long,
-    and until there were some gaps."""
+    """Cuts in the middle of messages, resets, killed connections, restarts; for so
+    long, and until there were some gaps."""
     chance = random.Random(5)
     end = time.monotonic() + seconds
     while time.monotonic() < end or len(record.gaps) < 3:
