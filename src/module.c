@@ -5,6 +5,7 @@
 #include "py/state.h"
 #include "store/background.h"
 #include "store/background_setup.h"
+#include "types/async_reply.h"
 #include "types/cache.h"
 #include "types/cached_function.h"
 #include "types/cached_method.h"
@@ -13,10 +14,16 @@
 #include "types/content_key.h"
 #include "types/counter.h"
 #include "types/flight.h"
+#include "types/loop_bell.h"
+#include "types/message.h"
 #include "types/monitor.h"
+#include "types/pubsub.h"
 #include "types/stored.h"
+#include "types/subscription.h"
 #include "types/tool.h"
 #include "types/video_cache.h"
+#include "wire/channel.h"
+#include "wire/loop.h"
 
 static int
 module_exec(PyObject *module)
@@ -30,6 +37,11 @@ module_exec(PyObject *module)
         redlane_client_setup,
         redlane_pipeline_setup,
         redlane_scan_iterator_setup,
+        redlane_loop_setup,
+        redlane_stream_setup,
+        redlane_async_reply_setup,
+        redlane_async_client_setup,
+        redlane_async_pipeline_setup,
         redlane_content_key_setup,
         redlane_flight_setup,
         redlane_cache_setup,
@@ -38,6 +50,13 @@ module_exec(PyObject *module)
         redlane_cached_classmethod_setup,
         redlane_counter_setup,
         redlane_video_cache_setup,
+        redlane_message_setup,
+        redlane_message_bytes_setup,
+        redlane_gap_setup,
+        redlane_loop_bell_setup,
+        redlane_subscription_wait_setup,
+        redlane_subscription_setup,
+        redlane_pubsub_setup,
         redlane_tool_setup,
         redlane_monitor_setup,
         redlane_stored_setup,
@@ -71,6 +90,7 @@ module_free(void *module)
     (void)module_clear((PyObject *)module);
     redlane_digest_clear(redlane_state_of_module((PyObject *)module));
     redlane_flight_table_free(redlane_state_of_module((PyObject *)module));
+    redlane_loops_release(redlane_state_of_module((PyObject *)module)->loops);
     redlane_background_release(redlane_state_of_module((PyObject *)module)->background);
 }
 

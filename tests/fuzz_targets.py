@@ -47,6 +47,15 @@ TARGETS = {
         hiredis=True,
         python=True,
     ),
+    "message": Target(
+        [
+            *("core/buffer", "core/error_line", "core/fault"),
+            *("wire/reader", "wire/reader_bulk", "wire/reply_check"),
+            "wire/reply_message",
+        ],
+        max_len=1024,
+        hiredis=True,
+    ),
     "push": Target(
         [
             *("core/error_line", "core/fault"),

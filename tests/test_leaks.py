@@ -14,6 +14,10 @@ SCRIPTS = Path(__file__).parent / "leaks"
 NAMES = sorted(path.stem for path in SCRIPTS.glob("*.py") if path.stem != "measure")
 
 
+# What a subscription gives out and needs has its script with it.
+SUBSCRIPTIONS = {"Message", "BytesMessage", "Gap", "LoopBell", "SubscriptionWait"}
+
+
 def run_script(name: str, url: str, rounds: int) -> None:
     done = subprocess.run(
         [sys.executable, "-W", "error", SCRIPTS / f"{name}.py", url, str(rounds)],
@@ -79,6 +83,8 @@ def test_every_type_has_a_script() -> None:
             script = "errors"
         if script == "cache_info":
             script = "cached_function"
+        if name in SUBSCRIPTIONS:
+            script = "subscription"
         if script == "cached_class_method":
             script = "cached_method"
         by_script.setdefault(script, set()).add(name)

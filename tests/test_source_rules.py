@@ -16,7 +16,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 # From the bottom to the top; a file includes its own layer and those below.
-LAYERS = ("core", "py", "wire", "near", "store", "types", "module")
+LAYERS = ("core", "py", "wire", "near", "pubsub", "store", "types", "module")
 FILE_LINES = 650
 FUNCTION_LINES = 80
 
@@ -392,7 +392,10 @@ def test_no_source_of_hiredis_is_tracked() -> None:
 # --- the types --------------------------------------------------------------------
 
 HEAP_TYPE = 1 << 9  # Py_TPFLAGS_HEAPTYPE
-TYPES = ("Client", "Pipeline", "Cache", "CachedFunction", "Counter", "VideoCache")
+TYPES = (
+    *("Client", "Pipeline", "Cache", "CachedFunction", "Counter", "VideoCache"),
+    *("Subscription", "Message", "BytesMessage"),
+)
 
 
 @pytest.mark.parametrize("name", TYPES)

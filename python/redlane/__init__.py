@@ -1,14 +1,17 @@
 """Caching, counters and limits on Redis or Valkey, in C.
 
-`cache`, `invalidate_cache` and `video_cache` are ready-made: they act on the default
-client (default_client()), which is made from the environment on first use.
+`cache`, `invalidate_cache`, `pubsub` and `video_cache` are ready-made: they act on the
+default client (default_client()), which is made from the environment on first use.
 """
 
 from __future__ import annotations
 
 from redlane._core import (
+    AsyncClient,
+    AsyncPipeline,
     AuthenticationError,
     BusyError,
+    BytesMessage,
     Cache,
     CachedFunction,
     CacheInfo,
@@ -17,7 +20,9 @@ from redlane._core import (
     ConnectionError,
     Counter,
     ExecAbortError,
+    Gap,
     LoadingError,
+    Message,
     NoScriptError,
     OutOfMemoryError,
     PermissionDeniedError,
@@ -26,6 +31,7 @@ from redlane._core import (
     RedlaneError,
     ReplyError,
     SerializationError,
+    Subscription,
     TimeoutError,
     VideoCache,
     WrongTypeError,
@@ -35,11 +41,15 @@ from redlane._default import close_default_client, configure, default_client
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from redlane._pubsub import Listener, PubSub, RedisPubSub, pubsub
     from redlane._ready import cache, invalidate_cache, video_cache
 
 __all__ = [
+    "AsyncClient",
+    "AsyncPipeline",
     "AuthenticationError",
     "BusyError",
+    "BytesMessage",
     "Cache",
     "CacheInfo",
     "CachedFunction",
@@ -48,15 +58,21 @@ __all__ = [
     "ConnectionError",
     "Counter",
     "ExecAbortError",
+    "Gap",
+    "Listener",
     "LoadingError",
+    "Message",
     "NoScriptError",
     "OutOfMemoryError",
     "PermissionDeniedError",
     "Pipeline",
+    "PubSub",
     "ReadOnlyError",
+    "RedisPubSub",
     "RedlaneError",
     "ReplyError",
     "SerializationError",
+    "Subscription",
     "TimeoutError",
     "VideoCache",
     "WrongTypeError",
@@ -66,20 +82,30 @@ __all__ = [
     "content_key",
     "default_client",
     "invalidate_cache",
+    "pubsub",
     "video_cache",
 ]
 
 __version__ = "0.1.0"
 
-_READY_MADE = frozenset({"cache", "invalidate_cache", "video_cache"})
+# Where it is: what is imported or made when it is first asked for.
+_LATE = {
+    "Listener": "_pubsub",
+    "PubSub": "_pubsub",
+    "RedisPubSub": "_pubsub",
+    "cache": "_ready",
+    "invalidate_cache": "_ready",
+    "pubsub": "_pubsub",
+    "video_cache": "_ready",
+}
 
 
 def __getattr__(name: str) -> object:
-    """The ready-made objects, made when they are first asked for."""
-    if name in _READY_MADE:
-        from redlane import _ready
+    """What is imported, or made, when it is first asked for."""
+    if name in _LATE:
+        from importlib import import_module
 
-        value: object = getattr(_ready, name)
+        value: object = getattr(import_module(f"redlane.{_LATE[name]}"), name)
         globals()[name] = value
         return value
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -12,6 +12,7 @@ typedef enum {
     REDLANE_FORK_FALLBACK,
     REDLANE_FORK_ENGINE,
     REDLANE_FORK_NEAR,
+    REDLANE_FORK_PUBSUB,
     REDLANE_FORK_POOL,
     REDLANE_FORK_CONNECTIONS, /* innermost */
 } RedlaneForkRank;

@@ -13,6 +13,7 @@
 #endif
 #ifdef __linux__
 #include <sys/eventfd.h>
+#include <sys/syscall.h>
 #endif
 
 #include "core/clock.h"
@@ -254,6 +255,16 @@ redlane_platform_wake_close(int wake[2])
         (void)close(wake[1]);
     }
     wake[0] = wake[1] = -1;
+}
+
+bool
+redlane_platform_is_main_thread(void)
+{
+#ifdef __linux__
+    return syscall(SYS_gettid) == getpid();
+#else
+    return true;
+#endif
 }
 
 void

@@ -4,6 +4,7 @@
 #define REDLANE_CORE_PLATFORM_H
 
 #include <pthread.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/socket.h>
@@ -53,6 +54,10 @@ void redlane_platform_wake_close(int wake[2]);
 
 /* Starts a detached thread that blocks every signal; 0, or an errno. */
 int redlane_platform_thread(void *(*body)(void *), void *argument);
+
+/* True in the thread that runs Python's signal handlers, as far as that can be told:
+ * where it cannot, every thread is taken for it. */
+bool redlane_platform_is_main_thread(void);
 
 /* Gives free pages of the heap back to the system, where malloc can be told to. */
 void redlane_platform_trim_heap(void);

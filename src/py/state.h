@@ -37,6 +37,17 @@
     X(CacheDisabledType)                         \
     X(CounterType)                               \
     X(VideoCacheType)                            \
+    X(MessageType)                               \
+    X(BytesMessageType)                          \
+    X(GapType)                                   \
+    X(SubscriptionType)                          \
+    X(SubscriptionWaitType)                      \
+    X(LoopBellType)                              \
+    X(LoopType)                                  \
+    X(StreamType)                                \
+    X(AsyncClientType)                           \
+    X(AsyncPipelineType)                         \
+    X(AsyncReplyType)                            \
     /* imported on first use; NULL until then */ \
     X(logger)                                    \
     X(logger_cache)                              \
@@ -53,16 +64,21 @@
     X(find_codec)                                \
     X(zlib_compress)                             \
     X(zlib_decompressobj)                        \
+    X(get_running_loop)                          \
+    X(loop_bells)                                \
     /* constant texts */                         \
-    X(syntax_error)
+    X(syntax_error)                              \
+    X(set_result)                                \
+    X(set_exception)
 
 struct RedlaneState {
 #define REDLANE_STATE_FIELD(name) PyObject *name;
     REDLANE_STATE_OBJECTS(REDLANE_STATE_FIELD)
 #undef REDLANE_STATE_FIELD
     unsigned long long default_version; /* types/tool.c: which default client */
-    void *digest;  /* py/digest.c: kept OpenSSL digest and context */
-    void *flights; /* types/flight.c: computations under way */
+    void *digest;               /* py/digest.c: kept OpenSSL digest and context */
+    void *flights;              /* types/flight.c: computations under way */
+    struct RedlaneLoops *loops; /* wire/loop.c: the event loops in use */
     struct RedlaneBackground *background; /* store/background.c: the one C thread */
 };
 

@@ -3,6 +3,7 @@
 
 #include "core/clock.h"
 #include "near/near.h"
+#include "pubsub/hub.h"
 #include "py/state.h"
 #include "store/background.h"
 
@@ -18,6 +19,7 @@ shutdown(PyObject *module, PyObject *Py_UNUSED(unused))
     Py_BEGIN_ALLOW_THREADS
     ended = redlane_background_stop(state->background, SHUTDOWN_LIMIT);
     ended = redlane_near_stop_all(SHUTDOWN_LIMIT) && ended;
+    ended = redlane_hub_stop_all(SHUTDOWN_LIMIT) && ended;
     Py_END_ALLOW_THREADS
     return PyBool_FromLong(ended);
 }

@@ -11,7 +11,8 @@
  *   a score of -0 is written "0" in sorted sets of any size;
  *   at the bound the least used keys go (SIEVE), whatever their TTL; only a write that
  *     cannot fit beside nothing else is an OOM error;
- *   PUBLISH reaches nobody yet; INFO has the sections Server, Memory, Stats, Keyspace.
+ *   PUBLISH reaches nobody: the stores above hand it on; INFO has the sections Server,
+ * Memory, Stats, Keyspace.
  *
  * Pure C, no Python.h in its files (engine_store.c, which makes it a member of the
  * executor table, excepted). Lock: its own spin lock, taken by redlane_engine_run; the

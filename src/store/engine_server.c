@@ -75,7 +75,7 @@ redlane_engine_do_FLUSHALL(RedlaneEngine *engine, const RedlaneVector *vector,
     redlane_engine_do_FLUSHDB(engine, vector, reply);
 }
 
-/* Nobody can subscribe to an engine yet. */
+/* The stores above know who has subscribed. */
 void
 redlane_engine_do_PUBLISH(RedlaneEngine *engine, const RedlaneVector *vector,
                           RedlaneReply *reply)

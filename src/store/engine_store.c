@@ -7,6 +7,7 @@
 
 #include <stdlib.h>
 
+#include "pubsub/hub.h"
 #include "py/convert.h"
 
 #define SPARE_MAX ((size_t)16 << 10) /* bytes of the reply buffer that is kept */
@@ -14,7 +15,8 @@
 typedef struct {
     RedlaneStore store;
     RedlaneEngine *engine;
-    RedlaneBuffer spare; /* empty, with its capacity */
+    RedlaneBuffer spare;       /* empty, with its capacity */
+    RedlaneSettings *settings; /* held: whose subscriptions it reaches; or NULL */
 } EngineStore;
 
 static void
@@ -26,6 +28,15 @@ keep_buffer(EngineStore *self, RedlaneBuffer *nodes)
     }
     nodes->size = 0;
     self->spare = *nodes;
+}
+
+/* Hands on what the engine took, without its lock. */
+static PyObject *
+publish(const EngineStore *self, const RedlaneVector *vector, PyObject *STEALS reply)
+{
+    return self->settings && reply
+               ? redlane_engine_store_published(self->settings, vector, reply)
+               : reply;
 }
 
 static PyObject *
@@ -44,6 +55,9 @@ engine_store_execute(RedlaneStore *store, const RedlaneRequest *request,
     redlane_engine_run(self->engine, vector, 1, false, &reply);
     object = redlane_convert_reply(store->state, &reply);
     keep_buffer(self, &reply.nodes);
+    if (unlikely(vector->command->id == REDLANE_CMD_PUBLISH)) {
+        object = publish(self, vector, object);
+    }
     if (object && unlikely(PyExceptionInstance_Check(object))) {
         PyErr_SetObject((PyObject *)Py_TYPE(object), object);
         Py_CLEAR(object);
@@ -76,6 +90,9 @@ engine_store_run(RedlaneStore *store, const RedlaneRequest *request,
         if (!reply && PyErr_ExceptionMatches(PyExc_UnicodeDecodeError)) {
             reply = redlane_convert_raised();
         }
+        if (vectors[done].command->id == REDLANE_CMD_PUBLISH) {
+            reply = publish(self, &vectors[done], reply);
+        }
         if (!reply) {
             goto exit;
         }
@@ -100,6 +117,7 @@ engine_store_free(RedlaneStore *store)
     EngineStore *self = (EngineStore *)store;
 
     redlane_engine_free(self->engine);
+    redlane_settings_release(self->settings);
     redlane_buffer_free(&self->spare);
     free(self);
 }
@@ -126,6 +144,26 @@ redlane_engine_store_new(RedlaneState *state, size_t max_bytes)
     self->store =
         (RedlaneStore){.ops = &engine_store_ops, .state = state, .references = 1};
     return &self->store;
+}
+
+PyObject *
+redlane_engine_store_published(const RedlaneSettings *settings,
+                               const RedlaneVector *vector, PyObject *STEALS reply)
+{
+    size_t count;
+
+    if (!PyLong_Check(reply)) {
+        return reply;
+    }
+    count = redlane_hub_publish(settings, vector->argv[1], vector->argv[2]);
+    Py_DECREF(reply);
+    return PyLong_FromSize_t(count);
+}
+
+void
+redlane_engine_store_publish_for(RedlaneStore *store, RedlaneSettings *settings)
+{
+    ((EngineStore *)store)->settings = redlane_settings_hold(settings);
 }
 
 RedlaneEngine *

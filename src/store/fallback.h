@@ -5,6 +5,7 @@
 #ifndef REDLANE_STORE_FALLBACK_H
 #define REDLANE_STORE_FALLBACK_H
 
+#include "pubsub/hub.h"
 #include "store/background.h"
 #include "store/guard.h"
 #include "store/link.h"
@@ -17,6 +18,7 @@ typedef struct RedlaneMembers {
     RedlaneStore *scratch; /* always empty: misses and no-ops; made on first need */
     RedlaneGuard *guard;
     RedlaneNear *near; /* NULL until a tool wants it, and for memory:// */
+    RedlaneHub *hub;   /* NULL until somebody subscribes */
     RedlaneSettings *settings;
     uint64_t engine_period; /* the guard's period whose values the engine holds */
     int closed;

@@ -14,6 +14,8 @@
 
 /* How often the server that sends the invalidations is asked whether it is there. */
 #define REDLANE_NEAR_PING REDLANE_NS_PER_S
+/* And the one that sends the messages of subscriptions, when it has none. */
+#define REDLANE_HUB_PING (2500 * REDLANE_NS_PER_MS)
 
 struct RedlaneLink {
     RedlaneState *state;           /* BORROWED; gone, perhaps, when the link is freed */
@@ -46,6 +48,10 @@ redlane_link_release(RedlaneLink *link)
         redlane_near_shut(members->near);
         redlane_near_release(members->near);
     }
+    if (members->hub) {
+        redlane_hub_shut(members->settings);
+        redlane_hub_release(members->hub);
+    }
     redlane_store_release(members->remote);
     redlane_store_release(members->engine);
     redlane_store_release(members->scratch);
@@ -62,7 +68,11 @@ make_members(RedlaneLink *link)
     if (members->settings->scheme == REDLANE_SCHEME_MEMORY) {
         members->engine =
             redlane_engine_store_new(link->state, members->settings->max_memory);
-        return members->engine ? 0 : -1;
+        if (!members->engine) {
+            return -1;
+        }
+        redlane_engine_store_publish_for(members->engine, members->settings);
+        return 0;
     }
     members->guard = redlane_guard_new(members->settings);
     if (!members->guard) {
@@ -148,6 +158,20 @@ redlane_link_close(RedlaneLink *link)
     if (members->near) {
         redlane_near_shut(members->near);
     }
+    if (members->hub) {
+        redlane_hub_shut(members->settings);
+    }
+}
+
+RedlaneHub *
+redlane_link_hub(RedlaneLink *link)
+{
+    RedlaneMembers *members = &link->members;
+
+    if (!members->hub && !members->closed) {
+        members->hub = redlane_hub_new(members->settings, REDLANE_HUB_PING);
+    }
+    return members->closed ? NULL : members->hub;
 }
 
 RedlaneNear *

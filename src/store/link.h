@@ -6,6 +6,7 @@
 #define REDLANE_STORE_LINK_H
 
 #include "core/fault.h"
+#include "pubsub/hub.h"
 #include "store/store.h"
 #include "wire/settings.h"
 
@@ -31,6 +32,10 @@ RedlaneStore *redlane_link_store(RedlaneLink *link, RedlanePolicy policy);
  * BORROWED. NULL for memory://, a closed link, or where it cannot be had; no exception.
  */
 RedlaneNear *redlane_link_near(RedlaneLink *link, RedlaneArg prefix);
+
+/* The hub of the link's subscriptions, made on first need. BORROWED. NULL for a closed
+ * link, or where it cannot be had; no exception. */
+RedlaneHub *redlane_link_hub(RedlaneLink *link);
 
 const RedlaneSettings *redlane_link_settings(const RedlaneLink *link);
 

@@ -6,7 +6,7 @@ import sys
 from datetime import datetime, timedelta
 from typing import Any
 
-from redlane import Client, Pipeline
+from redlane import BytesMessage, Client, Gap, Listener, Message, Pipeline, PubSub
 
 if sys.version_info >= (3, 11):
     from typing import assert_type
@@ -57,3 +57,31 @@ client.get(None)  # type: ignore[arg-type]
 client.set("k", None)  # type: ignore[call-overload]
 client.nope()  # type: ignore[attr-defined]
 Client("memory://", fallback="nope")  # type: ignore[call-overload]
+
+with client.subscribe("a", b"b", patterns="c*") as subscription:
+    assert_type(next(subscription), BytesMessage)
+    assert_type(subscription.get(timeout=1), BytesMessage | None)
+    for message in subscription:
+        assert_type(message.channel, bytes)
+        assert_type(message.pattern, bytes | None)
+for words in text.subscribe("a", policy="wait", on_gap=print):
+    assert_type(words, Message)
+    assert_type(words.channel, str)
+
+
+async def read() -> None:
+    async with text.subscribe("a") as entered:
+        async for message in entered:
+            assert_type(message, Message)
+
+
+def heard(message: Message) -> None: ...
+def handle(channel: str, message: Any) -> None: ...
+def note(gap: Gap) -> None:
+    assert_type(gap.seconds, float)
+
+
+assert_type(text.listen(["a"], heard, patterns=["b"], on_gap=note), Listener)
+assert_type(PubSub.publish("a", {"b": 1}), int)
+assert_type(PubSub(client).publish("a", {"b": 1}), int)
+assert_type(PubSub.start("a", handle, on_gap=note), Listener)

@@ -1,0 +1,344 @@
+/* What is awaited of a Subscription: its next message, or that it stands. Where the
+ * message is there, awaiting it does not wait. A task that is cancelled loses nothing:
+ * the message is taken when the task runs again, not when it is woken. GIL held. */
+#include "types/loop_bell.h"
+#include "types/subscription.h"
+
+typedef enum {
+    WAIT_NEXT,  /* for a message */
+    WAIT_ENTER, /* until it stands */
+    WAIT_DONE,  /* for nothing: None */
+    WAIT_OVER,
+} WaitKind;
+
+typedef struct {
+    PyObject_HEAD
+    RedlaneSubscription *subscription; /* held while it is awaited, or NULL */
+    PyObject *inner;                   /* the iterator of the future, or NULL */
+    WaitKind kind;
+} Wait;
+
+/* A task that always finds a message lets the others run after so many. */
+#define MESSAGES_A_TURN 256
+
+static PyObject *
+make_wait(RedlaneSubscription *subscription, WaitKind kind)
+{
+    PyTypeObject *type = (PyTypeObject *)subscription->state->SubscriptionWaitType;
+    Wait *self = (Wait *)subscription->spare_wait;
+
+    if (self && Py_REFCNT(self) == 1) {
+        Py_INCREF(self);
+    }
+    else {
+        self = (Wait *)type->tp_alloc(type, 0);
+        if (!self) {
+            return NULL;
+        }
+        Py_XSETREF(subscription->spare_wait, Py_NewRef((PyObject *)self));
+    }
+    Py_XSETREF(self->subscription,
+               (RedlaneSubscription *)Py_NewRef((PyObject *)subscription));
+    self->kind = kind;
+    return (PyObject *)self;
+}
+
+PyObject *
+redlane_subscription_wait_new(RedlaneSubscription *self, bool enter)
+{
+    return make_wait(self, enter ? WAIT_ENTER : WAIT_NEXT);
+}
+
+PyObject *
+redlane_subscription_wait_done(RedlaneSubscription *self)
+{
+    return make_wait(self, WAIT_DONE);
+}
+
+/* Nothing is awaited any more. */
+static void
+finish(Wait *self)
+{
+    RedlaneSubscription *subscription = self->subscription;
+
+    if (self->inner && subscription) {
+        Py_CLEAR(subscription->future);
+    }
+    Py_CLEAR(self->inner);
+    self->kind = WAIT_OVER;
+    self->subscription = NULL;
+    Py_XDECREF(subscription);
+}
+
+/* Has the feed ring in the running loop. RAISES_NEG */
+static int
+attach_loop(RedlaneSubscription *subscription, PyObject *loop)
+{
+    PyObject *bell;
+
+    if (subscription->loop == loop && subscription->loop_bell) {
+        return 0;
+    }
+    bell = redlane_loop_bell_of(subscription->state, loop);
+    if (!bell) {
+        return -1;
+    }
+    redlane_feed_attach(subscription->feed, redlane_loop_bell_bell(bell));
+    Py_XSETREF(subscription->loop_bell, bell);
+    Py_XSETREF(subscription->loop, Py_NewRef(loop));
+    return 0;
+}
+
+/* Begins to wait for something else than `seen`; with nothing to wait for there is no
+ * inner iterator. RAISES_NEG */
+static int
+begin(Wait *self, RedlaneFeedState seen)
+{
+    RedlaneSubscription *subscription = self->subscription;
+    PyObject *loop, *future = NULL, *inner = NULL;
+    int result = -1;
+
+    if (subscription->future || subscription->busy) {
+        PyErr_SetString(PyExc_RuntimeError,
+                        "the subscription is being read by another thread or task");
+        return -1;
+    }
+    loop = redlane_loop_bell_running(subscription->state);
+    if (!loop || attach_loop(subscription, loop) < 0) {
+        goto exit;
+    }
+    future = PyObject_CallMethod(loop, "create_future", NULL);
+    inner = future ? PyObject_CallMethod(future, "__await__", NULL) : NULL;
+    if (!inner) {
+        goto exit;
+    }
+    result = 0;
+    if (redlane_feed_arm(subscription->feed, seen)) {
+        self->inner = Py_NewRef(inner);
+        Py_XSETREF(subscription->future, Py_NewRef(future));
+    }
+exit:
+    Py_XDECREF(inner);
+    Py_XDECREF(future);
+    Py_XDECREF(loop);
+    return result;
+}
+
+/* What there is without waiting: the result, or NULL; NULL with an exception is the
+ * end. `*state` is what to wait for a change of. */
+static PyObject *
+look(Wait *self, RedlaneFeedState *state)
+{
+    RedlaneSubscription *subscription = self->subscription;
+    PyObject *message;
+    int ended;
+
+    if (self->kind == WAIT_NEXT) {
+        message = redlane_subscription_take(subscription);
+        if (message || PyErr_Occurred()) {
+            return message;
+        }
+    }
+    ended = redlane_subscription_look(subscription, state);
+    if (ended < 0) {
+        return NULL;
+    }
+    if (self->kind == WAIT_NEXT) {
+        if (ended) {
+            PyErr_SetNone(PyExc_StopAsyncIteration);
+        }
+        return NULL;
+    }
+    return ended || *state != REDLANE_FEED_JOINING ? Py_NewRef((PyObject *)subscription)
+                                                   : NULL;
+}
+
+/* The future that it waits for, if it does not yet have a result: a new reference. NULL
+ * with an exception where the waiting was ended, without one where it is over. */
+static PyObject *
+turn_inner(Wait *self)
+{
+    PyObject *yielded = Py_TYPE(self->inner)->tp_iternext(self->inner);
+
+    if (!yielded) {
+        Py_CLEAR(self->inner);
+        Py_CLEAR(self->subscription->future);
+        if (PyErr_Occurred() && PyErr_ExceptionMatches(PyExc_StopIteration)) {
+            PyErr_Clear();
+        }
+    }
+    return yielded;
+}
+
+static PySendResult
+step(Wait *self, PyObject **result)
+{
+    *result = NULL;
+    if (self->kind == WAIT_OVER) {
+        PyErr_SetString(PyExc_RuntimeError, "this was awaited already");
+        return PYGEN_ERROR;
+    }
+    if (self->kind == WAIT_DONE) {
+        *result = Py_NewRef(Py_None);
+    }
+    while (!*result) {
+        RedlaneFeedState state;
+
+        if (self->inner) {
+            *result = turn_inner(self);
+            if (*result) {
+                return PYGEN_NEXT;
+            }
+            if (PyErr_Occurred()) {
+                break;
+            }
+        }
+        if (self->kind == WAIT_NEXT && self->subscription->turns >= MESSAGES_A_TURN) {
+            self->subscription->turns = 0;
+            *result = Py_NewRef(Py_None); /* the task is called again soon */
+            return PYGEN_NEXT;
+        }
+        *result = look(self, &state);
+        if (!*result && (PyErr_Occurred() || begin(self, state) < 0)) {
+            break;
+        }
+    }
+    if (self->kind == WAIT_NEXT) {
+        self->subscription->turns++;
+    }
+    finish(self);
+    return *result ? PYGEN_RETURN : PYGEN_ERROR;
+}
+
+static PySendResult
+wait_am_send(PyObject *self, PyObject *value, PyObject **result)
+{
+    (void)value;
+    return step((Wait *)self, result);
+}
+
+/* What StopIteration(value) would take apart is no result of ours. */
+static PyObject *
+wait_tp_iternext(PyObject *self)
+{
+    PyObject *result;
+
+    switch (step((Wait *)self, &result)) {
+    case PYGEN_NEXT:
+        return result;
+    case PYGEN_RETURN:
+        PyErr_SetObject(PyExc_StopIteration, result);
+        Py_DECREF(result);
+        return NULL;
+    default:
+        return NULL;
+    }
+}
+
+static PyObject *
+wait_send(PyObject *self, PyObject *value)
+{
+    (void)value;
+    return wait_tp_iternext(self);
+}
+
+static PyObject *
+wait_throw(PyObject *object, PyObject *args)
+{
+    Wait *self = (Wait *)object;
+    PyObject *type, *value = NULL, *traceback = NULL, *method, *result;
+
+    if (!PyArg_UnpackTuple(args, "throw", 1, 3, &type, &value, &traceback)) {
+        return NULL;
+    }
+    if (self->inner) {
+        method = PyObject_GetAttrString(self->inner, "throw");
+        result = method ? PyObject_CallObject(method, args) : NULL;
+        Py_XDECREF(method);
+        if (result) {
+            return result;
+        }
+    }
+    else if (PyExceptionInstance_Check(type)) {
+        PyErr_SetObject((PyObject *)Py_TYPE(type), type);
+    }
+    else {
+        PyErr_SetObject(type, value == Py_None ? NULL : value);
+    }
+    finish(self);
+    return NULL;
+}
+
+static PyObject *
+wait_close(PyObject *self, PyObject *unused)
+{
+    (void)unused;
+    finish((Wait *)self);
+    Py_RETURN_NONE;
+}
+
+static int
+wait_tp_traverse(PyObject *object, visitproc visit, void *arg)
+{
+    Wait *self = (Wait *)object;
+
+    Py_VISIT(Py_TYPE(object));
+    Py_VISIT(self->subscription);
+    Py_VISIT(self->inner);
+    return 0;
+}
+
+static int
+wait_tp_clear(PyObject *object)
+{
+    finish((Wait *)object);
+    return 0;
+}
+
+static void
+wait_tp_dealloc(PyObject *object)
+{
+    PyTypeObject *type = Py_TYPE(object);
+
+    PyObject_GC_UnTrack(object);
+    finish((Wait *)object);
+    type->tp_free(object);
+    Py_DECREF(type);
+}
+
+static PyMethodDef wait_methods[] = {
+    {"send", wait_send, METH_O, NULL},
+    {"throw", wait_throw, METH_VARARGS, NULL},
+    {"close", wait_close, METH_NOARGS, NULL},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyType_Slot wait_slots[] = {
+    {Py_tp_doc, (void *)"What is awaited of a Subscription."},
+    {Py_tp_dealloc, wait_tp_dealloc},
+    {Py_tp_traverse, wait_tp_traverse},
+    {Py_tp_clear, wait_tp_clear},
+    {Py_tp_iter, PyObject_SelfIter},
+    {Py_tp_iternext, wait_tp_iternext},
+    {Py_am_await, PyObject_SelfIter},
+    {Py_am_send, wait_am_send},
+    {Py_tp_methods, wait_methods},
+    {0, NULL},
+};
+
+static PyType_Spec wait_spec = {
+    .name = "redlane._core.SubscriptionWait",
+    .basicsize = sizeof(Wait),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_IMMUTABLETYPE |
+             Py_TPFLAGS_DISALLOW_INSTANTIATION,
+    .slots = wait_slots,
+};
+
+int
+redlane_subscription_wait_setup(PyObject *module)
+{
+    RedlaneState *state = redlane_state_of_module(module);
+
+    state->SubscriptionWaitType = PyType_FromModuleAndSpec(module, &wait_spec, NULL);
+    return state->SubscriptionWaitType ? 0 : -1;
+}
