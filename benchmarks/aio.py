@@ -71,7 +71,11 @@ async def coredis_client(bench: Bench) -> Made:
         ended.set()
         await holder
 
-    await opened.wait()
+    ready = asyncio.ensure_future(opened.wait())
+    await asyncio.wait({ready, holder}, return_when=asyncio.FIRST_COMPLETED)
+    if holder.done():
+        ready.cancel()
+        await holder
     return client, close
 
 
