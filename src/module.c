@@ -13,6 +13,8 @@
 #include "types/content_key.h"
 #include "types/counter.h"
 #include "types/flight.h"
+#include "types/flow.h"
+#include "types/ready_awaitable.h"
 #include "types/tool.h"
 #include "types/video_cache.h"
 
@@ -30,6 +32,8 @@ module_exec(PyObject *module)
         redlane_scan_iterator_setup,
         redlane_content_key_setup,
         redlane_flight_setup,
+        redlane_ready_awaitable_setup,
+        redlane_flow_setup,
         redlane_cache_setup,
         redlane_cached_function_setup,
         redlane_cached_method_setup,
@@ -67,6 +71,8 @@ module_free(void *module)
     (void)module_clear((PyObject *)module);
     redlane_digest_clear(redlane_state_of_module((PyObject *)module));
     redlane_flight_table_free(redlane_state_of_module((PyObject *)module));
+    redlane_ready_awaitable_free_kept(redlane_state_of_module((PyObject *)module));
+    redlane_flow_free_kept(redlane_state_of_module((PyObject *)module));
     redlane_background_release(redlane_state_of_module((PyObject *)module)->background);
 }
 

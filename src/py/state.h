@@ -37,6 +37,9 @@
     X(CacheDisabledType)                         \
     X(CounterType)                               \
     X(VideoCacheType)                            \
+    X(ReadyAwaitableType)                        \
+    X(FlowType)                                  \
+    X(AsyncCacheType)                            \
     /* imported on first use; NULL until then */ \
     X(logger)                                    \
     X(logger_cache)                              \
@@ -50,6 +53,10 @@
     X(load_exception)                            \
     X(call_limited)                              \
     X(submit_refresh)                            \
+    X(submit_task)                               \
+    X(call_limited_task)                         \
+    X(current_task)                              \
+    X(get_running_loop)                          \
     X(find_codec)                                \
     X(zlib_compress)                             \
     X(zlib_decompressobj)                        \
@@ -61,8 +68,10 @@ struct RedlaneState {
     REDLANE_STATE_OBJECTS(REDLANE_STATE_FIELD)
 #undef REDLANE_STATE_FIELD
     unsigned long long default_version; /* types/tool.c: which default client */
-    void *digest;  /* py/digest.c: kept OpenSSL digest and context */
-    void *flights; /* types/flight.c: computations under way */
+    void *digest;                   /* py/digest.c: kept OpenSSL digest and context */
+    void *flights;                  /* types/flight.c: computations under way */
+    struct RedlaneFlows *flows;     /* types/flow.c */
+    struct RedlaneReadyKept *ready; /* types/ready_awaitable.c: for the next ones */
     struct RedlaneBackground *background; /* store/background.c: the one C thread */
 };
 

@@ -34,6 +34,7 @@ typedef struct {
     uint64_t random;     /* state of what jitter draws */
     int64_t soft_ms;     /* 0: none; how long a caller waits if it has a stale value */
     int64_t hard_ms;     /* 0: none; how long a caller waits for the function */
+    bool awaits;         /* it is a coroutine function */
     bool lock;           /* single flight */
     bool freshens;       /* `fresh` has something to do */
     RedlaneFresh fresh;  /* how each call begins */
@@ -93,6 +94,10 @@ PyObject *redlane_function_compute(PyObject *self, PyObject *const *args, size_t
                                    PyObject *kwnames, bool refresh);
 PyObject *redlane_cached_function_vectorcall(PyObject *self, PyObject *const *args,
                                              size_t nargsf, PyObject *kwnames);
+
+/* The same of a coroutine function: an awaitable. */
+PyObject *redlane_cached_function_await(PyObject *self, PyObject *const *args,
+                                        size_t nargsf, PyObject *kwnames);
 extern PyMethodDef redlane_cached_function_methods[];
 
 #endif

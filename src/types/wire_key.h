@@ -33,6 +33,7 @@ typedef struct {
     PyObject *defaults;         /* tuple: one for each name, or no_default */
     PyObject *no_default;       /* the object that means none */
     PyObject *star, *stars;     /* names of *args and **kwargs, or NULL */
+    PyObject *code;             /* of a coroutine function; else NULL */
     Py_ssize_t positional_only; /* how many names are … */
     Py_ssize_t positional;      /* … these included */
     Py_ssize_t count;           /* length of names and defaults */

@@ -53,9 +53,9 @@ mark_ignored(RedlaneSignature *signature, PyObject *ignore)
 }
 
 static PyObject *
-optional_name(PyObject *name)
+optional(PyObject *object)
 {
-    return name == Py_None ? NULL : Py_NewRef(name);
+    return object == Py_None ? NULL : Py_NewRef(object);
 }
 
 /* Takes the fields out of what describe_callable returned; *args and *keywords are
@@ -64,13 +64,13 @@ static int
 take_description(RedlaneSignature *signature, PyObject *described, PyObject **args,
                  PyObject **keywords)
 {
-    PyObject *star, *stars;
+    PyObject *star, *stars, *code;
 
-    if (!PyArg_ParseTuple(described, "UUO!nnOOO!O!O!", &signature->head,
+    if (!PyArg_ParseTuple(described, "UUO!nnOOO!O!O!O", &signature->head,
                           &signature->shown, &PyTuple_Type, &signature->names,
                           &signature->positional_only, &signature->positional, &star,
                           &stars, &PyTuple_Type, &signature->defaults, &PyTuple_Type,
-                          args, &PyDict_Type, keywords)) {
+                          args, &PyDict_Type, keywords, &code)) {
         signature->head = signature->shown = NULL;
         signature->names = signature->defaults = NULL;
         return -1;
@@ -79,8 +79,9 @@ take_description(RedlaneSignature *signature, PyObject *described, PyObject **ar
     Py_INCREF(signature->shown);
     Py_INCREF(signature->names);
     Py_INCREF(signature->defaults);
-    signature->star = optional_name(star);
-    signature->stars = optional_name(stars);
+    signature->star = optional(star);
+    signature->stars = optional(stars);
+    signature->code = optional(code);
     signature->count = PyTuple_GET_SIZE(signature->names);
     return 0;
 }
@@ -277,6 +278,7 @@ redlane_signature_traverse(RedlaneSignature *signature, visitproc visit, void *a
     Py_VISIT(signature->no_default);
     Py_VISIT(signature->star);
     Py_VISIT(signature->stars);
+    Py_VISIT(signature->code);
     Py_VISIT(signature->carried);
     Py_VISIT(signature->carried_names);
     Py_VISIT(signature->make);
@@ -296,6 +298,7 @@ redlane_signature_clear(RedlaneSignature *signature)
     Py_CLEAR(signature->no_default);
     Py_CLEAR(signature->star);
     Py_CLEAR(signature->stars);
+    Py_CLEAR(signature->code);
     Py_CLEAR(signature->carried);
     Py_CLEAR(signature->carried_names);
     Py_CLEAR(signature->make);
