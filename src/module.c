@@ -5,6 +5,10 @@
 #include "py/state.h"
 #include "store/background.h"
 #include "store/background_setup.h"
+#include "types/async_cache.h"
+#include "types/async_counter.h"
+#include "types/async_method.h"
+#include "types/async_video_cache.h"
 #include "types/cache.h"
 #include "types/cached_function.h"
 #include "types/cached_method.h"
@@ -40,6 +44,10 @@ module_exec(PyObject *module)
         redlane_cached_classmethod_setup,
         redlane_counter_setup,
         redlane_video_cache_setup,
+        redlane_async_method_setup,
+        redlane_async_cache_setup,
+        redlane_async_counter_setup,
+        redlane_async_video_cache_setup,
         redlane_tool_setup,
     };
     /* clang-format on */

@@ -39,7 +39,10 @@
     X(VideoCacheType)                            \
     X(ReadyAwaitableType)                        \
     X(FlowType)                                  \
+    X(AsyncMethodType)                           \
     X(AsyncCacheType)                            \
+    X(AsyncCounterType)                          \
+    X(AsyncVideoCacheType)                       \
     /* imported on first use; NULL until then */ \
     X(logger)                                    \
     X(logger_cache)                              \

@@ -29,13 +29,9 @@ call_function(void *context)
     Call *call = context;
     PyObject *value = PyObject_Vectorcall(call->self->function, call->args,
                                           call->nargsf, call->kwnames);
-    RedlaneFlow *flow;
 
-    if (likely(!call->self->awaits) || !value) {
-        return value;
-    }
-    flow = redlane_flow_current(call->self->state);
-    return flow ? redlane_flow_await(flow, value) : value;
+    return likely(!call->self->awaits) ? value
+                                       : redlane_flow_result(call->self->state, value);
 }
 
 static int

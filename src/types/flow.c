@@ -197,6 +197,16 @@ redlane_flow_await(RedlaneFlow *flow, PyObject *STEALS awaitable)
     return outcome;
 }
 
+PyObject *
+redlane_flow_result(RedlaneState *state, PyObject *STEALS value)
+{
+    PyAsyncMethods *methods = value ? Py_TYPE(value)->tp_as_async : NULL;
+    RedlaneFlow *flow =
+        likely(!methods || !methods->am_await) ? NULL : redlane_flow_current(state);
+
+    return flow ? redlane_flow_await(flow, value) : value;
+}
+
 const void *
 redlane_flow_task(RedlaneFlow *flow)
 {

@@ -54,6 +54,10 @@ redlane_flow_current(RedlaneState *state)
 /* Leaves until it is over: its result, or NULL with an exception set. STEALS */
 PyObject *redlane_flow_await(RedlaneFlow *flow, PyObject *STEALS awaitable);
 
+/* What a caller's function gave, or what that gives when it is awaited, where it can be
+ * and a flow runs. STEALS value, which may be NULL with an exception set */
+PyObject *redlane_flow_result(RedlaneState *state, PyObject *STEALS value);
+
 /* Of a flow that is being closed: it cannot wait any more. */
 bool redlane_flow_is_closing(const RedlaneFlow *flow);
 
