@@ -31,7 +31,7 @@ ROWS = {
         row_01_sync_get,
         row_02_threads,
         row_05_near_hit,
-    row_06_near_hit_async,
+        row_06_near_hit_async,
         row_13_canvas,
         row_14_video_key,
         row_15_engine_get,

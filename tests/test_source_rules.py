@@ -392,7 +392,10 @@ def test_no_source_of_hiredis_is_tracked() -> None:
 # --- the types --------------------------------------------------------------------
 
 HEAP_TYPE = 1 << 9  # Py_TPFLAGS_HEAPTYPE
-TYPES = ("Client", "Pipeline", "Cache", "CachedFunction", "Counter", "VideoCache")
+TYPES = (
+    *("Client", "Pipeline", "Cache", "CachedFunction", "Counter", "VideoCache"),
+    *("AsyncCache", "AsyncCounter", "AsyncVideoCache"),
+)
 
 
 @pytest.mark.parametrize("name", TYPES)

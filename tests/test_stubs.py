@@ -15,7 +15,10 @@ PACKAGE = Path(redlane.__file__).parent
 STUB = ast.parse((PACKAGE / "_core.pyi").read_text())
 
 CLASSES = {node.name: node for node in STUB.body if isinstance(node, ast.ClassDef)}
-TYPES = ("Client", "Pipeline", "Cache", "CachedFunction", "Counter", "VideoCache")
+TYPES = (
+    *("Client", "Pipeline", "Cache", "CachedFunction", "Counter", "VideoCache"),
+    *("AsyncCache", "AsyncCounter", "AsyncVideoCache"),
+)
 UNSIGNED = {
     ("Client", "from_env"),  # its **options are spelt out in the stub
 }

@@ -7,6 +7,9 @@ client (default_client()), which is made from the environment on first use.
 from __future__ import annotations
 
 from redlane._core import (
+    AsyncCache,
+    AsyncCounter,
+    AsyncVideoCache,
     AuthenticationError,
     BusyError,
     Cache,
@@ -38,6 +41,9 @@ if TYPE_CHECKING:
     from redlane._ready import cache, invalidate_cache, video_cache
 
 __all__ = [
+    "AsyncCache",
+    "AsyncCounter",
+    "AsyncVideoCache",
     "AuthenticationError",
     "BusyError",
     "Cache",
