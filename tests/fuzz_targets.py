@@ -50,7 +50,8 @@ TARGETS = {
     "push": Target(
         [
             *("core/error_line", "core/fault"),
-            *("wire/reader", "wire/reader_bulk", "wire/reply_push"),
+            *("wire/reader", "wire/reader_bulk"),
+            *("wire/reply_check", "wire/reply_push"),
         ],
         max_len=1024,
         hiredis=True,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import datetime as dt
 import decimal
@@ -103,7 +104,10 @@ SCALARS = st.one_of(
     st.ip_addresses(),
     st.builds(range, st.integers(-2, 2), st.integers(-2, 2), st.sampled_from([1, -1])),
     st.text("ab/.: ", max_size=4).map(pathlib.PurePosixPath),
-    st.text("aAb/\\.: ", max_size=4).map(pathlib.PureWindowsPath),
+    # A copy of \A: is A:, which is another path: Python joins its parts anew.
+    st.text("aAb/\\.: ", max_size=4)
+    .map(pathlib.PureWindowsPath)
+    .filter(lambda path: copy.deepcopy(path) == path),
     st.sampled_from([*Colour, Number.ONE, Mode.READ, Mode.READ | Mode.WRITE, Word.A]),
     st.sampled_from([Data, Frozen, int, str]),
     st.text(max_size=3).map(Text),

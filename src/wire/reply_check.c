@@ -28,12 +28,9 @@ redlane_reply_is_resp2(const redisReadTask *task)
 }
 
 bool
-redlane_reply_is_text(const redisReadTask *task, const char *text, size_t size)
+redlane_reply_is_whole(const redisReadTask *task, const char *text, size_t size)
 {
-    if (!redlane_reply_is_resp2(task)) {
-        return false;
-    }
-    if (task->type != REDIS_REPLY_STRING) {
+    if (task->type != REDIS_REPLY_STRING && task->type != REDIS_REPLY_VERB) {
         if (size > REDLANE_MAX_LINE) {
             redlane_reply_refuse(task, "the server sent a line without end");
             return false;
@@ -44,6 +41,12 @@ redlane_reply_is_text(const redisReadTask *task, const char *text, size_t size)
         return false;
     }
     return true;
+}
+
+bool
+redlane_reply_is_text(const redisReadTask *task, const char *text, size_t size)
+{
+    return redlane_reply_is_resp2(task) && redlane_reply_is_whole(task, text, size);
 }
 
 void *

@@ -14,8 +14,11 @@ void redlane_reply_refuse(const redisReadTask *task, const char *reason);
 /* True for a type of RESP2; else it is refused. A nil may have come as any type. */
 bool redlane_reply_is_resp2(const redisReadTask *task);
 
-/* True for a status, an error or a bulk string that ends where it should; else it is
- * refused. */
+/* True for a bulk string or a line that ends where it should; else it is refused: in
+ * pieces it would have been, before it was whole. */
+bool redlane_reply_is_whole(const redisReadTask *task, const char *text, size_t size);
+
+/* Both: a status, an error or a bulk string. */
 bool redlane_reply_is_text(const redisReadTask *task, const char *text, size_t size);
 
 /* createDouble and createBool, which are RESP3 alone. */

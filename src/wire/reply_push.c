@@ -4,6 +4,7 @@
 
 #include "core/error_line.h"
 #include "hiredis/read.h"
+#include "wire/reply_check.h"
 
 static RedlanePush *
 push_of(const redisReadTask *task)
@@ -12,16 +13,10 @@ push_of(const redisReadTask *task)
 }
 
 static void *
-refuse(const redisReadTask *task, const char *reason)
-{
-    push_of(task)->context.refused = reason;
-    return NULL;
-}
-
-static void *
 refuse_form(const redisReadTask *task)
 {
-    return refuse(task, "the server sent what is no invalidation");
+    redlane_reply_refuse(task, "the server sent what is no invalidation");
+    return NULL;
 }
 
 /* Every object is this one: hiredis asks for something that is not NULL. */
@@ -90,9 +85,6 @@ take_bulk(const redisReadTask *task, const char *text, size_t size)
 {
     RedlanePush *push = push_of(task);
 
-    if (text[size] != '\r' || text[size + 1] != '\n') {
-        return refuse(task, "a bulk string does not end where it should");
-    }
     if (!task->parent) {
         return refuse_form(task);
     }
@@ -135,6 +127,9 @@ take_line(const redisReadTask *task, const char *text, size_t size)
 static void *
 create_string(const redisReadTask *task, char *text, size_t size)
 {
+    if (!redlane_reply_is_whole(task, text, size)) {
+        return NULL;
+    }
     switch (task->type) {
     case REDIS_REPLY_STRING:
         return take_bulk(task, text, size);
