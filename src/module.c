@@ -8,6 +8,7 @@
 #include "types/async_cache.h"
 #include "types/async_counter.h"
 #include "types/async_method.h"
+#include "types/async_reply.h"
 #include "types/async_video_cache.h"
 #include "types/cache.h"
 #include "types/cached_function.h"
@@ -21,6 +22,8 @@
 #include "types/ready_awaitable.h"
 #include "types/tool.h"
 #include "types/video_cache.h"
+#include "wire/channel.h"
+#include "wire/loop.h"
 
 static int
 module_exec(PyObject *module)
@@ -34,6 +37,11 @@ module_exec(PyObject *module)
         redlane_client_setup,
         redlane_pipeline_setup,
         redlane_scan_iterator_setup,
+        redlane_loop_setup,
+        redlane_stream_setup,
+        redlane_async_reply_setup,
+        redlane_async_client_setup,
+        redlane_async_pipeline_setup,
         redlane_content_key_setup,
         redlane_flight_setup,
         redlane_ready_awaitable_setup,
@@ -81,6 +89,7 @@ module_free(void *module)
     redlane_flight_table_free(redlane_state_of_module((PyObject *)module));
     redlane_ready_awaitable_free_kept(redlane_state_of_module((PyObject *)module));
     redlane_flow_free_kept(redlane_state_of_module((PyObject *)module));
+    redlane_loops_release(redlane_state_of_module((PyObject *)module)->loops);
     redlane_background_release(redlane_state_of_module((PyObject *)module)->background);
 }
 

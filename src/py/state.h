@@ -43,6 +43,11 @@
     X(AsyncCacheType)                            \
     X(AsyncCounterType)                          \
     X(AsyncVideoCacheType)                       \
+    X(LoopType)                                  \
+    X(StreamType)                                \
+    X(AsyncClientType)                           \
+    X(AsyncPipelineType)                         \
+    X(AsyncReplyType)                            \
     /* imported on first use; NULL until then */ \
     X(logger)                                    \
     X(logger_cache)                              \
@@ -63,8 +68,11 @@
     X(find_codec)                                \
     X(zlib_compress)                             \
     X(zlib_decompressobj)                        \
+    X(get_running_loop)                          \
     /* constant texts */                         \
-    X(syntax_error)
+    X(syntax_error)                              \
+    X(set_result)                                \
+    X(set_exception)
 
 struct RedlaneState {
 #define REDLANE_STATE_FIELD(name) PyObject *name;
@@ -75,6 +83,7 @@ struct RedlaneState {
     void *flights;                  /* types/flight.c: computations under way */
     struct RedlaneFlows *flows;     /* types/flow.c */
     struct RedlaneReadyKept *ready; /* types/ready_awaitable.c: for the next ones */
+    struct RedlaneLoops *loops;     /* wire/loop.c: the event loops in use */
     struct RedlaneBackground *background; /* store/background.c: the one C thread */
 };
 

@@ -5,11 +5,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/clock.h"
-#include "core/command_rules.h"
-#include "core/script.h"
 #include "py/errors.h"
 #include "py/state.h"
+#include "store/remote_request.h"
 #include "wire/encode.h"
 #include "wire/exchange.h"
 #include "wire/pool.h"
@@ -18,98 +16,45 @@ typedef struct {
     RedlaneStore base;
     RedlaneSettings *settings;
     RedlanePool *pool;
+    RedlaneChannels channels;
 } RemoteStore;
-
-/* More replies than this are kept on the heap while a transaction is taken apart. */
-#define INLINE_REPLIES 16
 
 static int
 raise_fault(RemoteStore *store, const RedlaneFault *fault, const RedlaneVector *vectors,
             size_t count)
 {
-    const char *operation = NULL;
-
-    if (count > 1) {
-        operation = "pipeline";
-    }
-    else if (count == 1 && vectors[0].command->name[0]) {
-        operation = vectors[0].command->name;
-    }
-    (void)redlane_errors_raise_fault(store->base.state, fault, operation,
-                                     store->settings->redacted);
+    redlane_remote_raise(store->base.state, store->settings, fault, vectors, count);
     return -1;
 }
 
-static int
-encode_request(RedlaneExchange *x, const RedlaneRequest *request,
-               const RedlaneVector *vectors, size_t count)
-{
-    static const RedlaneArg multi = {"MULTI", 5}, exec = {"EXEC", 4};
-
-    if (request->transaction && redlane_encode_command(&x->request, &multi, 1) < 0) {
-        return -1;
-    }
-    for (size_t i = 0; i < count; i++) {
-        if (redlane_encode_command(&x->request, vectors[i].argv, vectors[i].argc) < 0) {
-            return -1;
-        }
-    }
-    if (request->transaction && redlane_encode_command(&x->request, &exec, 1) < 0) {
-        return -1;
-    }
-    return 0;
-}
-
-/* True when each vector only reads: it may be sent twice. Blocking ones are looked at
- * on the way: those of one request wait one after the other, each for its own time. So
- * is how many elements may be asked for, by MGET or by a transaction. */
-static bool
-survey(const RedlaneRequest *request, const RedlaneVector *vectors, size_t count,
-       bool *blocking, int64_t *deadline, size_t *elements)
-{
-    bool repeatable = true;
-
-    *elements = count;
-    for (size_t i = 0; i < count; i++) {
-        const RedlaneCommand *command = vectors[i].command;
-        int64_t time;
-
-        repeatable = repeatable && command->flags & REDLANE_COMMAND_READ;
-        *elements = vectors[i].argc > *elements ? vectors[i].argc : *elements;
-        if (command->kind != REDLANE_COMMAND_BLOCKING || request->transaction ||
-            !redlane_command_block_ns(&vectors[i], &time)) {
-            continue; /* inside MULTI nothing blocks */
-        }
-        *blocking = true;
-        *deadline = time < REDLANE_NEVER - *deadline ? *deadline + time : REDLANE_NEVER;
-    }
-    return repeatable;
-}
+/* More replies than this are kept on the heap while a transaction is taken apart. */
+#define INLINE_REPLIES 16
 
 static int
 run_once(RemoteStore *store, const RedlaneRequest *request,
          const RedlaneVector *vectors, size_t count, PyObject **replies,
          size_t reply_count, RedlaneRemoteReport *report)
 {
-    bool blocking = false;
+    RedlaneSurvey survey = redlane_remote_survey(request, vectors, count);
     RedlaneExchange x;
     int result;
 
     x.state = store->base.state;
     x.settings = store->settings;
-    x.deadline = request->deadline;
+    x.deadline = survey.deadline;
     x.decode = request->decode;
     x.keep_nested = request->transaction;
     x.names_server = request->near_read != NULL;
-    x.repeatable = survey(request, vectors, count, &blocking, &x.deadline, &x.elements);
-    x.pool = blocking ? NULL : store->pool;
+    x.repeatable = survey.repeatable;
+    x.elements = survey.elements;
+    x.pool = survey.blocking ? NULL : store->pool;
     *report = (RedlaneRemoteReport){.fault.kind = REDLANE_FAULT_NONE};
-    if (blocking && redlane_pool_is_closed(store->pool)) {
+    if (survey.blocking && redlane_pool_is_closed(store->pool)) {
         redlane_fault_set(&report->fault, REDLANE_FAULT_CLOSED, "closed");
         return raise_fault(store, &report->fault, vectors, count);
     }
     redlane_exchange_begin(&x);
-    if (encode_request(&x, request, vectors, count) < 0) {
+    if (redlane_encode_request(&x.request, vectors, count, request->transaction) < 0) {
         redlane_exchange_cancel(&x);
         redlane_fault_set(&report->fault, REDLANE_FAULT_MEMORY, "out of memory");
         return raise_fault(store, &report->fault, vectors, count);
@@ -126,66 +71,25 @@ run_once(RemoteStore *store, const RedlaneRequest *request,
     return 0;
 }
 
-/* Tells what an error reply says of the server itself; "away" outweighs "no writes".
- * RAISES_NEG */
-static int
-note_outage(PyObject *reply, RedlaneRemoteReport *report)
-{
-    PyObject *text;
-    const char *line;
-    Py_ssize_t size;
-
-    text = PyObject_Str(reply);
-    if (!text) {
-        return -1;
-    }
-    line = PyUnicode_AsUTF8AndSize(text, &size);
-    if (line) {
-        RedlaneFaultKind kind = redlane_fault_of_reply(line, (size_t)size);
-
-        if (kind != REDLANE_FAULT_NONE && report->fault.kind != REDLANE_FAULT_REPLY) {
-            redlane_fault_set(&report->fault, kind, "%.*s", (int)size, line);
-        }
-    }
-    Py_DECREF(text);
-    return line ? 0 : -1;
-}
-
-/* A server that was restarted, or told to forget its scripts, does not know ours: the
- * text goes once, in place of the hash. RAISES_NEG */
+/* RAISES_NEG */
 static int
 run_with_text(RemoteStore *store, const RedlaneRequest *request,
               const RedlaneVector *vector, PyObject **reply,
               RedlaneRemoteReport *report)
 {
-    const RedlaneScript *script =
-        vector->argc > 1
-            ? redlane_script_by_sha1(vector->argv[1].data, vector->argv[1].size)
-            : NULL;
     PyObject *answer = NULL;
     RedlaneVector whole;
-    RedlaneArg *argv;
-    int result;
+    int found = redlane_remote_script_text(vector, &whole);
 
-    if (!script) {
-        return 0;
+    if (found <= 0) {
+        return found;
     }
-    argv = PyMem_Malloc(vector->argc * sizeof(RedlaneArg));
-    if (!argv) {
-        PyErr_NoMemory();
-        return -1;
-    }
-    memcpy(argv, vector->argv, vector->argc * sizeof(RedlaneArg));
-    argv[0] = REDLANE_ARG_LITERAL("EVAL");
-    argv[1] = (RedlaneArg){script->text, strlen(script->text)};
-    whole =
-        (RedlaneVector){argv, vector->argc, redlane_command_by_id(REDLANE_CMD_EVAL)};
-    result = run_once(store, request, &whole, 1, &answer, 1, report);
-    PyMem_Free(argv);
-    if (result == 0) {
+    found = run_once(store, request, &whole, 1, &answer, 1, report);
+    PyMem_Free((void *)whole.argv);
+    if (found == 0) {
         Py_SETREF(*reply, answer);
     }
-    return result;
+    return found;
 }
 
 /* Looks through the replies for what is more than an answer. RAISES_NEG, with the
@@ -203,14 +107,12 @@ judge_replies(RemoteStore *store, const RedlaneRequest *request,
         if (likely(!PyExceptionInstance_Check(reply))) {
             continue;
         }
-        if ((PyObject *)Py_TYPE(reply) == state->NoScriptError &&
-            vectors[i].command->id == REDLANE_CMD_EVALSHA && !request->transaction &&
+        if (redlane_remote_wants_text(state, request, &vectors[i], reply) &&
             run_with_text(store, request, &vectors[i], &replies[i], report) < 0) {
             report->unsure |= count > 1; /* the others were answered */
             goto failed;
         }
-        if (PyObject_TypeCheck(replies[i], (PyTypeObject *)state->ReplyError) &&
-            note_outage(replies[i], report) < 0) {
+        if (redlane_remote_note_outage(state, replies[i], report) < 0) {
             goto failed;
         }
     }
@@ -218,63 +120,6 @@ judge_replies(RemoteStore *store, const RedlaneRequest *request,
 
 failed:
     redlane_store_drop_replies(replies, count);
-    return -1;
-}
-
-/* Raises an error reply, with another as its context. STEALS both (context may be
- * NULL). Always -1. */
-static int
-raise_reply(PyObject *STEALS error, PyObject *STEALS context)
-{
-    if (context) {
-        PyException_SetContext(error, context);
-    }
-    PyErr_SetObject((PyObject *)Py_TYPE(error), error);
-    Py_DECREF(error);
-    return -1;
-}
-
-/* The reason why a transaction has no result: the first command that was refused. New
- * reference or NULL. */
-static PyObject *
-first_refusal(PyObject **replies, size_t count)
-{
-    for (size_t i = 0; i < count; i++) {
-        if (PyExceptionInstance_Check(replies[i])) {
-            return Py_NewRef(replies[i]);
-        }
-    }
-    return NULL;
-}
-
-/* Takes MULTI's, the QUEUED and EXEC's replies apart; owns none afterwards. */
-static int
-unpack_transaction(RemoteStore *store, PyObject **all, size_t count, PyObject **replies,
-                   RedlaneRemoteReport *report)
-{
-    PyObject *result = all[count + 1], *refusal;
-
-    if (PyList_CheckExact(result) && (size_t)PyList_GET_SIZE(result) == count &&
-        !PyExceptionInstance_Check(all[0])) {
-        for (size_t i = 0; i < count; i++) {
-            replies[i] = Py_NewRef(PyList_GET_ITEM(result, (Py_ssize_t)i));
-        }
-        return 0;
-    }
-    refusal = first_refusal(all, count + 1);
-    if (refusal && note_outage(refusal, report) < 0) {
-        Py_DECREF(refusal);
-        return -1;
-    }
-    if (PyExceptionInstance_Check(all[0])) {
-        return raise_reply(refusal, NULL); /* MULTI itself */
-    }
-    if (PyExceptionInstance_Check(result)) {
-        return raise_reply(Py_NewRef(result), refusal);
-    }
-    Py_XDECREF(refusal);
-    PyErr_SetString(store->base.state->ReplyError,
-                    "EXEC gave no result for the transaction");
     return -1;
 }
 
@@ -296,7 +141,7 @@ run_transaction(RemoteStore *store, const RedlaneRequest *request,
     }
     result = run_once(store, request, vectors, count, all, total, report);
     if (result == 0) {
-        result = unpack_transaction(store, all, count, replies, report);
+        result = redlane_remote_unpack(store->base.state, all, count, replies, report);
         redlane_store_drop_replies(all, total);
     }
     if (all != inline_all) {
@@ -358,7 +203,7 @@ remote_execute(RedlaneStore *store, const RedlaneRequest *request,
         return NULL;
     }
     if (unlikely(PyExceptionInstance_Check(reply))) {
-        (void)raise_reply(reply, NULL);
+        redlane_remote_raise_reply(reply, NULL);
         return NULL;
     }
     return reply;
@@ -369,6 +214,7 @@ remote_free(RedlaneStore *base)
 {
     RemoteStore *store = (RemoteStore *)base;
 
+    redlane_channels_close(&store->channels);
     redlane_pool_free(store->pool);
     redlane_settings_release(store->settings);
     free(store);
@@ -396,13 +242,23 @@ redlane_remote_store_new(RedlaneState *state, RedlaneSettings *settings)
     }
     store->base = (RedlaneStore){.ops = &ops, .state = state, .references = 1};
     store->settings = redlane_settings_hold(settings);
+    store->channels = (RedlaneChannels){.state = state, .settings = settings};
     return &store->base;
+}
+
+RedlaneChannels *
+redlane_remote_store_channels(RedlaneStore *base)
+{
+    return &((RemoteStore *)base)->channels;
 }
 
 void
 redlane_remote_store_close(RedlaneStore *base)
 {
-    redlane_pool_close(((RemoteStore *)base)->pool);
+    RemoteStore *store = (RemoteStore *)base;
+
+    redlane_pool_close(store->pool);
+    redlane_channels_close(&store->channels);
 }
 
 void

@@ -7,6 +7,7 @@
 
 #include "core/fault.h"
 #include "store/store.h"
+#include "wire/channel.h"
 #include "wire/settings.h"
 
 /* `settings` is held (atomic reference count). NULL with MemoryError. */
@@ -23,6 +24,9 @@ typedef struct {
 int redlane_remote_store_run(RedlaneStore *store, const RedlaneRequest *request,
                              const RedlaneVector *vectors, size_t count,
                              PyObject **replies, RedlaneRemoteReport *report);
+
+/* The connections of event loops. */
+RedlaneChannels *redlane_remote_store_channels(RedlaneStore *store);
 
 /* Closes idle connections now, and each busy one when it comes back; later requests
  * fail with REDLANE_FAULT_CLOSED. */

@@ -15,6 +15,7 @@
 #include "py/python.h"
 
 typedef struct RedlaneStore RedlaneStore;
+struct RedlaneAsyncTrip;
 
 /* Who answered. */
 typedef enum {
@@ -55,6 +56,9 @@ typedef struct {
      * raised). May be NULL: then it is made from run. */
     PyObject *(*execute)(RedlaneStore *store, const RedlaneRequest *request,
                          const RedlaneVector *vector);
+    /* The same for an event loop: async_store.h. NULL: run does not wait, and will do.
+     */
+    void (*start)(struct RedlaneAsyncTrip *trip);
     /* All that matches was deleted, step by step, with `answer` the worst of them: what
      * did not reach the server is kept for it; `space` as in RedlaneRequest. May be
      * NULL: nothing is. RAISES_NEG */

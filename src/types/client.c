@@ -14,24 +14,6 @@
 
 /* --- running commands --- */
 
-static int
-refuse_use(const RedlaneClient *client)
-{
-    PyErr_SetString(client->state->ConnectionError,
-                    client->store ? "the client is closed"
-                                  : "the client is not initialised: call __init__");
-    return -1;
-}
-
-int
-redlane_client_check(const RedlaneClient *client)
-{
-    if (unlikely(!client->store || redlane_link_closed(client->link))) {
-        return refuse_use(client);
-    }
-    return 0;
-}
-
 static PyObject *
 run_logged(RedlaneClient *self, const RedlaneVector *vector)
 {
@@ -68,175 +50,6 @@ client_run(PyObject *object, RedlaneCall *call)
         return reply;
     }
     return redlane_result(self->state, call->shape, call->cast, reply);
-}
-
-/* --- life --- */
-
-static PyObject *
-client_tp_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
-{
-    RedlaneState *state = redlane_state_of_type(type);
-    RedlaneClient *self;
-
-    (void)args;
-    (void)kwargs;
-    if (!state) {
-        return NULL;
-    }
-    self = (RedlaneClient *)type->tp_alloc(type, 0);
-    if (self) {
-        self->state = state;
-    }
-    return (PyObject *)self;
-}
-
-/* The URL of Client(): from the environment. */
-static PyObject *
-find_url(void)
-{
-    PyObject *module = PyImport_ImportModule("redlane._config"), *url;
-
-    if (!module) {
-        return NULL;
-    }
-    url = PyObject_CallMethod(module, "find_url", NULL);
-    Py_DECREF(module);
-    return url;
-}
-
-static int
-open_link(RedlaneClient *self, const RedlaneClientArguments *arguments)
-{
-    RedlaneSettings *settings;
-    RedlaneLink *link;
-    RedlaneStore *store;
-    RedlanePolicy policy;
-    bool decode;
-
-    settings = redlane_client_options_read(self->state, arguments, &policy, &decode);
-    if (!settings || redlane_log_prepare(self->state) < 0) {
-        redlane_settings_release(settings);
-        return -1;
-    }
-    link = redlane_link_new(self->state, settings);
-    if (!link) {
-        return -1;
-    }
-    store = redlane_link_store(link, policy);
-    if (!store) {
-        redlane_link_release(link);
-        return -1;
-    }
-    self->policy = policy;
-    self->decode = decode;
-    self->local = redlane_link_settings(link)->scheme == REDLANE_SCHEME_MEMORY;
-    self->link = link;
-    self->store = store;
-    return 0;
-}
-
-static int
-client_tp_init(PyObject *object, PyObject *args, PyObject *kwargs)
-{
-    static char *keywords[] = {"url",
-                               "fallback",
-                               "timeout",
-                               "connect_timeout",
-                               "pool_size",
-                               "decode_responses",
-                               "name",
-                               "max_reply",
-                               "max_memory",
-                               "tls_ca",
-                               "tls_cert",
-                               "tls_key",
-                               "tls_key_password",
-                               "tls_server_name",
-                               NULL};
-    RedlaneClient *self = (RedlaneClient *)object;
-    RedlaneClientArguments arguments = {.source = "url"};
-    PyObject *found = NULL;
-    int status;
-
-    if (!PyArg_ParseTupleAndKeywords(
-            args, kwargs, "|O$OOOOOOOOOOOOO:Client", keywords, &arguments.url,
-            &arguments.fallback, &arguments.timeout, &arguments.connect_timeout,
-            &arguments.pool_size, &arguments.decode_responses, &arguments.name,
-            &arguments.max_reply, &arguments.max_memory, &arguments.tls_ca,
-            &arguments.tls_cert, &arguments.tls_key, &arguments.tls_key_password,
-            &arguments.tls_server_name)) {
-        return -1;
-    }
-    if (!arguments.url || arguments.url == Py_None) {
-        found = find_url();
-        if (!found) {
-            return -1;
-        }
-        arguments.url = found;
-    }
-    if (self->store) {
-        PyErr_SetString(PyExc_TypeError, "a client is initialised once");
-        status = -1;
-    }
-    else {
-        status = open_link(self, &arguments);
-    }
-    Py_XDECREF(found);
-    return status;
-}
-
-static int
-client_tp_traverse(PyObject *self, visitproc visit, void *arg)
-{
-    Py_VISIT(Py_TYPE(self));
-    (void)arg;
-    return 0;
-}
-
-static void
-client_tp_dealloc(PyObject *object)
-{
-    RedlaneClient *self = (RedlaneClient *)object;
-    PyTypeObject *type = Py_TYPE(object);
-
-    PyObject_GC_UnTrack(object);
-    if (self->weakrefs) {
-        PyObject_ClearWeakRefs(object);
-    }
-    redlane_store_release(self->store);
-    if (self->link) {
-        redlane_link_release(self->link);
-    }
-    type->tp_free(object);
-    Py_DECREF(type);
-}
-
-static const char *
-shown_url(const RedlaneClient *self)
-{
-    return self->link ? redlane_link_settings(self->link)->redacted : "(not open)";
-}
-
-static PyObject *
-client_tp_repr(PyObject *self)
-{
-    return PyUnicode_FromFormat("<%s %s>", Py_TYPE(self)->tp_name,
-                                shown_url((RedlaneClient *)self));
-}
-
-RedlaneLink *
-redlane_client_link(RedlaneState *state, PyObject *client)
-{
-    if (!PyObject_TypeCheck(client, (PyTypeObject *)state->ClientType)) {
-        PyErr_Format(PyExc_TypeError, "expected a Client, got %.100s",
-                     Py_TYPE(client)->tp_name);
-        return NULL;
-    }
-    if (!((RedlaneClient *)client)->link) {
-        (void)refuse_use((RedlaneClient *)client);
-        return NULL;
-    }
-    return ((RedlaneClient *)client)->link;
 }
 
 /* --- methods that are no commands --- */
@@ -289,7 +102,7 @@ client_health(PyObject *object, PyObject *unused)
 
     (void)unused;
     if (!self->link) {
-        (void)refuse_use(self);
+        (void)redlane_client_check(self);
         return NULL;
     }
     return redlane_link_health(self->link, self->policy);
@@ -337,72 +150,12 @@ client_scan_iter(PyObject *self, PyObject *args, PyObject *kwargs)
     return redlane_scan_iterator_new((RedlaneClient *)self, match, count, type);
 }
 
-PyDoc_STRVAR(client_from_env_doc,
-             "from_env($type, default=None, **options)\n--\n\n"
-             "A client for the server that the environment names.\n\n"
-             "REDIS_URL (with REDIS_DB and REDIS_TLS_CA, _CERT, _KEY, _KEY_PASSWORD,\n"
-             "_SERVER_NAME), else REDIS_ADDR, REDIS_PASSWORD, REDIS_DB, "
-             "else\nUPSTASH_REDIS_REST_URL, else default, else redis://localhost:6379. "
-             "An empty\nvariable is unset. options are those of Client. "
-             "ConfigurationError, which names\nthe variable, for a bad value.");
-
-static PyObject *
-client_from_env(PyObject *type, PyObject *args, PyObject *kwargs)
-{
-    PyObject *module, *function, *url = NULL, *default_url = Py_None, *result = NULL;
-    PyObject *options = NULL, *positional = NULL;
-
-    options = kwargs ? PyDict_Copy(kwargs) : PyDict_New();
-    module = options ? PyImport_ImportModule("redlane._config") : NULL;
-    if (!module) {
-        goto exit;
-    }
-    if (!PyArg_ParseTuple(args, "|O:from_env", &default_url)) {
-        goto exit;
-    }
-    function = PyDict_GetItemString(options, "default");
-    if (function) {
-        default_url = function;
-    }
-    url = PyObject_CallMethod(module, "find_url", "O", default_url);
-    if (!url || (function && PyDict_DelItemString(options, "default") < 0)) {
-        goto exit;
-    }
-    positional = PyTuple_Pack(1, url);
-    result = positional ? PyObject_Call(type, positional, options) : NULL;
-
-exit:
-    Py_XDECREF(positional);
-    Py_XDECREF(url);
-    Py_XDECREF(module);
-    Py_XDECREF(options);
-    return result;
-}
-
-static PyObject *
-client_get_url(PyObject *self, void *closure)
-{
-    (void)closure;
-    return PyUnicode_DecodeUTF8(shown_url((RedlaneClient *)self),
-                                (Py_ssize_t)strlen(shown_url((RedlaneClient *)self)),
-                                "replace");
-}
-
-static PyObject *
-client_get_closed(PyObject *object, void *closure)
-{
-    RedlaneClient *self = (RedlaneClient *)object;
-
-    (void)closure;
-    return PyBool_FromLong(self->link && redlane_link_closed(self->link));
-}
-
 #define KEYWORDS(function) ((PyCFunction)(void (*)(void))(function))
 
 static PyMethodDef client_methods[] = {
     {"close", client_close, METH_NOARGS, client_close_doc},
-    {"from_env", KEYWORDS(client_from_env), METH_VARARGS | METH_KEYWORDS | METH_CLASS,
-     client_from_env_doc},
+    {"from_env", KEYWORDS(redlane_client_from_env), METH_VARARGS | METH_KEYWORDS | METH_CLASS,
+     redlane_client_from_env_doc},
     {"health", client_health, METH_NOARGS, client_health_doc},
     {"pipeline", KEYWORDS(client_pipeline), METH_VARARGS | METH_KEYWORDS,
      client_pipeline_doc},
@@ -415,8 +168,11 @@ static PyMethodDef client_methods[] = {
 };
 
 static PyGetSetDef client_getset[] = {
-    {"url", client_get_url, NULL, "The URL as it may be shown: no password.", NULL},
-    {"closed", client_get_closed, NULL, "True once close() was called.", NULL},
+    {"url", redlane_client_get_url, NULL, "The URL as it may be shown: no password.", NULL},
+    {"aio", redlane_client_get_twin, NULL,
+     "The AsyncClient of the same server: same settings, breaker, journal and engine.",
+     NULL},
+    {"closed", redlane_client_get_closed, NULL, "True once close() was called.", NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 
@@ -448,9 +204,9 @@ PyDoc_STRVAR(
     "ConfigurationError for an option that is not usable.");
 
 static PyType_Slot client_slots[] = {
-    {Py_tp_doc, (void *)client_doc},      {Py_tp_new, client_tp_new},
-    {Py_tp_init, client_tp_init},         {Py_tp_dealloc, client_tp_dealloc},
-    {Py_tp_traverse, client_tp_traverse}, {Py_tp_repr, client_tp_repr},
+    {Py_tp_doc, (void *)client_doc},      {Py_tp_new, redlane_client_tp_new},
+    {Py_tp_init, redlane_client_tp_init},         {Py_tp_dealloc, redlane_client_tp_dealloc},
+    {Py_tp_traverse, redlane_client_tp_traverse}, {Py_tp_repr, redlane_client_tp_repr},
     {Py_tp_methods, client_methods},      {Py_tp_getset, client_getset},
     {Py_tp_members, client_members},      {0, NULL},
 };

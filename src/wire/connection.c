@@ -10,8 +10,6 @@
 /* While a request is still being written, this much of the replies is received before
  * it is parsed; after that the server waits, and TCP holds it. */
 #define UNPARSED_MOST (256 * 1024)
-/* A reply of the handshake, whatever the limit for others is. */
-#define HANDSHAKE_MOST (64 * 1024)
 
 RedlaneConnection *
 redlane_connection_new(void)
@@ -54,7 +52,7 @@ redlane_connection_open_nogil(RedlaneConnection *connection,
     connection->out = (RedlaneBuffer){0};
     connection->sent = 0;
     result = redlane_dial_nogil(&connection->transport, settings, &within, fault);
-    if (result == 0 && redlane_reader_open(&connection->reader, HANDSHAKE_MOST) < 0) {
+    if (result == 0 && redlane_reader_open(&connection->reader, REDLANE_HANDSHAKE_MOST) < 0) {
         redlane_fault_set(fault, REDLANE_FAULT_MEMORY, "out of memory");
         result = -1;
     }
@@ -139,6 +137,13 @@ int
 redlane_connection_receive_nogil(RedlaneConnection *connection, RedlaneFault *fault)
 {
     return pull(connection, 0, false, fault);
+}
+
+int
+redlane_connection_receive_wanted_nogil(RedlaneConnection *connection, size_t wanted,
+                                        RedlaneFault *fault)
+{
+    return pull(connection, wanted, false, fault);
 }
 
 /* A server that refuses a connection may say why before it closes: what it said can be

@@ -21,6 +21,9 @@
 #define REDLANE_SERVER_VERSION_SIZE 32
 #define REDLANE_RUN_ID_SIZE 48 /* 40 hex digits */
 
+/* A reply of the handshake at most, whatever the limit for others is. */
+#define REDLANE_HANDSHAKE_MOST (64 * 1024)
+
 typedef struct RedlaneConnection RedlaneConnection;
 
 struct RedlaneConnection {
@@ -73,5 +76,9 @@ int redlane_connection_turn_nogil(RedlaneConnection *connection,
 int redlane_connection_send_nogil(RedlaneConnection *connection, RedlaneFault *fault);
 int redlane_connection_receive_nogil(RedlaneConnection *connection,
                                      RedlaneFault *fault);
+
+/* The same with room for what redlane_reader_wanted_nogil says. */
+int redlane_connection_receive_wanted_nogil(RedlaneConnection *connection,
+                                            size_t wanted, RedlaneFault *fault);
 
 #endif

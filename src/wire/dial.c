@@ -7,11 +7,7 @@
 #include <sys/un.h>
 
 #include "core/platform.h"
-#include "wire/resolve.h"
 #include "wire/tls.h"
-
-/* A unix socket whose backlog is full refuses at once: how long until the next try. */
-#define UNIX_RETRY (2 * REDLANE_NS_PER_MS)
 
 static int
 fail_errno(RedlaneFault *fault, int error)
@@ -34,68 +30,101 @@ is_own_address(int fd)
            memcmp(&own, &peer, own_size) == 0;
 }
 
-/* Waits for a connect that is under way. */
-static int
-finish_connect(RedlaneTransport *transport, const RedlaneWait *wait,
-               RedlaneFault *fault)
+RedlaneDial
+redlane_dial_check_nogil(RedlaneTransport *transport, RedlaneFault *fault)
 {
-    struct pollfd entry = {.events = POLLOUT};
+    struct pollfd entry = {.fd = transport->fd, .events = POLLOUT};
     socklen_t size = sizeof(int);
     int error = 0;
 
-    do {
-        if (redlane_wait_fd_nogil(wait, transport->fd, POLLOUT, fault) < 0) {
-            return -1;
-        }
-        if (transport->fd < 0) {
-            redlane_fault_set(fault, REDLANE_FAULT_CLOSED, "the process forked");
-            return -1;
-        }
-        entry.fd = transport->fd;
-    } while (poll(&entry, 1, 0) <= 0);
+    if (poll(&entry, 1, 0) <= 0) {
+        return REDLANE_DIAL_WAITS;
+    }
     if (getsockopt(transport->fd, SOL_SOCKET, SO_ERROR, &error, &size) < 0) {
         error = errno;
     }
-    return error ? fail_errno(fault, error) : 0;
+    if (!error && is_own_address(transport->fd)) {
+        error = ECONNREFUSED;
+    }
+    if (error) {
+        redlane_transport_close_nogil(transport, true);
+        (void)fail_errno(fault, error);
+        return REDLANE_DIAL_FAILED;
+    }
+    return REDLANE_DIAL_DONE;
+}
+
+RedlaneDial
+redlane_dial_begin_nogil(RedlaneTransport *transport, const RedlaneAddress *address,
+                         RedlaneFault *fault)
+{
+    const struct sockaddr *where = (const struct sockaddr *)&address->address;
+
+    if (transport->fd < 0 &&
+        redlane_transport_socket_nogil(transport, where->sa_family) < 0) {
+        (void)fail_errno(fault, errno);
+        return REDLANE_DIAL_FAILED;
+    }
+    if (where->sa_family != AF_UNIX) {
+        redlane_platform_tune_tcp(transport->fd);
+    }
+    if (connect(transport->fd, where, address->size) == 0) {
+        return redlane_dial_check_nogil(transport, fault);
+    }
+    if (errno == EINPROGRESS || errno == EINTR) {
+        return REDLANE_DIAL_WAITS;
+    }
+    if (errno == EAGAIN && where->sa_family == AF_UNIX) {
+        return REDLANE_DIAL_AGAIN;
+    }
+    (void)fail_errno(fault, errno);
+    redlane_transport_close_nogil(transport, true);
+    return REDLANE_DIAL_FAILED;
 }
 
 static int
-connect_address(RedlaneTransport *transport, const struct sockaddr *address,
-                socklen_t size, const RedlaneWait *wait, RedlaneFault *fault)
+open_address(RedlaneTransport *transport, const RedlaneAddress *address,
+             const RedlaneWait *wait, RedlaneFault *fault)
 {
-    while (connect(transport->fd, address, size) < 0) {
-        if (errno == EINPROGRESS || errno == EINTR) {
-            return finish_connect(transport, wait, fault);
-        }
-        if (errno != EAGAIN || address->sa_family != AF_UNIX) {
-            return fail_errno(fault, errno);
-        }
-        if (redlane_wait_pause_nogil(wait, UNIX_RETRY, fault) < 0) {
-            return -1;
-        }
-        if (transport->fd < 0) {
+    RedlaneDial dial = redlane_dial_begin_nogil(transport, address, fault);
+
+    while (dial == REDLANE_DIAL_WAITS || dial == REDLANE_DIAL_AGAIN) {
+        int waited =
+            dial == REDLANE_DIAL_WAITS
+                ? redlane_wait_fd_nogil(wait, transport->fd, POLLOUT, fault)
+                : redlane_wait_pause_nogil(wait, REDLANE_DIAL_PAUSE, fault);
+
+        if (waited == 0 && transport->fd < 0) {
             redlane_fault_set(fault, REDLANE_FAULT_CLOSED, "the process forked");
             return -1;
         }
+        if (waited < 0) {
+            redlane_transport_close_nogil(transport, true);
+            return -1;
+        }
+        dial = dial == REDLANE_DIAL_WAITS
+                   ? redlane_dial_check_nogil(transport, fault)
+                   : redlane_dial_begin_nogil(transport, address, fault);
     }
-    return 0;
+    return dial == REDLANE_DIAL_DONE ? 0 : -1;
 }
 
-static int
-open_address(RedlaneTransport *transport, const struct sockaddr *address,
-             socklen_t size, const RedlaneWait *wait, RedlaneFault *fault)
+int
+redlane_dial_unix_address(const char *path, RedlaneAddress *address,
+                          RedlaneFault *fault)
 {
-    if (redlane_transport_socket_nogil(transport, address->sa_family) < 0) {
-        return fail_errno(fault, errno);
-    }
-    if (connect_address(transport, address, size, wait, fault) < 0) {
-        redlane_transport_close_nogil(transport, true);
+    struct sockaddr_un where = {.sun_family = AF_UNIX};
+    size_t length = strlen(path);
+
+    if (length >= sizeof(where.sun_path)) {
+        redlane_fault_set(fault, REDLANE_FAULT_CONNECT,
+                          "the path of a unix socket has at most %zu bytes",
+                          sizeof(where.sun_path) - 1);
         return -1;
     }
-    if (is_own_address(transport->fd)) {
-        redlane_transport_close_nogil(transport, true);
-        return fail_errno(fault, ECONNREFUSED);
-    }
+    memcpy(where.sun_path, path, length + 1);
+    memcpy(&address->address, &where, sizeof(where));
+    address->size = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + length + 1);
     return 0;
 }
 
@@ -103,19 +132,11 @@ static int
 dial_unix(RedlaneTransport *transport, const char *path, const RedlaneWait *wait,
           RedlaneFault *fault)
 {
-    struct sockaddr_un address = {.sun_family = AF_UNIX};
-    size_t length = strlen(path);
+    RedlaneAddress address;
 
-    if (length >= sizeof(address.sun_path)) {
-        redlane_fault_set(fault, REDLANE_FAULT_CONNECT,
-                          "the path of a unix socket has at most %zu bytes",
-                          sizeof(address.sun_path) - 1);
-        return -1;
-    }
-    memcpy(address.sun_path, path, length + 1);
-    return open_address(
-        transport, (const struct sockaddr *)&address,
-        (socklen_t)(offsetof(struct sockaddr_un, sun_path) + length + 1), wait, fault);
+    return redlane_dial_unix_address(path, &address, fault) < 0
+               ? -1
+               : open_address(transport, &address, wait, fault);
 }
 
 static int
@@ -134,9 +155,7 @@ dial_tcp(RedlaneTransport *transport, const RedlaneSettings *settings,
         RedlaneWait share =
             redlane_wait_within(wait, left / (int64_t)(addresses.count - i));
 
-        if (open_address(transport, (const struct sockaddr *)&item->address, item->size,
-                         &share, fault) == 0) {
-            redlane_platform_tune_tcp(transport->fd);
+        if (open_address(transport, item, &share, fault) == 0) {
             return 0;
         }
         if (fault->kind != REDLANE_FAULT_CONNECT &&

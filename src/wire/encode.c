@@ -54,3 +54,26 @@ redlane_encode_command(RedlaneBuffer *buffer, const RedlaneArg *argv, size_t arg
     buffer->size = (size_t)(out - buffer->data);
     return 0;
 }
+
+int
+redlane_encode_request(RedlaneBuffer *buffer, const RedlaneVector *vectors,
+                       size_t count, bool transaction)
+{
+    static const RedlaneArg multi = {"MULTI", 5}, exec = {"EXEC", 4};
+    size_t before = buffer->size;
+
+    if (transaction && redlane_encode_command(buffer, &multi, 1) < 0) {
+        return -1;
+    }
+    for (size_t i = 0; i < count; i++) {
+        if (redlane_encode_command(buffer, vectors[i].argv, vectors[i].argc) < 0) {
+            buffer->size = before;
+            return -1;
+        }
+    }
+    if (transaction && redlane_encode_command(buffer, &exec, 1) < 0) {
+        buffer->size = before;
+        return -1;
+    }
+    return 0;
+}

@@ -136,24 +136,6 @@ start_nogil(RedlaneExchange *x)
     return redlane_connection_turn_nogil(connection, &x->wait, &x->fault);
 }
 
-/* What the caller gets for a reply; STEALS it. */
-static PyObject *
-settle_reply(RedlaneExchange *x, RedlaneReaderContext *context, PyObject *STEALS reply)
-{
-    PyObject *failure = context->failure;
-
-    context->failure = NULL;
-    if (!failure) {
-        return reply;
-    }
-    if (x->keep_nested) {
-        Py_DECREF(failure);
-        return reply;
-    }
-    Py_DECREF(reply);
-    return failure;
-}
-
 static int
 collect(RedlaneExchange *x, PyObject **replies, size_t count, size_t *got)
 {
@@ -175,7 +157,7 @@ collect(RedlaneExchange *x, PyObject **replies, size_t count, size_t *got)
         int parsed = redlane_reader_next(&connection->reader, &reply, &x->fault);
 
         if (parsed > 0) {
-            replies[(*got)++] = settle_reply(x, &context, reply);
+            replies[(*got)++] = redlane_reply_object_settle(&context, reply);
             continue;
         }
         if (parsed == 0 &&

@@ -154,25 +154,18 @@ note_facts(RedlaneConnection *connection, const RedlanePlainReply *reply)
 
 /* One answer that must not be an error. */
 static int
-expect_ok(RedlaneConnection *connection, const RedlaneWait *wait, RedlaneFault *fault)
+expect_ok(const RedlanePlainReply *reply, RedlaneFault *fault)
 {
-    RedlanePlainReply *reply = redlane_connection_answer_nogil(connection, wait, fault);
-    int result = 0;
-
-    if (!reply) {
-        return -1;
-    }
     if (reply->kind == REDLANE_REPLY_ERROR) {
         redlane_fault_set_reply(fault, reply);
-        result = -1;
+        return -1;
     }
-    else if (reply->kind != REDLANE_REPLY_STATUS) {
+    if (reply->kind != REDLANE_REPLY_STATUS) {
         redlane_fault_set(fault, REDLANE_FAULT_PROTOCOL,
                           "an unexpected answer to the handshake");
-        result = -1;
+        return -1;
     }
-    redlane_reply_plain_free(reply);
-    return result;
+    return 0;
 }
 
 static int
@@ -197,122 +190,155 @@ drop_sent(RedlaneConnection *connection)
     connection->sent = 0;
 }
 
-static int
-shake_old_way(RedlaneConnection *connection, const RedlaneSettings *settings,
-              const RedlaneWait *wait, RedlaneFault *fault)
-{
-    int steps = 0;
-
-    drop_sent(connection);
-    if ((settings->password && (steps++, add_auth(connection, settings) < 0)) ||
-        (settings->name && (steps++, add_setname(connection, settings) < 0)) ||
-        (settings->db != 0 && (steps++, add_select(connection, settings) < 0))) {
-        return fail_memory(fault);
-    }
-    while (steps--) {
-        if (expect_ok(connection, wait, fault) < 0) {
-            return -1;
-        }
-    }
-    return 0;
-}
-
 /* Keeps the run_id of INFO's answer; a server that will not say it has none. */
-static int
-read_info(RedlaneConnection *connection, const RedlaneWait *wait, RedlaneFault *fault)
+static void
+read_info(RedlaneConnection *connection, const RedlanePlainReply *reply)
 {
     static const char name[] = "\nrun_id:";
-    RedlanePlainReply *reply = redlane_connection_answer_nogil(connection, wait, fault);
-    const char *found;
+    const char *found =
+        reply->kind == REDLANE_REPLY_BULK ? strstr(reply->text, name) : NULL;
 
-    if (!reply) {
-        return -1;
-    }
-    found = reply->kind == REDLANE_REPLY_BULK ? strstr(reply->text, name) : NULL;
     if (found) {
         found += sizeof(name) - 1;
         (void)snprintf(connection->run_id, sizeof(connection->run_id), "%.*s",
                        (int)strcspn(found, "\r\n"), found);
     }
-    redlane_reply_plain_free(reply);
-    return 0;
-}
-
-/* Reads the answer to what was sent too early, before AUTH. */
-static int
-skip_answer(RedlaneConnection *connection, const RedlaneWait *wait, RedlaneFault *fault)
-{
-    RedlanePlainReply *reply = redlane_connection_answer_nogil(connection, wait, fault);
-
-    if (!reply) {
-        return -1;
-    }
-    redlane_reply_plain_free(reply);
-    return 0;
 }
 
 /* Reads the answer to HELLO: 1 when it is not known, 0, or -1 with a fault. */
 static int
-read_hello(RedlaneConnection *connection, const RedlaneWait *wait, RedlaneFault *fault)
+read_hello(RedlaneConnection *connection, const RedlanePlainReply *reply,
+           RedlaneFault *fault)
 {
-    RedlanePlainReply *reply = redlane_connection_answer_nogil(connection, wait, fault);
-    int result = 0;
-
-    if (!reply) {
-        return -1;
-    }
     if (reply->kind == REDLANE_REPLY_ARRAY) {
         note_facts(connection, reply);
-    }
-    else if (reply->kind == REDLANE_REPLY_ERROR && hello_is_unknown(reply)) {
-        result = 1;
-    }
-    else if (reply->kind == REDLANE_REPLY_ERROR) {
-        redlane_fault_set_reply(fault, reply);
-        result = -1;
-    }
-    else {
-        redlane_fault_set(fault, REDLANE_FAULT_PROTOCOL,
-                          "an unexpected answer to HELLO");
-        result = -1;
-    }
-    redlane_reply_plain_free(reply);
-    return result;
-}
-
-static int
-shake(RedlaneConnection *connection, const RedlaneSettings *settings,
-      const RedlaneWait *wait, RedlaneFault *fault)
-{
-    bool asks = connection->asked_run_id;
-    int old;
-
-    if (add_hello(connection, settings) < 0 ||
-        (settings->db != 0 && add_select(connection, settings) < 0) ||
-        (asks && add_info(connection) < 0)) {
-        return fail_memory(fault);
-    }
-    old = read_hello(connection, wait, fault);
-    if (old < 0) {
-        return -1;
-    }
-    if (!old) {
-        if (settings->db != 0 && expect_ok(connection, wait, fault) < 0) {
-            return -1;
-        }
-        return asks ? read_info(connection, wait, fault) : 0;
-    }
-    /* SELECT and INFO came before AUTH, perhaps: asked again below. */
-    if ((settings->db != 0 && skip_answer(connection, wait, fault) < 0) ||
-        (asks && skip_answer(connection, wait, fault) < 0) ||
-        shake_old_way(connection, settings, wait, fault) < 0) {
-        return -1;
-    }
-    if (!asks) {
         return 0;
     }
-    return add_info(connection) < 0 ? fail_memory(fault)
-                                    : read_info(connection, wait, fault);
+    if (reply->kind != REDLANE_REPLY_ERROR) {
+        redlane_fault_set(fault, REDLANE_FAULT_PROTOCOL,
+                          "an unexpected answer to HELLO");
+        return -1;
+    }
+    if (hello_is_unknown(reply)) {
+        return 1;
+    }
+    redlane_fault_set_reply(fault, reply);
+    return -1;
+}
+
+static void
+expect(RedlaneHandshake *handshake, RedlaneAwaited kind)
+{
+    handshake->awaited[handshake->count++] = kind;
+}
+
+/* Without HELLO, and once more what came before AUTH, perhaps. */
+static int
+begin_old_way(RedlaneConnection *connection, RedlaneHandshake *handshake,
+              RedlaneFault *fault)
+{
+    const RedlaneSettings *settings = handshake->settings;
+
+    drop_sent(connection);
+    handshake->old = true;
+    handshake->next = handshake->count = 0;
+    if ((settings->password && add_auth(connection, settings) < 0) ||
+        (settings->name && add_setname(connection, settings) < 0) ||
+        (settings->db != 0 && add_select(connection, settings) < 0) ||
+        (connection->asked_run_id && add_info(connection) < 0)) {
+        return fail_memory(fault);
+    }
+    for (int i = 0;
+         i < (settings->password != NULL) + (settings->name != NULL) + !!settings->db;
+         i++) {
+        expect(handshake, REDLANE_AWAITED_OK);
+    }
+    if (connection->asked_run_id) {
+        expect(handshake, REDLANE_AWAITED_INFO);
+    }
+    return 0;
+}
+
+/* One answer has come. RAISES_NEG with a fault. */
+static int
+take_answer(RedlaneConnection *connection, RedlaneHandshake *handshake,
+            const RedlanePlainReply *reply, RedlaneFault *fault)
+{
+    int unknown;
+
+    switch (handshake->awaited[handshake->next++]) {
+    case REDLANE_AWAITED_HELLO:
+        unknown = read_hello(connection, reply, fault);
+        for (int i = handshake->next; unknown > 0 && i < handshake->count; i++) {
+            handshake->awaited[i] = REDLANE_AWAITED_SKIP;
+        }
+        handshake->unknown = unknown > 0;
+        return unknown < 0 ? -1 : 0;
+    case REDLANE_AWAITED_OK:
+        return expect_ok(reply, fault);
+    case REDLANE_AWAITED_INFO:
+        read_info(connection, reply);
+        break;
+    case REDLANE_AWAITED_SKIP:
+        break;
+    }
+    return 0;
+}
+
+int
+redlane_handshake_begin_nogil(RedlaneConnection *connection,
+                              const RedlaneSettings *settings,
+                              RedlaneHandshake *handshake, RedlaneFault *fault)
+{
+    *handshake = (RedlaneHandshake){.settings = settings};
+    connection->server_version[0] = connection->run_id[0] = '\0';
+    connection->server_id = 0;
+    connection->asked_run_id =
+        atomic_load_explicit(&settings->wants_run_id, memory_order_relaxed);
+    redlane_reader_build_with(&connection->reader, &redlane_reply_plain_functions,
+                              &handshake->context);
+    if (add_hello(connection, settings) < 0 ||
+        (settings->db != 0 && add_select(connection, settings) < 0) ||
+        (connection->asked_run_id && add_info(connection) < 0)) {
+        return fail_memory(fault);
+    }
+    expect(handshake, REDLANE_AWAITED_HELLO);
+    if (settings->db != 0) {
+        expect(handshake, REDLANE_AWAITED_OK);
+    }
+    if (connection->asked_run_id) {
+        expect(handshake, REDLANE_AWAITED_INFO);
+    }
+    return 0;
+}
+
+int
+redlane_handshake_step_nogil(RedlaneConnection *connection, RedlaneHandshake *handshake,
+                             RedlaneFault *fault)
+{
+    for (;;) {
+        void *reply;
+        int result;
+
+        if (handshake->next == handshake->count) {
+            if (!handshake->unknown || handshake->old) {
+                return expect_nothing_more(connection, fault) < 0 ? -1 : 1;
+            }
+            if (begin_old_way(connection, handshake, fault) < 0) {
+                return -1;
+            }
+            continue;
+        }
+        result = redlane_reader_next(&connection->reader, &reply, fault);
+        if (result <= 0) {
+            return result;
+        }
+        result = take_answer(connection, handshake, reply, fault);
+        redlane_reply_plain_free(reply);
+        if (result < 0) {
+            return -1;
+        }
+    }
 }
 
 /* A server that speaks TLS answers a plain HELLO with an alert (0x15), which is no
@@ -330,29 +356,54 @@ suspect_tls(const RedlaneConnection *connection, RedlaneFault *fault)
     }
 }
 
-int
-redlane_handshake_nogil(RedlaneConnection *connection, const RedlaneSettings *settings,
-                        const RedlaneWait *wait, RedlaneFault *fault)
+void
+redlane_handshake_end(RedlaneConnection *connection, const RedlaneHandshake *handshake,
+                      RedlaneFault *fault)
 {
-    int result;
+    const RedlaneSettings *settings = handshake->settings;
 
-    connection->server_version[0] = connection->run_id[0] = '\0';
-    connection->server_id = 0;
-    connection->asked_run_id =
-        atomic_load_explicit(&settings->wants_run_id, memory_order_relaxed);
-    result = shake(connection, settings, wait, fault);
-    if (result < 0 && settings->scheme == REDLANE_SCHEME_TCP && !settings->tls) {
+    if (fault && settings->scheme == REDLANE_SCHEME_TCP && !settings->tls) {
         suspect_tls(connection, fault);
     }
-    if (result < 0 && fault->kind == REDLANE_FAULT_REPLY) {
+    if (fault && fault->kind == REDLANE_FAULT_REPLY) {
         fault->text[redlane_error_line_shown(fault->text, strlen(fault->text),
                                              settings->password,
                                              settings->password_size)] = '\0';
     }
-    if (result == 0) {
-        result = expect_nothing_more(connection, fault);
-    }
+    /* The context ends with the handshake; the callbacks are needed to free what is
+     * half built. */
+    redlane_reader_build_with(&connection->reader, &redlane_reply_plain_functions,
+                              NULL);
     drop_sent(connection);
+}
+
+int
+redlane_handshake_nogil(RedlaneConnection *connection, const RedlaneSettings *settings,
+                        const RedlaneWait *wait, RedlaneFault *fault)
+{
+    RedlaneHandshake handshake;
+    int result =
+        redlane_handshake_begin_nogil(connection, settings, &handshake, fault) < 0 ? -1
+                                                                                   : 0;
+
+    while (result == 0) {
+        result = redlane_handshake_step_nogil(connection, &handshake, fault);
+        if (result == 0 && redlane_connection_turn_nogil(connection, wait, fault) < 0) {
+            result = -1;
+        }
+    }
+    redlane_handshake_end(connection, &handshake, result < 0 ? fault : NULL);
+    return result < 0 ? -1 : 0;
+}
+
+/* One answer, which must not be an error. */
+static int
+await_ok(RedlaneConnection *connection, const RedlaneWait *wait, RedlaneFault *fault)
+{
+    RedlanePlainReply *reply = redlane_connection_answer_nogil(connection, wait, fault);
+    int result = reply ? expect_ok(reply, fault) : -1;
+
+    redlane_reply_plain_free(reply);
     return result;
 }
 
@@ -367,7 +418,7 @@ redlane_connection_ping_nogil(RedlaneConnection *connection, const RedlaneWait *
     connection->sent = 0;
     result = redlane_encode_command(&connection->out, &ping, 1) < 0
                  ? fail_memory(fault)
-                 : expect_ok(connection, wait, fault);
+                 : await_ok(connection, wait, fault);
     connection->out.size = 0;
     connection->sent = 0;
     if (result == 0) {

@@ -150,3 +150,20 @@ redisReplyObjectFunctions redlane_reply_object_functions = {
     .createBool = redlane_reply_refuse_bool,
     .freeObject = free_object,
 };
+
+PyObject *
+redlane_reply_object_settle(RedlaneReaderContext *context, PyObject *STEALS reply)
+{
+    PyObject *failure = context->failure;
+
+    context->failure = NULL;
+    if (likely(!failure)) {
+        return reply;
+    }
+    if (context->transaction) {
+        Py_DECREF(failure);
+        return reply;
+    }
+    Py_DECREF(reply);
+    return failure;
+}

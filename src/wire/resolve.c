@@ -1,7 +1,7 @@
 /* getaddrinfo cannot be interrupted: a name is looked up by a thread of its own, which
  * is abandoned at the deadline and frees what it shares with the caller when it ends.
  *
- * The two share a Lookup (atomic references) and a pipe. The caller waits for the end
+ * The two share a RedlaneLookup (atomic references) and a pipe. The caller waits for the end
  * of file that the thread's closing of its end makes, rather than for a condition: a
  * child made by fork meanwhile has no such thread, and must not find a mutex locked. */
 #include "wire/resolve.h"
@@ -16,7 +16,7 @@
 
 #include "core/platform.h"
 
-typedef struct {
+struct RedlaneLookup {
     atomic_int references;
     int done_reader;   /* the caller's end of the pipe */
     int done_writer;   /* the thread's end */
@@ -25,7 +25,7 @@ typedef struct {
     RedlaneAddresses addresses;
     char port[8];
     char host[]; /* terminated */
-} Lookup;
+};
 
 static void
 copy_addresses(const struct addrinfo *found, RedlaneAddresses *addresses)
@@ -60,32 +60,23 @@ look_up(const char *host, const char *port, int flags, RedlaneAddresses *address
     return error;
 }
 
-static void
-lookup_release(Lookup *lookup)
-{
-    if (atomic_fetch_sub(&lookup->references, 1) == 1) {
-        (void)close(lookup->done_reader);
-        free(lookup);
-    }
-}
-
 static void *
 lookup_thread(void *argument)
 {
-    Lookup *lookup = argument;
+    RedlaneLookup *lookup = argument;
 
     lookup->error = look_up(lookup->host, lookup->port, 0, &lookup->addresses);
     atomic_store(&lookup->ready, true);
     (void)close(lookup->done_writer);
-    lookup_release(lookup);
+    redlane_lookup_release(lookup);
     return NULL;
 }
 
-static Lookup *
+static RedlaneLookup *
 lookup_start(const char *host, const char *port, RedlaneFault *fault)
 {
     size_t size = strlen(host) + 1;
-    Lookup *lookup = calloc(1, sizeof(*lookup) + size);
+    RedlaneLookup *lookup = calloc(1, sizeof(*lookup) + size);
     int ends[2], error;
 
     if (!lookup) {
@@ -116,47 +107,66 @@ lookup_start(const char *host, const char *port, RedlaneFault *fault)
     return lookup;
 }
 
-static int
-lookup_wait(Lookup *lookup, const RedlaneWait *wait, RedlaneAddresses *addresses,
-            RedlaneFault *fault)
+int
+redlane_lookup_descriptor(const RedlaneLookup *lookup)
 {
-    while (!atomic_load(&lookup->ready)) {
-        if (redlane_wait_fd_nogil(wait, lookup->done_reader, POLLIN, fault) < 0) {
-            return -1;
-        }
+    return lookup->done_reader;
+}
+
+void
+redlane_lookup_release(RedlaneLookup *lookup)
+{
+    if (lookup && atomic_fetch_sub(&lookup->references, 1) == 1) {
+        (void)close(lookup->done_reader);
+        free(lookup);
     }
-    if (lookup->error == 0) {
-        *addresses = lookup->addresses;
+}
+
+int
+redlane_lookup_result(const RedlaneLookup *lookup, RedlaneAddresses *addresses,
+                      RedlaneFault *fault)
+{
+    if (!atomic_load(&lookup->ready)) {
+        return 0;
     }
-    return lookup->error;
+    if (lookup->error != 0 || lookup->addresses.count == 0) {
+        redlane_fault_set(fault, REDLANE_FAULT_CONNECT, "%s",
+                          lookup->error ? gai_strerror(lookup->error)
+                                        : "the name has no address");
+        return -1;
+    }
+    *addresses = lookup->addresses;
+    return 1;
+}
+
+int
+redlane_resolve_begin_nogil(const char *host, int port, RedlaneLookup **lookup,
+                            RedlaneAddresses *addresses, RedlaneFault *fault)
+{
+    char number[8];
+
+    (void)snprintf(number, sizeof(number), "%d", port);
+    if (look_up(host, number, AI_NUMERICHOST, addresses) == 0) {
+        return 1;
+    }
+    *lookup = lookup_start(host, number, fault);
+    return *lookup ? 0 : -1;
 }
 
 int
 redlane_resolve_nogil(const char *host, int port, const RedlaneWait *wait,
                       RedlaneAddresses *addresses, RedlaneFault *fault)
 {
-    char number[8];
-    Lookup *lookup;
-    int error;
+    RedlaneLookup *lookup = NULL;
+    int result = redlane_resolve_begin_nogil(host, port, &lookup, addresses, fault);
 
-    (void)snprintf(number, sizeof(number), "%d", port);
-    if (look_up(host, number, AI_NUMERICHOST, addresses) == 0) {
-        return 0;
+    while (result == 0) {
+        if (redlane_wait_fd_nogil(wait, lookup->done_reader, POLLIN, fault) < 0) {
+            result = -1;
+            break;
+        }
+        result = redlane_lookup_result(lookup, addresses, fault);
     }
-    lookup = lookup_start(host, number, fault);
-    if (!lookup) {
-        return -1;
-    }
-    fault->kind = REDLANE_FAULT_NONE;
-    error = lookup_wait(lookup, wait, addresses, fault);
-    lookup_release(lookup);
-    if (fault->kind != REDLANE_FAULT_NONE) {
-        return -1;
-    }
-    if (error != 0 || addresses->count == 0) {
-        redlane_fault_set(fault, REDLANE_FAULT_CONNECT, "%s",
-                          error ? gai_strerror(error) : "the name has no address");
-        return -1;
-    }
-    return 0;
+    redlane_lookup_release(lookup);
+    return result < 0 ? -1 : 0;
 }

@@ -24,4 +24,22 @@ typedef struct {
 int redlane_resolve_nogil(const char *host, int port, const RedlaneWait *wait,
                           RedlaneAddresses *addresses, RedlaneFault *fault);
 
+/* The same in steps, for one that waits by itself. */
+typedef struct RedlaneLookup RedlaneLookup;
+
+/* 1 with the addresses of what needs no look-up; 0 with a lookup under way, which is
+ * the caller's to release; -1 with a fault. */
+int redlane_resolve_begin_nogil(const char *host, int port, RedlaneLookup **lookup,
+                                RedlaneAddresses *addresses, RedlaneFault *fault);
+
+/* Becomes readable when it is over. */
+int redlane_lookup_descriptor(const RedlaneLookup *lookup);
+
+/* 1 with the addresses, 0 when it is not over, -1 with a fault. */
+int redlane_lookup_result(const RedlaneLookup *lookup, RedlaneAddresses *addresses,
+                          RedlaneFault *fault);
+
+/* Gives it up, over or not; NULL is allowed. */
+void redlane_lookup_release(RedlaneLookup *lookup);
+
 #endif

@@ -497,9 +497,9 @@ begin(RedlaneTransport *transport, RedlaneTls *tls, const char *host,
     return 0;
 }
 
-/* One step of the handshake: 1 when it is done, 0 when blocked, -1 with a fault. */
-static int
-step(RedlaneTransport *transport, RedlaneTls *tls, RedlaneFault *fault)
+int
+redlane_tls_step_nogil(RedlaneTransport *transport, RedlaneTls *tls,
+                       RedlaneFault *fault)
 {
     Session *session = transport->session;
     ssize_t outcome = REDLANE_IO_FAILED;
@@ -519,6 +519,7 @@ step(RedlaneTransport *transport, RedlaneTls *tls, RedlaneFault *fault)
         redlane_tls_leave();
     }
     if (done) {
+        transport->wants_read = POLLIN;
         return 1;
     }
     if (outcome == REDLANE_IO_BLOCKED) {
@@ -558,11 +559,10 @@ wait_for_step(RedlaneTransport *transport, const RedlaneWait *wait, int64_t *loo
 }
 
 int
-redlane_tls_open_nogil(RedlaneTransport *transport, RedlaneTls *tls, const char *host,
-                       const RedlaneWait *wait, RedlaneFault *fault)
+redlane_tls_begin_nogil(RedlaneTransport *transport, RedlaneTls *tls, const char *host,
+                        RedlaneFault *fault)
 {
     Session *session = malloc(sizeof(*session));
-    int64_t looked_at = redlane_clock_coarse();
     int result;
 
     if (!session) {
@@ -578,14 +578,23 @@ redlane_tls_open_nogil(RedlaneTransport *transport, RedlaneTls *tls, const char 
     }
     result = begin(transport, tls, host, fault);
     redlane_tls_leave();
-    if (result < 0) {
+    return result;
+}
+
+int
+redlane_tls_open_nogil(RedlaneTransport *transport, RedlaneTls *tls, const char *host,
+                       const RedlaneWait *wait, RedlaneFault *fault)
+{
+    int64_t looked_at = redlane_clock_coarse();
+    int result;
+
+    if (redlane_tls_begin_nogil(transport, tls, host, fault) < 0) {
         return -1;
     }
-    while ((result = step(transport, tls, fault)) == 0) {
+    while ((result = redlane_tls_step_nogil(transport, tls, fault)) == 0) {
         if (wait_for_step(transport, wait, &looked_at, fault) < 0) {
             return -1;
         }
     }
-    transport->wants_read = POLLIN;
     return result < 0 ? -1 : 0;
 }

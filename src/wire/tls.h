@@ -37,6 +37,13 @@ int redlane_tls_open_nogil(RedlaneTransport *transport, RedlaneTls *tls,
                            const char *host, const RedlaneWait *wait,
                            RedlaneFault *fault);
 
+/* The same in steps, for one that waits by itself: begin, then step by step: 1 when it
+ * is done, 0 when it waits for the transport's wants_read, -1 with a fault. */
+int redlane_tls_begin_nogil(RedlaneTransport *transport, RedlaneTls *tls,
+                            const char *host, RedlaneFault *fault);
+int redlane_tls_step_nogil(RedlaneTransport *transport, RedlaneTls *tls,
+                           RedlaneFault *fault);
+
 /* What the newest handshake agreed on: "TLSv1.3" and the name of the cipher suite,
  * constants both; NULL before the first. */
 const char *redlane_tls_version(const RedlaneTls *tls);
