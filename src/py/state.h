@@ -64,7 +64,6 @@
     X(submit_task)                               \
     X(call_limited_task)                         \
     X(current_task)                              \
-    X(get_running_loop)                          \
     X(find_codec)                                \
     X(zlib_compress)                             \
     X(zlib_decompressobj)                        \

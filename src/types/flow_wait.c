@@ -3,36 +3,18 @@
 #include "types/flow_wait.h"
 
 #include "core/clock.h"
-
-/* A module's attribute, imported once: BORROWED, or NULL. */
-static PyObject *
-import_once(PyObject **slot, const char *module_name, const char *name)
-{
-    PyObject *module;
-
-    if (likely(*slot != NULL)) {
-        return *slot;
-    }
-    module = PyImport_ImportModule(module_name);
-    if (module) {
-        Py_XSETREF(*slot, PyObject_GetAttrString(module, name));
-        Py_DECREF(module);
-    }
-    return *slot;
-}
+#include "wire/loop.h"
 
 int
 redlane_waker_init(RedlaneWaker *waker, RedlaneState *state)
 {
-    PyObject *get =
-        import_once(&state->get_running_loop, "asyncio", "get_running_loop");
+    RedlaneLoop *loop = redlane_loop_running(state);
 
     *waker = (RedlaneWaker){
-        .state = state,
         .thread = PyThread_get_thread_ident(),
-        .loop = get ? PyObject_CallNoArgs(get) : NULL,
+        .loop = loop ? Py_NewRef(redlane_loop_object(loop)) : NULL,
     };
-    return waker->loop ? 0 : -1;
+    return loop ? 0 : -1;
 }
 
 void

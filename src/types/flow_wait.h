@@ -7,7 +7,6 @@
 /* Who waits: on the flow's own stack, in a list of whoever wakes it. */
 typedef struct RedlaneWaker {
     struct RedlaneWaker *next;
-    RedlaneState *state; /* BORROWED */
     unsigned long thread;
     PyObject *loop;
     PyObject *future; /* NULL between waits */

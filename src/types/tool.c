@@ -38,6 +38,10 @@ redlane_tool_init(RedlaneTool *tool, RedlaneState *state, PyObject *target,
     int is_client;
 
     *tool = (RedlaneTool){.state = state, .policy = policy};
+    if (PyObject_TypeCheck(target, (PyTypeObject *)state->AsyncClientType)) {
+        tool->target = PyObject_GetAttrString(target, "sync");
+        return tool->target ? 0 : -1;
+    }
     if (target != Py_None && !PyUnicode_Check(target)) {
         is_client = PyObject_IsInstance(target, state->ClientType);
         if (is_client < 0) {
