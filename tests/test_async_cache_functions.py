@@ -541,17 +541,20 @@ def test_closed_in_the_middle() -> None:
         finally:
             ends.append("outer")
 
-    for close in (True, False):
-        awaitable = outer()
-        for _ in range(3):
-            awaitable.send(None)
-        if close:
-            awaitable.close()
-        else:
-            del awaitable
-            gc.collect()
-        assert ends == ["inner", "outer"]
-        ends.clear()
+    async def main() -> None:
+        for close in (True, False):
+            awaitable = outer()
+            for _ in range(3):
+                awaitable.send(None)
+            if close:
+                awaitable.close()
+            else:
+                del awaitable
+                gc.collect()
+            assert ends == ["inner", "outer"]
+            ends.clear()
+
+    asyncio.run(main())
     assert cache.client.execute("KEYS", "*") == []
 
 
