@@ -34,9 +34,9 @@ typedef struct {
     uint64_t random;     /* state of what jitter draws */
     int64_t soft_ms;     /* 0: none; how long a caller waits if it has a stale value */
     int64_t hard_ms;     /* 0: none; how long a caller waits for the function */
-    bool awaits;         /* it is a coroutine function */
     bool lock;           /* single flight */
     bool freshens;       /* `fresh` has something to do */
+    bool awaits;         /* it is a coroutine function */
     RedlaneFresh fresh;  /* how each call begins */
     int64_t reported;    /* when a refresh that failed was logged last */
     bool hooked;         /* redlane_function_options_hook has something to do */

@@ -171,29 +171,30 @@ call_by_key(Call *call, const RedlaneLevel0Key *arguments)
     return value;
 }
 
-/* What level 0 holds for a call, counted; or NULL: *arguments may be its key, else is
- * NULL. An exception may be set. */
-static inline PyObject *
-find_hit(RedlaneCachedFunction *self, PyObject *const *args, Py_ssize_t nargs,
-         PyObject *kwnames, RedlaneLevel0Key **arguments)
+/* Lays a call's arguments out for level 0; false: it goes by its key. */
+static inline bool
+take_arguments(RedlaneCachedFunction *self, PyObject *const *args, size_t nargsf,
+               PyObject *kwnames, RedlaneLevel0Key *arguments)
 {
-    RedlaneLevel0Item *item;
+    return likely(self->cache->near) &&
+           likely(redlane_level0_key(&self->level0, args, PyVectorcall_NARGS(nargsf),
+                                     kwnames, arguments));
+}
 
-    if (unlikely(!self->cache->near) ||
-        unlikely(
-            !redlane_level0_key(&self->level0, args, nargs, kwnames, *arguments))) {
-        *arguments = NULL;
-        return NULL;
-    }
-    item = redlane_level0_find(&self->level0, *arguments);
+/* What level 0 holds for a call, counted; or NULL, then an exception may be set. */
+static inline PyObject *
+find_hit(RedlaneCachedFunction *self, const RedlaneLevel0Key *arguments)
+{
+    RedlaneLevel0Item *item = redlane_level0_find(&self->level0, arguments);
+
     if (unlikely(!item || !redlane_tool_is_current(&self->cache->tool))) {
         return NULL;
     }
-    if (likely(!item->encoded)) {
-        count_near_hit(self);
-        return Py_NewRef(item->object);
+    if (unlikely(item->encoded)) {
+        return decode_item(self, item);
     }
-    return decode_item(self, item);
+    count_near_hit(self);
+    return Py_NewRef(item->object);
 }
 
 PyObject *
@@ -201,7 +202,7 @@ redlane_cached_function_vectorcall(PyObject *function, PyObject *const *args,
                                    size_t nargsf, PyObject *kwnames)
 {
     RedlaneCachedFunction *self = (RedlaneCachedFunction *)function;
-    RedlaneLevel0Key space, *arguments = &space;
+    RedlaneLevel0Key arguments;
     PyObject *value;
     Call call;
 
@@ -213,11 +214,14 @@ redlane_cached_function_vectorcall(PyObject *function, PyObject *const *args,
             return bypassed < 0 ? NULL : call_function(&call);
         }
     }
-    value = find_hit(self, args, PyVectorcall_NARGS(nargsf), kwnames, &arguments);
+    if (unlikely(!take_arguments(self, args, nargsf, kwnames, &arguments))) {
+        return call_by_key(&call, NULL);
+    }
+    value = find_hit(self, &arguments);
     if (likely(value != NULL) || PyErr_Occurred()) {
         return value;
     }
-    return call_by_key(&call, arguments);
+    return call_by_key(&call, &arguments);
 }
 
 /* In a flow. A call that does not fit is told at once, as any. */
@@ -243,12 +247,13 @@ redlane_cached_function_await(PyObject *function, PyObject *const *args, size_t 
                               PyObject *kwnames)
 {
     RedlaneCachedFunction *self = (RedlaneCachedFunction *)function;
-    RedlaneLevel0Key space, *arguments = &space;
+    RedlaneLevel0Key arguments;
     PyObject *value;
     Call call;
 
-    if (likely(!self->unless && !self->cache->disabled)) {
-        value = find_hit(self, args, PyVectorcall_NARGS(nargsf), kwnames, &arguments);
+    if (likely(!self->unless && !self->cache->disabled &&
+               take_arguments(self, args, nargsf, kwnames, &arguments))) {
+        value = find_hit(self, &arguments);
         if (likely(value != NULL)) {
             return redlane_ready_awaitable_new(self->state, value);
         }

@@ -33,7 +33,6 @@ typedef struct {
     PyObject *defaults;         /* tuple: one for each name, or no_default */
     PyObject *no_default;       /* the object that means none */
     PyObject *star, *stars;     /* names of *args and **kwargs, or NULL */
-    PyObject *code;             /* of a coroutine function; else NULL */
     Py_ssize_t positional_only; /* how many names are … */
     Py_ssize_t positional;      /* … these included */
     Py_ssize_t count;           /* length of names and defaults */
@@ -53,9 +52,11 @@ typedef struct {
     PyObject *ignore;    /* an iterable of parameter names */
 } RedlaneKeyOptions;
 
-/* Describes `function`. RAISES_NEG */
+/* Describes `function`; `*code` is a new reference to that of a coroutine function, or
+ * NULL. RAISES_NEG */
 int redlane_signature_init(RedlaneSignature *signature, RedlaneState *state,
-                           PyObject *function, const RedlaneKeyOptions *options);
+                           PyObject *function, const RedlaneKeyOptions *options,
+                           PyObject **code);
 int redlane_signature_traverse(RedlaneSignature *signature, visitproc visit, void *arg);
 void redlane_signature_clear(RedlaneSignature *signature);
 
