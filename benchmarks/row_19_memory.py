@@ -137,6 +137,8 @@ def run(bench: Bench) -> list[Result]:
             (OURS,),
         ),
         race_near(bench, bench.batch(NEAR_ENTRIES)),
+        # Just after all of its tables have grown.
+        race_near(bench, bench.batch(NEAR_ENTRIES) * 9 // 10),
     ]
 
 

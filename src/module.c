@@ -19,7 +19,9 @@
 #include "types/counter.h"
 #include "types/flight.h"
 #include "types/flow.h"
+#include "types/monitor.h"
 #include "types/ready_awaitable.h"
+#include "types/stored.h"
 #include "types/tool.h"
 #include "types/video_cache.h"
 #include "wire/channel.h"
@@ -57,6 +59,8 @@ module_exec(PyObject *module)
         redlane_async_counter_setup,
         redlane_async_video_cache_setup,
         redlane_tool_setup,
+        redlane_monitor_setup,
+        redlane_stored_setup,
     };
     /* clang-format on */
 

@@ -38,12 +38,20 @@ def calls(client: Client[Any]) -> Iterator[Callable[[], object]]:
     yield lambda: cache.get_or_set("b", lambda: [1])
     yield lambda: cache(name="f")(lambda number: [number])(1)
     yield lambda: cache.invalidate("leaks:*")
+    yield lambda: cache.set("t", [1], tags=["a"])
+    yield lambda: cache.invalidate_tags("a", "b")
+    yield lambda: rescued(cache)(1)
     yield lambda: strict.get("a")
     yield lambda: strict.get_or_set("b", lambda: [1])
     yield lambda: Counter(client, "n:{id}", source=lambda id: 5).get(1)
     yield lambda: Counter(client, "n:{id}").increment(1)
     yield lambda: VideoCache(client, lazy=True).get("a", ["b"])
     yield lambda: VideoCache(client, lazy=True).set("a", ["b"], "u")
+
+
+def rescued(cache: Cache) -> Callable[[int], object]:
+    """A function whose results have tags, and that may serve an old one."""
+    return cache(name="g", tags=["n:{number}"], on_error="stale")(lambda number: [1])
 
 
 class Cycles:

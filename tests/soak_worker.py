@@ -13,6 +13,7 @@ JSON. Usage: soak_worker.py URL PROXY_URL NUMBER THREADS
 from __future__ import annotations
 
 import collections
+import contextlib
 import faulthandler
 import gc
 import json
@@ -25,7 +26,7 @@ import threading
 import time
 import traceback
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +97,22 @@ class Truth:
         self.told = 0  # the newest version whose invalidation has returned
         self.lock = threading.Lock()
 
+    @contextlib.contextmanager
+    def changed(self) -> Iterator[None]:
+        """Around an invalidation."""
+        with self.lock:
+            self.version += 1
+            version = self.version
+        yield
+        with self.lock:
+            self.told = max(self.told, version)
+
+    def check(self, key: str, floor: int, got: Any) -> None:
+        """That a call may give this that began when `floor` was told."""
+        check_made(key, got)
+        if not floor <= got["n"] <= self.version:
+            raise Wrong(f"{key}: {got['n']}, not {floor}…{self.version}")
+
 
 class Tools:
     """What all threads of the process share, on one link: odd processes go through the
@@ -110,12 +127,29 @@ class Tools:
         self.plain = Counter(self.client, "plain:{id}")
         self.truths = [Truth() for _ in range(REGISTERS)]
         self.counted = self.cache(name=f"load{NUMBER}")(self.load)
+        self.tag_truths = [Truth() for _ in range(REGISTERS)]
+        self.tag = f"p{NUMBER}:" + "{number}"
+        # Old soon and often: what is returned meanwhile is to be as true.
+        self.tagged = self.cache(
+            name=f"tagged{NUMBER}",
+            ttl=0.5,
+            stale=5,
+            on_error="stale",
+            tags=[self.tag],
+        )(self.load_tagged)
         self.others = self.cache(name="shared")(self.load_shared)
 
     def load(self, number: int) -> dict[str, Any]:
         version = self.truths[number].version
         time.sleep(random.random() * 0.003)
         return made(f"truth{number}", version)
+
+    def load_tagged(self, number: int) -> dict[str, Any]:
+        version = self.tag_truths[number].version
+        time.sleep(random.random() * 0.003)
+        if random.random() < 0.05:
+            raise LookupError
+        return made(f"tagged{number}", version)
 
     def load_shared(self, number: int) -> dict[str, Any]:
         return made(f"shared{number}", number)
@@ -158,6 +192,8 @@ class Worker:
             (self.call_cached, 12),
             (self.call_shared, 4),
             (self.invalidate_cached, 3),
+            (self.call_tagged, 12),
+            (self.invalidate_tag, 3),
             (self.place, 8),
             (self.count_plain, 4),
             (self.count_cached, 4),
@@ -264,23 +300,30 @@ class Worker:
         number = self.chance.randrange(REGISTERS)
         truth = self.tools.truths[number]
         floor = truth.told
-        got = self.tools.counted(number)
-        check_made(f"truth{number}", got)
-        if not floor <= got["n"] <= truth.version:
-            raise Wrong(f"load({number}): {got['n']}, not {floor}…{truth.version}")
+        truth.check(f"truth{number}", floor, self.tools.counted(number))
 
     def invalidate_cached(self) -> None:
         number = self.chance.randrange(REGISTERS)
-        truth = self.tools.truths[number]
-        with truth.lock:
-            truth.version += 1
-            version = truth.version
-        if self.chance.random() < 0.8:
-            self.tools.counted.invalidate(number)
-        else:
-            self.tools.counted.invalidate_all()
-        with truth.lock:
-            truth.told = max(truth.told, version)
+        with self.tools.truths[number].changed():
+            if self.chance.random() < 0.8:
+                self.tools.counted.invalidate(number)
+            else:
+                self.tools.counted.invalidate_all()
+
+    def call_tagged(self) -> None:
+        number = self.chance.randrange(REGISTERS)
+        truth = self.tools.tag_truths[number]
+        floor = truth.told
+        with contextlib.suppress(LookupError):  # it raises, and there is no old result
+            truth.check(f"tagged{number}", floor, self.tools.tagged(number))
+
+    def invalidate_tag(self) -> None:
+        numbers = self.chance.sample(range(REGISTERS), self.chance.choice([1, 1, 3]))
+        with contextlib.ExitStack() as stack:
+            for number in numbers:
+                stack.enter_context(self.tools.tag_truths[number].changed())
+            tags = [self.tools.tag.format(number=number) for number in numbers]
+            self.tools.cache.invalidate_tags(*tags)
 
     def call_shared(self) -> None:
         number = self.chance.randrange(SHARED)
@@ -390,9 +433,7 @@ class Worker:
                 raise Wrong(f"{self.sourced.key(index)} is {got}, not {pixels}")
             until(lambda i=index: self.is_counted(i), f"pixels {index} on Redis")
         for number, truth in enumerate(tools.truths):
-            floor = truth.told
-            if not floor <= tools.counted(number)["n"] <= truth.version:
-                raise Wrong(f"load({number}) is older than {floor}")
+            truth.check(f"truth{number}", truth.told, tools.counted(number))
         until(self.video_is_kept, "a video on Redis")
 
     def on_server(self, register: Register) -> bool:

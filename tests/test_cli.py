@@ -3,62 +3,28 @@
 from __future__ import annotations
 
 import json
-import os
-import re
-import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
-from redlane import Cache, _demo
+from cli_tools import ENGINE, assert_failed, run, run_json, unused_url
+from redlane import _demo
 from redlane._cli import main
 from redlane._cli.output import human_bytes, printable
 from servers import ACL_PASSWORD, ACL_USER, PASSWORD, Server, free_port, patient
 
-Done = subprocess.CompletedProcess[str]
-ENGINE = "memory://"
-COMMANDS = ["doctor", "stats", "keys", "get", "invalidate", "bench", "demo"]
-
-
-def run(
-    *args: str, answer: str | None = None, env: dict[str, str] | None = None
-) -> Done:
-    """`python -m redlane` with none of our variables but those in `env`."""
-    kept = {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith(("REDIS_", "UPSTASH_", "WEB_CONCURRENCY"))
-    }
-    return subprocess.run(
-        [sys.executable, "-W", "error", "-m", "redlane", *args],
-        input=answer or "",
-        capture_output=True,
-        text=True,
-        timeout=900,
-        env={**kept, **(env or {})},
-        check=False,
-    )
-
-
-def run_json(*args: str, env: dict[str, str] | None = None) -> Any:
-    done = run(*args, "--json", env=env)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
-
-
-def assert_failed(done: Done, *words: str) -> None:
-    """Exit code 1 and one clear line."""
-    assert done.returncode == 1, done
-    assert len(done.stderr.splitlines()) == 1, done.stderr
-    assert done.stderr.startswith("redlane: ")
-    for word in words:
-        assert word in done.stderr
-
-
-def unused_url() -> str:
-    return f"redis://127.0.0.1:{free_port()}/0"
+COMMANDS = [
+    "doctor",
+    "stats",
+    "top",
+    "keys",
+    "get",
+    "invalidate",
+    "monitor",
+    "bench",
+    "demo",
+]
 
 
 class TestUsage:
@@ -73,6 +39,11 @@ class TestUsage:
             ("bench", "--seconds", "nan"),
             ("bench", "--size", "-1"),
             ("doctor", "--js"),
+            ("stats", "--sample", "-1"),
+            ("top", "--interval", "0"),
+            ("top", "--count", "0"),
+            ("monitor", "--seconds", "nan"),
+            ("monitor", "[z-a]"),
         ],
     )
     def test_wrong_arguments_exit_with_2(self, args: Sequence[str]) -> None:
@@ -96,7 +67,7 @@ class TestUsage:
         done = run("--url", ENGINE, "--json", "keys")
         assert json.loads(done.stdout) == []
 
-    @pytest.mark.parametrize("command", ["stats", "keys", "bench"])
+    @pytest.mark.parametrize("command", ["stats", "top", "keys", "monitor", "bench"])
     def test_a_server_that_is_away_is_one_line(self, command: str) -> None:
         assert_failed(run(command, "--url", unused_url()), "refused")
 
@@ -200,6 +171,45 @@ class TestStats:
         text = run("stats", "--url", redis_server.patient_url).stdout
         assert "used memory" in text
         assert "evicted keys" in text
+        assert "ms median" in text
+        assert "near cache" in text  # which it does not see
+
+    def test_tells_the_prefixes(self, redis_server: Server) -> None:
+        for number in range(30):
+            redis_server.cli("SET", f"user:{number}", "v" * 100)
+        redis_server.cli("SET", "cache:f:m:1", "v")
+        redis_server.cli("SET", "/app/device/a", "v")
+        redis_server.cli("SET", "plain", "v")
+        digest = run_json("stats", "--url", redis_server.patient_url)
+        assert digest["sampled_keys"] == 33
+        assert digest["prefixes"][0].pop("memory") > 3000
+        assert digest["prefixes"][0] == {
+            "prefix": "user:*",
+            "sampled": 30,
+            "share": round(30 / 33, 4),
+            "keys": 30,
+        }
+        assert sorted((row["prefix"], row["keys"]) for row in digest["prefixes"]) == [
+            ("*", 1),
+            ("/app/device/*", 1),
+            ("cache:f:*", 1),
+            ("user:*", 30),
+        ]
+        text = run("stats", "--url", redis_server.patient_url).stdout
+        assert "keys by prefix" in text
+        assert "about keys" not in text
+
+    def test_a_sample_stands_for_all(self, redis_server: Server) -> None:
+        for number in range(300):
+            redis_server.cli("SET", f"user:{number}", "v")
+        url = redis_server.patient_url
+        digest = run_json("stats", "--sample", "20", "--url", url)
+        assert 20 <= digest["sampled_keys"] < 300
+        assert [(row["prefix"], row["keys"]) for row in digest["prefixes"]] == [
+            ("user:*", 300)
+        ]
+        assert "about keys" in run("stats", "--sample", "20", "--url", url).stdout
+        assert run_json("stats", "--sample", "0", "--url", url)["prefixes"] == []
 
     def test_engine(self) -> None:
         assert run_json("stats", "--url", ENGINE)["keys"] == 0
@@ -219,6 +229,7 @@ class TestKeys:
         ]
         assert 40 < rows[0]["ttl"] <= 100
         assert rows[1]["ttl"] is None
+        assert rows[0]["bytes"] > 0
 
     def test_stop_at_the_limit(self, redis_server: Server) -> None:
         for number in range(20):
@@ -237,7 +248,7 @@ class TestKeys:
     def test_engine_has_none(self) -> None:
         done = run("keys", "--url", ENGINE)
         assert done.returncode == 0
-        assert done.stdout.splitlines()[0].split() == ["key", "type", "TTL"]
+        assert done.stdout.splitlines()[0].split() == ["key", "type", "TTL", "size"]
 
 
 class TestGet:
@@ -275,9 +286,6 @@ class TestGet:
         redis_server.cli("SET", "k", b"\x1f\x8b" + b"\xff" * 1998)
         done = run("get", "k", "--url", redis_server.patient_url)
         assert "2,000 bytes, gzip" in done.stdout
-        Cache(redis_server.url, "c", compress="zlib").set("k", "x" * 5000)
-        done = run("get", "c:k", "--url", redis_server.url)
-        assert re.search(r"\d+ bytes, compressed or sealed", done.stdout)
 
     def test_a_lease_is_no_value(self, redis_server: Server) -> None:
         redis_server.cli("SET", "k", b"\xffRLL0123456789")

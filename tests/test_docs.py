@@ -39,7 +39,7 @@ README = ROOT / "README.md"
 PAGES = sorted(DOCS.rglob("*.md"))
 OPERATIONS = (
     *("running-redis.md", "production.md"),
-    *("watching.md", "troubleshooting.md"),
+    *("watching.md", "troubleshooting.md", "cli.md"),
 )
 FENCE = re.compile(
     r"(?:^<!-- (?P<note>[^\n]*) -->\n\s*)?^```(?P<kind>\w*)\n(?P<text>.*?)^```$",
@@ -363,13 +363,15 @@ def test_bash_of_running_redis(tmp_path: Path) -> None:
     assert any("PONG" in output for output in outputs)
 
 
-@pytest.mark.parametrize("page", ["watching.md", "troubleshooting.md"])
+@pytest.mark.parametrize("page", ["watching.md", "troubleshooting.md", "cli.md"])
 def test_bash_of_operations(page: str, fresh_server: Server, tmp_path: Path) -> None:
     outputs = [
         run_bash(block.text, fresh_server.port, tmp_path) for block in bash_blocks(page)
     ]
     assert all(outputs)
-    if page == "watching.md":
+    if page == "cli.md":
+        assert fresh_server.cli("KEYS", "*") == []
+    elif page == "watching.md":
         assert "PONG" in outputs[0]
         assert fresh_server.cli("EXISTS", "cache:example") == 0  # the last line's work
     else:

@@ -101,6 +101,19 @@ def test_a_hit_over_tls(tls_server: TlsServer) -> None:
         check_hits(tls_server, client)
 
 
+def test_the_report_names_a_protocol_once_there_was_a_link(
+    fresh_server: Server,
+) -> None:
+    with Client(fresh_server.url, **PATIENCE) as client:
+        fresh_server.kill()
+        cache = Cache(client, fallback="memory")
+        assert cache.get("k") is None
+        assert near_state(client)["protocol"] is None
+        fresh_server.start()
+        wait_until(lambda: cache.get("k") or near_state(client)["state"] == "on", "on")
+        assert near_state(client)["protocol"] == "RESP3"
+
+
 def test_a_part_of_many_keys_is_near(cache: Cache) -> None:
     cache.set_many({str(i): i for i in range(20)})
     warm(cache, *(partial(cache.get, str(i)) for i in range(0, 20, 2)))

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import logging
 import os
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from operator import gt
 from pathlib import Path
 
@@ -296,6 +297,21 @@ def measure() -> tuple[int, int, int, int]:
     )
 
 
+@pytest.fixture
+def unkept_records() -> Iterator[None]:
+    """Lines are made as ever, and dropped: pytest would keep each until the end of the
+    test, tens of thousands in the long run."""
+
+    def drop(record: logging.LogRecord) -> bool:
+        return False
+
+    logger = logging.getLogger("redlane")
+    logger.addFilter(drop)
+    yield
+    logger.removeFilter(drop)
+
+
+@pytest.mark.usefixtures("unkept_records")
 @pytest.mark.parametrize("cycles", [700, pytest.param(100_000, marks=pytest.mark.soak)])
 def test_faults_leave_nothing_behind(fresh_server: Server, cycles: int) -> None:
     with Proxy(fresh_server.port) as proxy:

@@ -10,8 +10,8 @@
 
 #include "core/clock.h"
 
-#define BITS_MIN 2
-#define BITS_MAX 48
+#define HOMES_MIN ((size_t)4)
+#define HOMES_MAX (SIZE_MAX / 4 / sizeof(RedlaneSlot))
 
 /* Spare slots behind the last home. The tail of displacements falls by e^-0.55 a slot
  * at three quarters full, so 40 overflow (and grow the table early) about never. */
@@ -20,8 +20,7 @@
 static const RedlaneSlot free_slot = {REDLANE_TABLE_FREE, NULL};
 
 /* What a table without slots looks into: never written. */
-static RedlaneSlot no_slots[2] = {{REDLANE_TABLE_FREE, NULL},
-                                  {REDLANE_TABLE_FREE, NULL}};
+static RedlaneSlot no_slots[1] = {{REDLANE_TABLE_FREE, NULL}};
 
 void
 redlane_hash_seed(RedlaneSeed *seed)
@@ -46,41 +45,37 @@ redlane_hash_seed(RedlaneSeed *seed)
     }
 }
 
+/* Items that fit before it grows. */
 static size_t
-items_of_bits(unsigned bits)
+items_of_homes(size_t homes)
 {
-    return ((size_t)3 << bits) / 4;
+    return homes / 4 * 3 + homes % 4 * 3 / 4;
 }
 
 static size_t
-slots_of_bits(unsigned bits)
+slots_of_homes(size_t homes)
 {
-    size_t spare = items_of_bits(bits);
+    size_t spare = items_of_homes(homes);
 
-    return ((size_t)1 << bits) + (spare < SPARE_MAX ? spare : SPARE_MAX) + 1;
+    return homes + (spare < SPARE_MAX ? spare : SPARE_MAX) + 1;
 }
 
-static void
-set_slots(RedlaneTable *table, RedlaneSlot *slots, unsigned bits)
+static size_t
+more_homes(size_t homes)
 {
-    table->slots = slots;
-    table->bits = (uint8_t)bits;
-    table->shift = (uint8_t)(bits ? 64 - bits : 63);
-    table->limit = bits ? items_of_bits(bits) : 0;
+    return homes < HOMES_MIN ? HOMES_MIN : homes + homes / 2;
 }
 
 void
 redlane_table_init(RedlaneTable *table, size_t key_at)
 {
-    set_slots(table, no_slots, 0);
-    table->count = 0;
-    table->key_at = (uint32_t)key_at;
+    *table = (RedlaneTable){.slots = no_slots, .key_at = (uint32_t)key_at};
 }
 
 void
 redlane_table_free(RedlaneTable *table)
 {
-    if (table->bits) {
+    if (table->homes) {
         free(table->slots);
     }
     redlane_table_init(table, table->key_at);
@@ -89,53 +84,56 @@ redlane_table_free(RedlaneTable *table)
 size_t
 redlane_table_bytes(const RedlaneTable *table)
 {
-    return table->bits ? slots_of_bits(table->bits) * sizeof(RedlaneSlot) : 0;
+    return table->homes ? slots_of_homes(table->homes) * sizeof(RedlaneSlot) : 0;
 }
 
-/* Copies all items, in order, into slots of 1 << bits homes; false if they run into
- * the last slot. */
+/* Copies all items, in order, into the slots of a table of another size; false if they
+ * run into the last slot. */
 static bool
-spread(const RedlaneTable *table, RedlaneSlot *slots, unsigned bits)
+spread(const RedlaneTable *table, const RedlaneTable *other)
 {
-    size_t total = slots_of_bits(bits), at = 0;
+    size_t total = slots_of_homes(other->homes), at = 0;
 
     for (RedlaneSlot *slot = redlane_table_from(table, 0); slot;
          slot = redlane_table_next(table, slot)) {
-        size_t home = slot->hash >> (64 - bits);
+        size_t home = redlane_table_home(other, slot->hash);
 
         for (; at < home; at++) {
-            slots[at] = free_slot;
+            other->slots[at] = free_slot;
         }
         if (at >= total - 1) {
             return false;
         }
-        slots[at++] = *slot;
+        other->slots[at++] = *slot;
     }
     for (; at < total; at++) {
-        slots[at] = free_slot;
+        other->slots[at] = free_slot;
     }
     return true;
 }
 
-/* To 1 << bits homes, or more if the last run does not end in time; but where hashes
- * are so alike that even a nearly empty table does not hold them, it gives up. */
+/* To so many homes, or more if the last run does not end in time; but where hashes are
+ * so alike that even a nearly empty table does not hold them, it gives up. */
 static bool
-resize(RedlaneTable *table, unsigned bits)
+resize(RedlaneTable *table, size_t homes)
 {
-    for (; bits <= BITS_MAX && items_of_bits(bits) / 64 <= table->count + 1; bits++) {
-        RedlaneSlot *slots = malloc(slots_of_bits(bits) * sizeof(RedlaneSlot));
+    RedlaneTable other = *table;
 
-        if (!slots) {
+    for (; homes <= HOMES_MAX && items_of_homes(homes) / 64 <= table->count + 1;
+         homes = more_homes(homes)) {
+        other.homes = homes;
+        other.slots = malloc(slots_of_homes(homes) * sizeof(RedlaneSlot));
+        if (!other.slots) {
             return false;
         }
-        if (spread(table, slots, bits)) {
-            if (table->bits) {
+        if (spread(table, &other)) {
+            if (table->homes) {
                 free(table->slots);
             }
-            set_slots(table, slots, bits);
+            *table = other;
             return true;
         }
-        free(slots);
+        free(other.slots);
     }
     return false;
 }
@@ -145,12 +143,12 @@ redlane_table_insert(RedlaneTable *table, uint64_t hash, RedlaneItem *item)
 {
     RedlaneSlot *slot, *gap;
 
-    if (table->count == table->limit &&
-        !resize(table, table->bits < BITS_MIN ? BITS_MIN : table->bits + 1u)) {
+    if (table->count == items_of_homes(table->homes) &&
+        !resize(table, more_homes(table->homes))) {
         return false;
     }
     for (;;) {
-        slot = table->slots + (hash >> table->shift);
+        slot = table->slots + redlane_table_home(table, hash);
         while (slot->hash <= hash) {
             slot++;
         }
@@ -158,10 +156,10 @@ redlane_table_insert(RedlaneTable *table, uint64_t hash, RedlaneItem *item)
         while (gap->item) {
             gap++;
         }
-        if (gap != table->slots + slots_of_bits(table->bits) - 1) {
+        if (gap != table->slots + slots_of_homes(table->homes) - 1) {
             break;
         }
-        if (!resize(table, table->bits + 1u)) {
+        if (!resize(table, more_homes(table->homes))) {
             return false;
         }
     }
@@ -177,7 +175,8 @@ redlane_table_insert(RedlaneTable *table, uint64_t hash, RedlaneItem *item)
 static bool
 is_time_to_shrink(const RedlaneTable *table)
 {
-    return table->bits > BITS_MIN && table->count < table->limit / 8 &&
+    return table->homes > HOMES_MIN &&
+           table->count < items_of_homes(table->homes) / 8 &&
            (table->count & (table->count - 1)) == 0;
 }
 
@@ -186,7 +185,8 @@ redlane_table_remove(RedlaneTable *table, RedlaneSlot *slot)
 {
     RedlaneSlot *end = slot + 1;
 
-    while (end->item && (size_t)(end - table->slots) > end->hash >> table->shift) {
+    while (end->item &&
+           (size_t)(end - table->slots) > redlane_table_home(table, end->hash)) {
         end++;
     }
     memmove(slot, slot + 1, (size_t)(end - slot - 1) * sizeof(*slot));
@@ -194,7 +194,7 @@ redlane_table_remove(RedlaneTable *table, RedlaneSlot *slot)
     table->count--;
     if (is_time_to_shrink(table)) {
         /* without memory it stays as it is */
-        (void)resize(table, table->count ? table->bits - 1u : BITS_MIN);
+        (void)resize(table, table->count ? table->homes / 2 : HOMES_MIN);
     }
 }
 
@@ -206,7 +206,7 @@ redlane_table_from(const RedlaneTable *table, uint64_t hash)
     if (!table->count) {
         return NULL;
     }
-    slot = table->slots + (hash >> table->shift);
+    slot = table->slots + redlane_table_home(table, hash);
     while (slot->item && slot->hash < hash) {
         slot++;
     }
@@ -217,7 +217,7 @@ RedlaneSlot *
 redlane_table_next(const RedlaneTable *table, RedlaneSlot *slot)
 {
     const RedlaneSlot *end =
-        table->slots + (table->bits ? slots_of_bits(table->bits) : 2);
+        table->slots + (table->homes ? slots_of_homes(table->homes) : 1);
 
     while (++slot < end) {
         if (slot->item) {

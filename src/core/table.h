@@ -1,6 +1,6 @@
 /* A hash table keyed by bytes, whose slots stand in the order of their hashes.
  *
- *   hash >> shift = home bucket           (top bits, so buckets are in hash order too)
+ *   hash * homes >> 64 = home bucket      (so buckets are in the order of hashes too)
  *
  *   slots  | h1 | h2 | -- | h5 | h5'| h6 | -- | … | h9 | spare … | end |
  *   home     0    0         3    3    3  (h6 displaced by one)
@@ -11,6 +11,9 @@
  * the last slot is always free. So a look-up is one loop with one comparison, a miss
  * ends early, a deletion closes its gap (no tombstones), and growing is one pass in
  * order (about 3 ns an item; no item is touched).
+ *
+ * As any number of homes will do, it grows by half: at its emptiest it has two slots
+ * for each item, where doubling would leave 2.7.
  *
  * A walk that remembers a hash instead of a slot meets every item that was there all
  * the time exactly once, whatever was inserted, deleted, grown or shrunk meanwhile:
@@ -40,12 +43,10 @@ typedef struct {
 } RedlaneSlot;
 
 typedef struct {
-    RedlaneSlot *slots; /* never NULL: empty tables share two free slots */
+    RedlaneSlot *slots; /* never NULL: empty tables share a free slot */
     size_t count;       /* items */
-    size_t limit;       /* items that fit before it grows */
+    size_t homes;       /* 0: nothing allocated */
     uint32_t key_at;    /* where an item's key begins */
-    uint8_t bits;       /* 1 << bits homes; 0: nothing allocated */
-    uint8_t shift;      /* 64 - bits; 63 while nothing is allocated */
 } RedlaneTable;
 
 /* An empty table; `key_at` is the offset of the key bytes in each item. */
@@ -70,12 +71,19 @@ redlane_table_key(const RedlaneTable *table, const RedlaneItem *item)
     return (const char *)item + table->key_at;
 }
 
+/* Where the items of a hash begin to be looked for. */
+static inline size_t
+redlane_table_home(const RedlaneTable *table, uint64_t hash)
+{
+    return (size_t)((RedlaneWide)hash * table->homes >> 64);
+}
+
 /* The slot of a key, or NULL. It stays valid until the next insert or remove. */
 static inline RedlaneSlot *
 redlane_table_find(const RedlaneTable *table, uint64_t hash, const char *key,
                    size_t size)
 {
-    RedlaneSlot *slot = table->slots + (hash >> table->shift);
+    RedlaneSlot *slot = table->slots + redlane_table_home(table, hash);
 
     while (slot->hash < hash) {
         slot++;

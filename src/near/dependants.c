@@ -150,11 +150,12 @@ note_links(RedlaneNearCache *cache, uint64_t value, const RedlaneNearTicket *key
 
 RedlaneNearEntry *
 redlane_near_store_dependent(RedlaneNear *near, const char *key, size_t size,
-                             const RedlaneNearTicket *ticket, void *value, size_t cost,
-                             int64_t pttl_ms, int64_t near_ttl_ms,
+                             const RedlaneNearTicket *ticket,
+                             const RedlaneNearOffer *offer,
                              const RedlaneNearTicket *keys, size_t count)
 {
     RedlaneNearCache *cache = redlane_near_cache(near);
+    RedlaneNearOffer whole = *offer;
 
     if (!ticket->generation || !note_links(cache, ticket->hash, keys, count)) {
         return NULL;
@@ -164,9 +165,8 @@ redlane_near_store_dependent(RedlaneNear *near, const char *key, size_t size,
             return NULL;
         }
     }
-    return redlane_near_store(near, key, size, ticket, value,
-                              cost + count * REDLANE_NEAR_DEPENDANT_COST, pttl_ms,
-                              near_ttl_ms);
+    whole.cost += count * REDLANE_NEAR_DEPENDANT_COST;
+    return redlane_near_store(near, key, size, ticket, &whole);
 }
 
 void

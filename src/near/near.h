@@ -43,6 +43,15 @@ typedef struct {
     int64_t sent_at; /* CLOCK_MONOTONIC ns: just before the read is sent */
 } RedlaneNearTicket;
 
+/* What was read, and shall be kept. */
+typedef struct {
+    void *value;
+    uint32_t form;       /* the owner's mark: the entry bears it */
+    size_t cost;         /* bytes of the value */
+    int64_t pttl_ms;     /* what PTTL said in the same write; -2 and 0: not stored */
+    int64_t near_ttl_ms; /* the limit where that is -1: it has no end */
+} RedlaneNearOffer;
+
 typedef enum {
     REDLANE_NEAR_IDLE,       /* nothing has been watched yet, or the process forked */
     REDLANE_NEAR_CONNECTING, /* or waiting to try again */
@@ -119,23 +128,20 @@ bool redlane_near_ticket_holds(RedlaneNear *near, const RedlaneNearTicket *ticke
 bool redlane_near_wait_nogil(RedlaneNear *near, const RedlaneNearTicket *ticket,
                              int64_t deadline);
 
-/* What was read by the ticket. `cost` is the value's bytes; `pttl_ms` what PTTL said in
- * the same write (-1: `near_ttl_ms` is the limit; -2 and 0: not stored). Held by the
- * table and, the entry that is returned, by the caller. NULL when it was overtaken, is
- * too large, has no prefix that is confirmed, or memory is exhausted: the value is the
- * caller's then; else STEALS(value). Some dead values may wait afterwards. */
+/* What was read by the ticket. Held by the table and, the entry that is returned, by
+ * the caller. NULL when it was overtaken, is too large, has no prefix that is
+ * confirmed, or memory is exhausted: the value is the caller's then; else it is the
+ * table's. Some dead values may wait afterwards. */
 RedlaneNearEntry *redlane_near_store(RedlaneNear *near, const char *key, size_t size,
-                                     const RedlaneNearTicket *ticket, void *value,
-                                     size_t cost, int64_t pttl_ms, int64_t near_ttl_ms);
+                                     const RedlaneNearTicket *ticket,
+                                     const RedlaneNearOffer *offer);
 
 /* The same for a value that lasts only as long as other keys stay as they are: `keys`
  * are their tickets, of before they were read. Who kills one of them (the server does,
  * when it changes) kills the value. */
-RedlaneNearEntry *
-redlane_near_store_dependent(RedlaneNear *near, const char *key, size_t size,
-                             const RedlaneNearTicket *ticket, void *value, size_t cost,
-                             int64_t pttl_ms, int64_t near_ttl_ms,
-                             const RedlaneNearTicket *keys, size_t count);
+RedlaneNearEntry *redlane_near_store_dependent(
+    RedlaneNear *near, const char *key, size_t size, const RedlaneNearTicket *ticket,
+    const RedlaneNearOffer *offer, const RedlaneNearTicket *keys, size_t count);
 
 /* The held entry of a key if it is a hit, or NULL. */
 RedlaneNearEntry *redlane_near_find(RedlaneNear *near, const char *key, size_t size);
@@ -182,8 +188,10 @@ redlane_near_is_hit(const RedlaneNear *near, const RedlaneNearEntry *entry, int6
 static inline void
 redlane_near_entry_visit(RedlaneNearEntry *entry)
 {
-    if (!atomic_load_explicit(&entry->visited, memory_order_relaxed)) {
-        atomic_store_explicit(&entry->visited, true, memory_order_relaxed);
+    if (!(atomic_load_explicit(&entry->references, memory_order_relaxed) &
+          REDLANE_NEAR_VISITED)) {
+        (void)atomic_fetch_or_explicit(&entry->references, REDLANE_NEAR_VISITED,
+                                       memory_order_relaxed);
     }
 }
 

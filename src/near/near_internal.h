@@ -31,7 +31,7 @@ typedef struct RedlaneNearItem RedlaneNearItem;
 
 struct RedlaneNearItem {
     RedlaneItem item;
-    size_t bytes;                   /* what the bound counts for it, but for slots */
+    uint32_t units;                 /* of 16 bytes: what it counts for, but for slots */
     RedlaneNearItem *newer, *older; /* the queue; older: also the dead ones */
     RedlaneNearEntry entry;
     char key[];
@@ -94,7 +94,7 @@ redlane_near_cache(const RedlaneNear *near)
     return (RedlaneNearCache *)(uintptr_t)near;
 }
 
-/* --- values.c, values_life.c: none needs the state ---------------------------- */
+/* --- values.c, values_end.c, values_life.c: none needs the state -------------- */
 
 void redlane_near_values_init(RedlaneNearCache *cache);
 void redlane_near_values_free(RedlaneNearCache *cache);

@@ -1,16 +1,14 @@
-/* The values: shards, their SIEVE queues, eviction within the bound, and the queue of
- * the dead. Locks: the shard's, then that of the dead; never two shards' but for fork.
- * See near_internal.h for the drawing. */
+/* The values: storing and finding them in the shards, their SIEVE queues, eviction
+ * within the bound, and the queue of the dead. Locks: the shard's, then that of the
+ * dead; never two shards' but for fork. See near_internal.h for the drawing. */
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "near/near_internal.h"
+#include "near/values.h"
 
-/* One hold of a shard's lock looks at so many items: some microseconds. */
-#define WALK_MOST 64
-/* And one sweep of a shard takes so many holds. */
-#define SWEEP_WALKS 8
+/* What items are counted in. */
+#define UNIT ((size_t)16)
 
 static RedlaneNearItem *
 item_of_entry(RedlaneNearEntry *entry)
@@ -19,30 +17,18 @@ item_of_entry(RedlaneNearEntry *entry)
                                        offsetof(RedlaneNearItem, entry));
 }
 
-static RedlaneNearItem *
-item_of_slot(const RedlaneSlot *slot)
-{
-    return (RedlaneNearItem *)(void *)slot->item;
-}
-
-/* What malloc takes for a block: a head of 8 bytes, steps of 16. */
+/* What malloc takes for a block, in units of 16 bytes: a head of 8 bytes, steps of 16.
+ */
 static size_t
-block_size(size_t size)
+units_of_block(size_t size)
 {
-    return (size + 8 + 15) & ~(size_t)15;
+    return (size + 8 + UNIT - 1) / UNIT;
 }
 
-static RedlaneNearShard *
-shard_of(RedlaneNearCache *cache, uint64_t hash)
+static size_t
+bytes_of(const RedlaneNearItem *item)
 {
-    return &cache->shards[hash % REDLANE_NEAR_SHARDS];
-}
-
-static uint64_t *
-epoch_of(RedlaneNearCache *cache, uint64_t hash)
-{
-    return &shard_of(cache, hash)
-                ->epochs[hash / REDLANE_NEAR_SHARDS % REDLANE_NEAR_EPOCHS];
+    return (size_t)item->units * UNIT;
 }
 
 static uint64_t
@@ -51,20 +37,24 @@ current_generation(const RedlaneNearCache *cache)
     return atomic_load_explicit(&cache->head.generation, memory_order_acquire);
 }
 
-static uint64_t
-generation_of(const RedlaneNearItem *item)
-{
-    return atomic_load_explicit(&item->entry.generation, memory_order_relaxed);
-}
-
 /* --- the dead -------------------------------------------------------------- */
+
+/* True when it was the last one. */
+static bool
+drop_reference(RedlaneNearEntry *entry)
+{
+    unsigned before = atomic_fetch_sub_explicit(
+        &entry->references, REDLANE_NEAR_REFERENCE, memory_order_acq_rel);
+
+    return before / REDLANE_NEAR_REFERENCE == 1;
+}
 
 void *
 redlane_near_entry_release(RedlaneNearEntry *entry)
 {
     void *value;
 
-    if (atomic_fetch_sub_explicit(&entry->references, 1, memory_order_acq_rel) != 1) {
+    if (!drop_reference(entry)) {
         return NULL;
     }
     value = entry->value;
@@ -75,20 +65,18 @@ redlane_near_entry_release(RedlaneNearEntry *entry)
 size_t
 redlane_near_entry_bytes(const RedlaneNearEntry *entry)
 {
-    return ((const RedlaneNearItem *)(const void *)((const char *)entry -
-                                                    offsetof(RedlaneNearItem, entry)))
-        ->bytes;
+    return bytes_of(
+        (const RedlaneNearItem *)(const void *)((const char *)entry -
+                                                offsetof(RedlaneNearItem, entry)));
 }
 
-/* The table's reference to items that are in it no more, chained by `older`. */
-static void
-let_go(RedlaneNearCache *cache, RedlaneNearItem *item)
+void
+redlane_near_items_let_go(RedlaneNearCache *cache, RedlaneNearItem *item)
 {
     while (item) {
         RedlaneNearItem *next = item->older;
 
-        if (atomic_fetch_sub_explicit(&item->entry.references, 1,
-                                      memory_order_acq_rel) == 1) {
+        if (drop_reference(&item->entry)) {
             redlane_lock(&cache->dead_lock);
             item->older = cache->dead;
             cache->dead = item;
@@ -139,11 +127,11 @@ count_slots_locked(RedlaneNearCache *cache, const RedlaneNearShard *shard,
     }
 }
 
-/* Takes an item out and kills it; the table's reference is the caller's then. */
-static void
-remove_locked(RedlaneNearCache *cache, RedlaneNearShard *shard, RedlaneSlot *slot)
+void
+redlane_near_shard_remove_locked(RedlaneNearCache *cache, RedlaneNearShard *shard,
+                                 RedlaneSlot *slot)
 {
-    RedlaneNearItem *item = item_of_slot(slot);
+    RedlaneNearItem *item = redlane_near_item_of_slot(slot);
     size_t slots = redlane_table_bytes(&shard->table);
 
     redlane_table_remove(&shard->table, slot);
@@ -157,7 +145,8 @@ remove_locked(RedlaneNearCache *cache, RedlaneNearShard *shard, RedlaneSlot *slo
     *(item->newer ? &item->newer->older : &shard->newest) = item->older;
     *(item->older ? &item->older->newer : &shard->oldest) = item->newer;
     item->older = NULL;
-    (void)atomic_fetch_sub_explicit(&cache->bytes, item->bytes, memory_order_relaxed);
+    (void)atomic_fetch_sub_explicit(&cache->bytes, bytes_of(item),
+                                    memory_order_relaxed);
     atomic_store_explicit(&shard->count, shard->table.count, memory_order_relaxed);
     atomic_store_explicit(&item->entry.generation, 0, memory_order_release);
 }
@@ -175,9 +164,11 @@ slot_of_locked(RedlaneNearCache *cache, RedlaneNearShard *shard,
 static bool
 is_wanted(const RedlaneNearCache *cache, RedlaneNearItem *item, int64_t now)
 {
-    return atomic_exchange_explicit(&item->entry.visited, false,
-                                    memory_order_relaxed) &&
-           generation_of(item) == current_generation(cache) &&
+    unsigned before = atomic_fetch_and_explicit(
+        &item->entry.references, ~(unsigned)REDLANE_NEAR_VISITED, memory_order_relaxed);
+
+    return before & REDLANE_NEAR_VISITED &&
+           redlane_near_item_generation(item) == current_generation(cache) &&
            now < item->entry.deadline;
 }
 
@@ -198,7 +189,8 @@ evict_locked(RedlaneNearCache *cache, RedlaneNearShard *shard)
     }
     shard->hand = victim;
     shard->evictions++;
-    remove_locked(cache, shard, slot_of_locked(cache, shard, victim));
+    redlane_near_shard_remove_locked(cache, shard,
+                                     slot_of_locked(cache, shard, victim));
     return victim;
 }
 
@@ -236,7 +228,7 @@ evict(RedlaneNearCache *cache)
         victim = evict_locked(cache, shard);
         redlane_unlock(&shard->lock);
         if (victim) { /* else another thread has emptied it meanwhile */
-            let_go(cache, victim);
+            redlane_near_items_let_go(cache, victim);
             return true;
         }
     }
@@ -249,7 +241,7 @@ static bool
 holds_locked(RedlaneNearCache *cache, const RedlaneNearTicket *ticket)
 {
     return ticket->generation != 0 && ticket->generation == current_generation(cache) &&
-           ticket->epoch == *epoch_of(cache, ticket->hash);
+           ticket->epoch == *redlane_near_epoch_of(cache, ticket->hash);
 }
 
 void
@@ -259,9 +251,9 @@ redlane_near_values_stamp(RedlaneNearCache *cache, RedlaneNearTicket *ticket,
     RedlaneNearShard *shard;
 
     ticket->hash = redlane_table_hash(&cache->seed, key, size);
-    shard = shard_of(cache, ticket->hash);
+    shard = redlane_near_shard_of(cache, ticket->hash);
     redlane_lock(&shard->lock);
-    ticket->epoch = *epoch_of(cache, ticket->hash);
+    ticket->epoch = *redlane_near_epoch_of(cache, ticket->hash);
     redlane_unlock(&shard->lock);
 }
 
@@ -269,7 +261,7 @@ bool
 redlane_near_ticket_holds(RedlaneNear *near, const RedlaneNearTicket *ticket)
 {
     RedlaneNearCache *cache = redlane_near_cache(near);
-    RedlaneNearShard *shard = shard_of(cache, ticket->hash);
+    RedlaneNearShard *shard = redlane_near_shard_of(cache, ticket->hash);
     bool holds;
 
     redlane_lock(&shard->lock);
@@ -282,7 +274,7 @@ redlane_near_ticket_holds(RedlaneNear *near, const RedlaneNearTicket *ticket)
 static bool
 admit(RedlaneNearCache *cache, const RedlaneNearTicket *ticket)
 {
-    RedlaneNearShard *shard = shard_of(cache, ticket->hash);
+    RedlaneNearShard *shard = redlane_near_shard_of(cache, ticket->hash);
     bool holds;
 
     redlane_lock(&shard->lock);
@@ -294,9 +286,9 @@ admit(RedlaneNearCache *cache, const RedlaneNearTicket *ticket)
 
 /* 0 when it may not be stored at all. */
 static int64_t
-deadline_of(const RedlaneNearTicket *ticket, int64_t pttl_ms, int64_t near_ttl_ms)
+deadline_of(const RedlaneNearTicket *ticket, const RedlaneNearOffer *offer)
 {
-    int64_t left = pttl_ms == -1 ? near_ttl_ms : pttl_ms;
+    int64_t left = offer->pttl_ms == -1 ? offer->near_ttl_ms : offer->pttl_ms;
 
     if (left <= 0) {
         return 0;
@@ -307,8 +299,18 @@ deadline_of(const RedlaneNearTicket *ticket, int64_t pttl_ms, int64_t near_ttl_m
     return ticket->sent_at + left * REDLANE_NS_PER_MS - REDLANE_COARSE_TICK;
 }
 
+/* Whether one value may take so much. */
+static bool
+is_small_enough(const RedlaneNearCache *cache, size_t key_size, size_t cost)
+{
+    return key_size <= UINT32_MAX / 2 && key_size <= cache->max_bytes / 2 &&
+           cost <= UINT32_MAX / 2 * UNIT && cost <= cache->max_bytes / 2;
+}
+
+/* Its deadline is the caller's to set. */
 static RedlaneNearItem *
-make_item(const char *key, size_t size, void *value, size_t cost)
+make_item(const char *key, size_t size, const RedlaneNearTicket *ticket,
+          const RedlaneNearOffer *offer)
 {
     RedlaneNearItem *item = malloc(sizeof(*item) + size);
 
@@ -316,11 +318,13 @@ make_item(const char *key, size_t size, void *value, size_t cost)
         return NULL;
     }
     item->item.key_size = (uint32_t)size;
-    item->bytes = block_size(sizeof(*item) + size) + cost;
+    item->units = (uint32_t)(units_of_block(sizeof(*item) + size) +
+                             (offer->cost + UNIT - 1) / UNIT);
     item->newer = item->older = NULL;
-    item->entry.value = value;
-    atomic_init(&item->entry.references, 2);
-    atomic_init(&item->entry.visited, false);
+    item->entry.value = offer->value;
+    item->entry.form = offer->form;
+    atomic_init(&item->entry.generation, ticket->generation);
+    atomic_init(&item->entry.references, 2 * REDLANE_NEAR_REFERENCE);
     if (size) {
         memcpy(item->key, key, size);
     }
@@ -359,8 +363,8 @@ insert_locked(RedlaneNearCache *cache, RedlaneNearShard *shard,
     slot =
         redlane_table_find(&shard->table, ticket->hash, item->key, item->item.key_size);
     if (slot) {
-        *replaced = item_of_slot(slot);
-        remove_locked(cache, shard, slot);
+        *replaced = redlane_near_item_of_slot(slot);
+        redlane_near_shard_remove_locked(cache, shard, slot);
     }
     slots = redlane_table_bytes(&shard->table);
     if (!redlane_table_insert(&shard->table, ticket->hash, &item->item)) {
@@ -377,26 +381,22 @@ insert_locked(RedlaneNearCache *cache, RedlaneNearShard *shard,
 
 RedlaneNearEntry *
 redlane_near_store(RedlaneNear *near, const char *key, size_t size,
-                   const RedlaneNearTicket *ticket, void *value, size_t cost,
-                   int64_t pttl_ms, int64_t near_ttl_ms)
+                   const RedlaneNearTicket *ticket, const RedlaneNearOffer *offer)
 {
     RedlaneNearCache *cache = redlane_near_cache(near);
-    RedlaneNearShard *shard = shard_of(cache, ticket->hash);
-    RedlaneNearItem *item, *replaced = NULL;
-    int64_t deadline = deadline_of(ticket, pttl_ms, near_ttl_ms);
+    RedlaneNearShard *shard = redlane_near_shard_of(cache, ticket->hash);
+    RedlaneNearItem *item = NULL, *replaced = NULL;
+    int64_t deadline = deadline_of(ticket, offer);
     int result;
 
-    if (!ticket->generation || !deadline || size > UINT32_MAX / 2 ||
-        cost > cache->max_bytes / 2 || size > cache->max_bytes / 2) {
-        return NULL;
+    if (ticket->generation && deadline && is_small_enough(cache, size, offer->cost)) {
+        item = make_item(key, size, ticket, offer);
     }
-    item = make_item(key, size, value, cost);
     if (!item) {
         return NULL;
     }
     item->entry.deadline = deadline;
-    atomic_init(&item->entry.generation, ticket->generation);
-    if (!admit(cache, ticket) || !reserve(cache, item->bytes)) {
+    if (!admit(cache, ticket) || !reserve(cache, bytes_of(item))) {
         result = 1;
     }
     else {
@@ -404,10 +404,10 @@ redlane_near_store(RedlaneNear *near, const char *key, size_t size,
         result = insert_locked(cache, shard, ticket, item, &replaced);
         redlane_unlock(&shard->lock);
         if (result != 0) {
-            (void)atomic_fetch_sub_explicit(&cache->bytes, item->bytes,
+            (void)atomic_fetch_sub_explicit(&cache->bytes, bytes_of(item),
                                             memory_order_relaxed);
         }
-        let_go(cache, replaced);
+        redlane_near_items_let_go(cache, replaced);
     }
     if (result != 0) {
         free(item);
@@ -424,15 +424,16 @@ redlane_near_find(RedlaneNear *near, const char *key, size_t size)
 {
     RedlaneNearCache *cache = redlane_near_cache(near);
     uint64_t hash = redlane_table_hash(&cache->seed, key, size);
-    RedlaneNearShard *shard = shard_of(cache, hash);
+    RedlaneNearShard *shard = redlane_near_shard_of(cache, hash);
     int64_t now = redlane_clock_coarse();
     RedlaneNearEntry *entry = NULL;
     RedlaneSlot *slot;
 
     redlane_lock(&shard->lock);
     slot = redlane_table_find(&shard->table, hash, key, size);
-    if (slot && redlane_near_is_hit(near, &item_of_slot(slot)->entry, now)) {
-        entry = redlane_near_entry_hold(&item_of_slot(slot)->entry);
+    if (slot &&
+        redlane_near_is_hit(near, &redlane_near_item_of_slot(slot)->entry, now)) {
+        entry = redlane_near_entry_hold(&redlane_near_item_of_slot(slot)->entry);
         redlane_near_entry_visit(entry);
         shard->hits++;
     }
@@ -448,203 +449,19 @@ redlane_near_find_stale(RedlaneNear *near, const char *key, size_t size)
 {
     RedlaneNearCache *cache = redlane_near_cache(near);
     uint64_t hash = redlane_table_hash(&cache->seed, key, size);
-    RedlaneNearShard *shard = shard_of(cache, hash);
+    RedlaneNearShard *shard = redlane_near_shard_of(cache, hash);
     int64_t now = redlane_clock_coarse();
     RedlaneNearEntry *entry = NULL;
     RedlaneSlot *slot;
 
     redlane_lock(&shard->lock);
     slot = redlane_table_find(&shard->table, hash, key, size);
-    if (slot && now < item_of_slot(slot)->entry.deadline &&
-        generation_of(item_of_slot(slot)) >= atomic_load(&cache->floor)) {
-        entry = redlane_near_entry_hold(&item_of_slot(slot)->entry);
+    if (slot && now < redlane_near_item_of_slot(slot)->entry.deadline &&
+        redlane_near_item_generation(redlane_near_item_of_slot(slot)) >=
+            atomic_load(&cache->floor)) {
+        entry = redlane_near_entry_hold(&redlane_near_item_of_slot(slot)->entry);
         redlane_near_entry_visit(entry);
     }
     redlane_unlock(&shard->lock);
     return entry;
-}
-
-/* --- killing --------------------------------------------------------------- */
-
-void
-redlane_near_kill(RedlaneNear *near, const char *key, size_t size)
-{
-    RedlaneNearCache *cache = redlane_near_cache(near);
-    uint64_t hash = redlane_table_hash(&cache->seed, key, size);
-    RedlaneNearShard *shard = shard_of(cache, hash);
-    RedlaneNearItem *item = NULL;
-    RedlaneSlot *slot;
-
-    redlane_lock(&shard->lock);
-    ++*epoch_of(cache, hash);
-    slot = redlane_table_find(&shard->table, hash, key, size);
-    if (slot) {
-        item = item_of_slot(slot);
-        remove_locked(cache, shard, slot);
-    }
-    redlane_unlock(&shard->lock);
-    let_go(cache, item);
-    redlane_near_dependants_kill(cache, hash);
-    redlane_near_wake_waiters(cache);
-}
-
-static RedlaneSlot *
-first_with_hash(RedlaneNearShard *shard, uint64_t hash)
-{
-    RedlaneSlot *slot = redlane_table_from(&shard->table, hash);
-
-    return slot && slot->hash == hash ? slot : NULL;
-}
-
-void
-redlane_near_values_kill_hash(RedlaneNearCache *cache, uint64_t hash)
-{
-    RedlaneNearShard *shard = shard_of(cache, hash);
-    RedlaneNearItem *removed = NULL;
-    RedlaneSlot *slot;
-
-    redlane_lock(&shard->lock);
-    ++*epoch_of(cache, hash);
-    while ((slot = first_with_hash(shard, hash))) {
-        RedlaneNearItem *item = item_of_slot(slot);
-
-        remove_locked(cache, shard, slot);
-        item->older = removed;
-        removed = item;
-    }
-    redlane_unlock(&shard->lock);
-    let_go(cache, removed);
-}
-
-bool
-redlane_near_values_have_hash(RedlaneNearCache *cache, uint64_t hash)
-{
-    RedlaneNearShard *shard = shard_of(cache, hash);
-    bool have;
-
-    redlane_lock(&shard->lock);
-    have = first_with_hash(shard, hash) != NULL;
-    redlane_unlock(&shard->lock);
-    return have;
-}
-
-/* What a walk takes out: expired and dead ones, or those that a prefix begins. */
-typedef struct {
-    const char *prefix; /* NULL: the former */
-    size_t size;
-    uint64_t floor;
-    int64_t now;
-} Choice;
-
-static bool
-is_chosen(const RedlaneNearItem *item, const Choice *choice)
-{
-    if (choice->prefix) {
-        return item->item.key_size >= choice->size &&
-               memcmp(item->key, choice->prefix, choice->size) == 0;
-    }
-    return item->entry.deadline <= choice->now || generation_of(item) < choice->floor;
-}
-
-/* Takes out what is chosen of WALK_MOST items or a few more (those of one hash are not
- * parted) from the hash `from` on. Returns the hash to go on at, or 0 at the end. */
-static uint64_t
-walk(RedlaneNearCache *cache, RedlaneNearShard *shard, uint64_t from,
-     const Choice *choice)
-{
-    RedlaneNearItem *removed = NULL;
-    RedlaneSlot *slot;
-    uint64_t last = from;
-    size_t looked = 0;
-
-    redlane_lock(&shard->lock);
-    slot = redlane_table_from(&shard->table, from);
-    while (slot && (looked++ < WALK_MOST || slot->hash == last)) {
-        last = slot->hash;
-        if (is_chosen(item_of_slot(slot), choice)) {
-            RedlaneNearItem *item = item_of_slot(slot);
-
-            remove_locked(cache, shard, slot);
-            item->older = removed;
-            removed = item;
-            slot = redlane_table_from(&shard->table, last);
-        }
-        else {
-            slot = redlane_table_next(&shard->table, slot);
-        }
-    }
-    from = slot ? slot->hash : 0;
-    redlane_unlock(&shard->lock);
-    let_go(cache, removed);
-    return from;
-}
-
-static void
-move_epochs(RedlaneNearShard *shard)
-{
-    redlane_lock(&shard->lock);
-    for (int i = 0; i < REDLANE_NEAR_EPOCHS; i++) {
-        shard->epochs[i]++;
-    }
-    redlane_unlock(&shard->lock);
-}
-
-static void
-take_out(RedlaneNearCache *cache, const Choice *choice)
-{
-    for (int i = 0; i < REDLANE_NEAR_SHARDS; i++) {
-        uint64_t from = 0;
-
-        move_epochs(&cache->shards[i]); /* nothing read before comes back */
-        do {
-            from = walk(cache, &cache->shards[i], from, choice);
-        } while (from);
-    }
-}
-
-void
-redlane_near_kill_prefix(RedlaneNear *near, const char *prefix, size_t size)
-{
-    Choice choice = {.prefix = size ? prefix : "", .size = size};
-
-    take_out(redlane_near_cache(near), &choice);
-    redlane_near_wake_waiters(redlane_near_cache(near));
-}
-
-void
-redlane_near_values_clear(RedlaneNearCache *cache)
-{
-    redlane_near_values_flush(cache, true);
-    redlane_near_kill_prefix(&cache->head, "", 0);
-}
-
-void
-redlane_near_values_flush(RedlaneNearCache *cache, bool dead)
-{
-    uint64_t generation = atomic_fetch_add(&cache->head.generation, 1) + 1;
-    uint64_t floor = atomic_load(&cache->floor);
-
-    while (dead && floor < generation &&
-           !atomic_compare_exchange_weak(&cache->floor, &floor, generation)) {
-    }
-    (void)atomic_fetch_add_explicit(&cache->flushes, 1, memory_order_relaxed);
-    redlane_near_wake_waiters(cache);
-}
-
-void
-redlane_near_values_sweep(RedlaneNearCache *cache)
-{
-    Choice choice = {.floor = atomic_load(&cache->floor),
-                     .now = redlane_clock_coarse()};
-
-    for (int i = 0; i < REDLANE_NEAR_SHARDS; i++) {
-        RedlaneNearShard *shard = &cache->shards[i];
-
-        for (int walks = 0; walks < SWEEP_WALKS; walks++) {
-            shard->sweep = walk(cache, shard, shard->sweep, &choice);
-            if (!shard->sweep) {
-                break;
-            }
-        }
-    }
 }

@@ -202,26 +202,30 @@ name_of_near_state(RedlaneNearState state)
 static int
 put_near(PyObject *report, RedlaneNear *near)
 {
+    const char *protocol = NULL; /* there was no link yet */
     RedlaneNearStats stats;
 
     if (!near) {
         return put(report, "near", new_none());
     }
     redlane_near_stats(near, &stats);
+    if (stats.links > 0) {
+        protocol = stats.resp3 ? "RESP3" : "RESP2";
+    }
     return put(
         report, "near",
         Py_BuildValue(
-            "{s:s,s:N,s:s,s:n,s:n,s:n,s:n,s:K,s:K,s:K,s:K,s:K,s:K,s:K}", "state",
+            "{s:s,s:N,s:z,s:n,s:n,s:n,s:n,s:K,s:K,s:K,s:K,s:K,s:K,s:K}", "state",
             name_of_near_state(stats.state), "reason",
             stats.reason[0]
                 ? PyUnicode_DecodeUTF8(stats.reason, (Py_ssize_t)strlen(stats.reason),
                                        "replace")
                 : new_none(),
-            "protocol", stats.resp3 ? "RESP3" : "RESP2", "prefixes",
-            (Py_ssize_t)stats.prefixes, "entries", (Py_ssize_t)stats.entries, "bytes",
-            (Py_ssize_t)stats.bytes, "max_bytes", (Py_ssize_t)stats.max_bytes, "hits",
-            (unsigned long long)stats.hits, "misses", (unsigned long long)stats.misses,
-            "stores", (unsigned long long)stats.stores, "evictions",
+            "protocol", protocol, "prefixes", (Py_ssize_t)stats.prefixes, "entries",
+            (Py_ssize_t)stats.entries, "bytes", (Py_ssize_t)stats.bytes, "max_bytes",
+            (Py_ssize_t)stats.max_bytes, "hits", (unsigned long long)stats.hits,
+            "misses", (unsigned long long)stats.misses, "stores",
+            (unsigned long long)stats.stores, "evictions",
             (unsigned long long)stats.evictions, "invalidations",
             (unsigned long long)stats.invalidations, "flushes",
             (unsigned long long)stats.flushes, "links",

@@ -8,36 +8,24 @@
 
 /* A command that is not known, with more arguments than this, may change anything. */
 #define ARGUMENTS_MAX 1024
+/* A form is a number below it, and how deep a namespace is: 8 at most. */
+#define FORM_DEPTH ((RedlaneNearForm)1 << 28)
 
 RedlaneNearForm
 redlane_near_form_new(void)
 {
-    static atomic_uint_fast64_t next = REDLANE_NEAR_FORM_OWN;
+    static atomic_uint_least32_t next = REDLANE_NEAR_FORM_OWN;
+    uint_least32_t form = atomic_load_explicit(&next, memory_order_relaxed);
 
-    return atomic_fetch_add_explicit(&next, 1, memory_order_relaxed);
+    while (form < FORM_DEPTH && !atomic_compare_exchange_weak(&next, &form, form + 1)) {
+    }
+    return form < FORM_DEPTH ? form : REDLANE_NEAR_FORM_STORED;
 }
 
-RedlaneNearValue *
-redlane_near_value_new(PyObject *object, RedlaneNearForm form)
+RedlaneNearForm
+redlane_near_form_within(RedlaneNearForm parent)
 {
-    RedlaneNearValue *value = PyMem_Malloc(sizeof(*value));
-
-    if (value) {
-        *value = (RedlaneNearValue){Py_NewRef(object), form};
-    }
-    return value;
-}
-
-void
-redlane_near_value_free(void *value)
-{
-    PyObject *object;
-
-    if (value) {
-        object = ((RedlaneNearValue *)value)->object;
-        PyMem_Free(value);
-        Py_DECREF(object);
-    }
+    return parent == REDLANE_NEAR_FORM_STORED ? parent : parent + FORM_DEPTH;
 }
 
 void

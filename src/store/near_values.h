@@ -5,8 +5,10 @@
 
 #include "store/store.h"
 
-/* Who can use an object: what decoded it. */
-typedef uint64_t RedlaneNearForm;
+/* RedlaneNearEntry.value is a PyObject *, its form says who can use it: what decoded
+ * it.
+ */
+typedef uint32_t RedlaneNearForm;
 
 enum {
     REDLANE_NEAR_FORM_STORED, /* the stored bytes, which everybody can decode */
@@ -16,23 +18,22 @@ enum {
     REDLANE_NEAR_FORM_OWN, /* from here on: whoever drew that number */
 };
 
-/* A number that nobody else has. */
+/* A number that nobody else has; FORM_STORED where all are taken (after 268 million):
+ * values are decoded afresh then. */
 RedlaneNearForm redlane_near_form_new(void);
 
-/* RedlaneNearEntry.value */
-typedef struct {
-    PyObject *object;
-    RedlaneNearForm form;
-} RedlaneNearValue;
+/* The form of what a namespace decodes as its parent does, but may not get from it. */
+RedlaneNearForm redlane_near_form_within(RedlaneNearForm parent);
 
 #define REDLANE_NEAR_MAX_BYTES ((size_t)32 << 20)
 
-/* Holds `object`. NULL when memory is exhausted; no exception. */
-RedlaneNearValue *redlane_near_value_new(PyObject *object, RedlaneNearForm form);
-
-/* Releases it, or what redlane_near_entry_release returned; NULL is allowed. Any Python
- * code may run. */
-void redlane_near_value_free(void *value);
+/* Releases what redlane_near_entry_release returned; NULL is allowed. Any Python code
+ * may run. */
+static inline void
+redlane_near_value_free(void *value)
+{
+    Py_XDECREF((PyObject *)value);
+}
 
 /* Releases values that died, `limit` of them at most. Any Python code may run. */
 void redlane_near_free_dead(RedlaneNear *near, size_t limit);

@@ -227,7 +227,7 @@ inherit(RedlaneCache *cache, RedlaneCache *parent)
     cache->near = parent->near;
     cache->strict = parent->strict;
     /* An object that the parent read is none of the namespace's. */
-    cache->form = parent->form + (UINT64_C(1) << 56);
+    cache->form = redlane_near_form_within(parent->form);
     cache->counters = PyList_New(0);
     return cache->counters ? 0 : -1;
 }

@@ -342,6 +342,7 @@ redlane_fill_join(const RedlaneFill *fill, RedlaneFlight *flight, PyObject **val
 
     if (result == 1) {
         if (flight->error) {
+            REDLANE_FILL_COUNT(fill, waits, 1);
             PyErr_SetObject((PyObject *)Py_TYPE(flight->error), flight->error);
             result = -1;
         }

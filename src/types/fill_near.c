@@ -106,20 +106,17 @@ is_in_namespaces(const RedlaneFill *fill, const RedlaneEnvelope *header)
 
 /* The object of an entry that is held, if this fill can use it. */
 static int
-take_value(const RedlaneFill *fill, RedlaneArg key, const RedlaneNearValue *kept,
+take_value(const RedlaneFill *fill, RedlaneArg key, const RedlaneNearEntry *kept,
            PyObject **value)
 {
     RedlaneFillSeen seen;
     int result;
 
-    if (kept->form == fill->form) {
-        *value = Py_NewRef(kept->object);
-        return 1;
-    }
     if (kept->form != REDLANE_NEAR_FORM_STORED) {
-        return 0;
+        *value = kept->form == fill->form ? Py_NewRef((PyObject *)kept->value) : NULL;
+        return *value != NULL;
     }
-    result = redlane_fill_open(fill, key, kept->object, value, &seen);
+    result = redlane_fill_open(fill, key, kept->value, value, &seen);
     if (result == 1 && !is_in_namespaces(fill, &seen.header)) {
         Py_CLEAR(*value);
         return 0;
@@ -152,7 +149,7 @@ redlane_fill_near_get(const RedlaneFill *fill, RedlaneArg key, PyObject **value)
         return 0;
     }
     link = redlane_link_hold(fill->tool->link);
-    result = take_value(fill, key, entry->value, value);
+    result = take_value(fill, key, entry, value);
     if (result == 1) {
         REDLANE_FILL_COUNT(fill, near_hits, 1);
         hand_on(fill, entry);
@@ -183,7 +180,7 @@ redlane_fill_near_get_stale(const RedlaneFill *fill, RedlaneArg key, PyObject **
     if (!entry) {
         return 0;
     }
-    result = take_value(fill, key, entry->value, value);
+    result = take_value(fill, key, entry, value);
     PyErr_Fetch(&type, &error, &traceback);
     if (result != 1) {
         Py_CLEAR(*value);
@@ -249,7 +246,7 @@ cost_of(const RedlaneFill *fill, PyObject *object)
 /* As redlane_near_store: with its tags, where it has any. */
 static RedlaneNearEntry *
 store_entry(const RedlaneFill *fill, RedlaneArg key, const RedlaneNearTicket *ticket,
-            PyObject *stored, RedlaneNearValue *kept, size_t cost, int64_t pttl_ms)
+            PyObject *stored, const RedlaneNearOffer *offer)
 {
     RedlaneNearTicket tickets[REDLANE_ENVELOPE_TAGS_MAX];
     int count = redlane_fill_tags_tickets(fill, stored, tickets);
@@ -258,12 +255,10 @@ store_entry(const RedlaneFill *fill, RedlaneArg key, const RedlaneNearTicket *ti
         return NULL;
     }
     if (likely(count == 0)) {
-        return redlane_near_store(fill->near, key.data, key.size, ticket, kept, cost,
-                                  pttl_ms, fill->near_ttl_ms);
+        return redlane_near_store(fill->near, key.data, key.size, ticket, offer);
     }
-    return redlane_near_store_dependent(fill->near, key.data, key.size, ticket, kept,
-                                        cost, pttl_ms, fill->near_ttl_ms, tickets,
-                                        (size_t)count);
+    return redlane_near_store_dependent(fill->near, key.data, key.size, ticket, offer,
+                                        tickets, (size_t)count);
 }
 
 /* Milliseconds that a value may stay near: -1 if it has no end, 0 if it may not. */
@@ -290,33 +285,32 @@ redlane_fill_near_keep(const RedlaneFill *fill, RedlaneArg key,
                        const RedlaneNearFill *near_fill, PyObject *pttl,
                        PyObject *stored, PyObject *value)
 {
+    RedlaneNearOffer offer = {.form = REDLANE_NEAR_FORM_STORED,
+                              .near_ttl_ms = fill->near_ttl_ms};
     RedlaneNearEntry *entry;
-    RedlaneNearValue *kept;
-    PyObject *object;
-    bool as_it_is;
-    size_t cost;
+    PyObject *object = stored;
 
     if (!near_fill->read.known || !PyLong_CheckExact(pttl)) {
         return;
     }
-    as_it_is = fill->share || is_immutable(value, 0);
-    object = as_it_is ? value : stored;
-    kept = redlane_near_value_new(object,
-                                  as_it_is ? fill->form : REDLANE_NEAR_FORM_STORED);
-    if (!kept) {
-        return;
+    if (fill->form != REDLANE_NEAR_FORM_STORED &&
+        (fill->share || is_immutable(value, 0))) {
+        object = value;
+        offer.form = fill->form;
     }
-    cost = cost_of(fill, object);
-    if (as_it_is && object != stored && !PyUnicode_CheckExact(object)) {
-        cost += content_size(stored); /* about: a struct, a tuple */
+    offer.value = object;
+    offer.cost = cost_of(fill, object);
+    if (object != stored && !PyUnicode_CheckExact(object)) {
+        offer.cost += content_size(stored); /* about: a struct, a tuple */
     }
-    entry = store_entry(fill, key, &near_fill->ticket, stored, kept, cost,
-                        redlane_fresh_near_ms(fill, time_left(pttl, stored)));
+    offer.pttl_ms = redlane_fresh_near_ms(fill, time_left(pttl, stored));
+    Py_INCREF(object); /* the entry's */
+    entry = store_entry(fill, key, &near_fill->ticket, stored, &offer);
     if (entry) {
         hand_on(fill, entry);
     }
     else {
-        redlane_near_value_free(kept);
+        Py_DECREF(object);
     }
     redlane_near_free_dead(fill->near, DEAD_A_STORE);
 }

@@ -559,7 +559,6 @@ void
 redlane_level0_put(RedlaneLevel0 *level0, const RedlaneLevel0Key *key,
                    RedlaneNear *near, RedlaneNearEntry *STEALS entry)
 {
-    const RedlaneNearValue *value = entry->value;
     void *values[SWEEP + 2];
     RedlaneLevel0Item *item;
     size_t count;
@@ -581,8 +580,8 @@ redlane_level0_put(RedlaneLevel0 *level0, const RedlaneLevel0Key *key,
         near->kept += redlane_near_entry_bytes(entry);
         near->kept -= old ? redlane_near_entry_bytes(old) : 0;
         item->entry = entry;
-        item->object = value->object;
-        item->encoded = value->form == REDLANE_NEAR_FORM_STORED;
+        item->object = entry->value;
+        item->encoded = entry->form == REDLANE_NEAR_FORM_STORED;
         entry = old;
     }
     if (entry) {

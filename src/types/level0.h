@@ -150,7 +150,9 @@ static inline bool
 redlane_level0_hash(PyObject *value, uint64_t *state)
 {
     PyTypeObject *type = Py_TYPE(value);
+    uint64_t other = *state; /* the caller's stays in a register */
     Py_hash_t hash;
+    bool known;
 
     if (type == &PyUnicode_Type) {
         hash = ((PyASCIIObject *)value)->hash;
@@ -164,7 +166,9 @@ redlane_level0_hash(PyObject *value, uint64_t *state)
             redlane_level0_mix(*state, type, (uint64_t)redlane_level0_small(value));
         return true;
     }
-    return redlane_level0_hash_other(value, 0, state);
+    known = redlane_level0_hash_other(value, 0, &other);
+    *state = other;
+    return known;
 }
 
 /* Both of kinds that redlane_level0_hash takes. */
@@ -206,9 +210,8 @@ redlane_level0_key(RedlaneLevel0 *level0, PyObject *const *args, Py_ssize_t narg
                    PyObject *kwnames, RedlaneLevel0Key *key)
 {
     uint64_t state = level0->seed;
+    Py_ssize_t count = nargs;
 
-    key->args = args;
-    key->count = nargs;
     if (kwnames || nargs != level0->whole) {
         const RedlaneCallShape *shape =
             level0->off ? NULL : redlane_level0_shape(level0, nargs, kwnames);
@@ -216,24 +219,26 @@ redlane_level0_key(RedlaneLevel0 *level0, PyObject *const *args, Py_ssize_t narg
         if (!shape || shape->count < 0) {
             return false;
         }
-        key->count = shape->count;
+        count = shape->count;
         if (!shape->same) {
             PyObject *defaults = level0->signature->defaults;
 
-            for (Py_ssize_t i = 0; i < shape->count; i++) {
+            for (Py_ssize_t i = 0; i < count; i++) {
                 Py_ssize_t source = shape->sources[i];
 
                 key->space[i] =
                     source >= 0 ? args[source] : PyTuple_GET_ITEM(defaults, ~source);
             }
-            key->args = key->space;
+            args = key->space;
         }
     }
-    for (Py_ssize_t i = 0; i < key->count; i++) {
-        if (unlikely(!redlane_level0_hash(key->args[i], &state))) {
+    for (Py_ssize_t i = 0; i < count; i++) {
+        if (unlikely(!redlane_level0_hash(args[i], &state))) {
             return false;
         }
     }
+    key->args = args;
+    key->count = count;
     key->hash = state;
     return true;
 }

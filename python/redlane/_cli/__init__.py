@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from redlane import RedlaneError
-from redlane._cli import bench, demo, doctor, keyspace, server
+from redlane._cli import bench, demo, doctor, keyspace, monitor, server, top
 from redlane._cli.output import Failure, printable
 
 
@@ -59,6 +59,6 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(
         title="commands", metavar="COMMAND", dest="command", required=True
     )
-    for module in (doctor, server, keyspace, bench, demo):
+    for module in (doctor, server, top, keyspace, monitor, bench, demo):
         module.add_commands(commands, common)
     return parser

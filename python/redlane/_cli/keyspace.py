@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import base64
-import json
 import sys
 from collections.abc import Iterator
 from itertools import islice
@@ -13,19 +11,19 @@ from typing import Any
 from redlane import Cache, Client
 from redlane._cli.output import (
     Failure,
+    human_bytes,
     open_client,
+    positive,
     print_json,
     print_pairs,
     print_table,
     printable,
     shown,
 )
+from redlane._cli.prefixes import read_sizes
+from redlane._cli.stored import describe, header_pairs, plain, pretty
 
 SCAN_COUNT = 500
-# A key that another process is computing holds a lease, which begins so.
-LEASE_MARK = b"\xffRLL"
-# A value that is compressed or sealed.
-ENVELOPE_MARK = b"\xffRLE"
 
 
 def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
@@ -48,24 +46,20 @@ def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
     invalidate.set_defaults(run=run_invalidate)
 
 
-def positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise ValueError(text)
-    return value
-
-
 def run_keys(args: argparse.Namespace) -> int:
     with open_client(args) as client:
         found = list(islice(scan(client, args.pattern), args.limit + 1))
-        rows = describe(client, found[: args.limit])
+        rows = describe_keys(client, found[: args.limit])
     if args.json:
         print_json(rows)
     else:
         print_table(
-            ("key", "type", "TTL"),
-            ((row["key"], row["type"], show_ttl(row["ttl"])) for row in rows),
-            right=[2],
+            ("key", "type", "TTL", "size"),
+            (
+                (row["key"], row["type"], show_ttl(row["ttl"]), show_size(row["bytes"]))
+                for row in rows
+            ),
+            right=[2, 3],
         )
     if len(found) > args.limit:
         print(f"redlane: more than {args.limit} keys match", file=sys.stderr)
@@ -81,7 +75,7 @@ def scan(client: Client, pattern: str) -> Iterator[bytes]:
             yield key
 
 
-def describe(client: Client, keys: list[bytes]) -> list[dict[str, Any]]:
+def describe_keys(client: Client, keys: list[bytes]) -> list[dict[str, Any]]:
     rows = []
     for start in range(0, len(keys), SCAN_COUNT):
         part = keys[start : start + SCAN_COUNT]
@@ -90,10 +84,18 @@ def describe(client: Client, keys: list[bytes]) -> list[dict[str, Any]]:
             pipeline.type(key)
             pipeline.execute_command("PTTL", key)
         replies = pipeline.execute()
-        for key, kind, left in zip(part, replies[::2], replies[1::2], strict=True):
+        sizes = read_sizes(client, part)
+        for key, kind, left, size in zip(
+            part, replies[::2], replies[1::2], sizes, strict=True
+        ):
             if left != -2:  # else it went between SCAN and here
                 rows.append(
-                    {"key": shown(key), "type": shown(kind), "ttl": to_seconds(left)}
+                    {
+                        "key": shown(key),
+                        "type": shown(kind),
+                        "ttl": to_seconds(left),
+                        "bytes": size,
+                    }
                 )
     return rows
 
@@ -107,6 +109,10 @@ def show_ttl(seconds: float | None) -> str:
     return "none" if seconds is None else f"{seconds:,.1f} s"
 
 
+def show_size(size: int | None) -> str:
+    return "–" if size is None else human_bytes(size)
+
+
 def run_get(args: argparse.Namespace) -> int:
     with open_client(args) as client:
         kind = shown(client.type(args.key))
@@ -114,13 +120,27 @@ def run_get(args: argparse.Namespace) -> int:
             raise Failure(f"no such key: {args.key}")
         value = read_value(client, kind, args.key)
         ttl = to_seconds(client.execute("PTTL", args.key))
+    header, read = describe_value(value)
     if args.json:
-        print_json({"key": args.key, "type": kind, "ttl": ttl, "value": plain(value)})
+        more = {"stored": header} if header else {}
+        print_json({"key": args.key, "type": kind, "ttl": ttl, **more, "value": read})
         return 0
-    print_pairs([("key", args.key), ("type", kind), ("TTL", show_ttl(ttl))])
+    print_pairs(
+        [
+            ("key", args.key),
+            ("type", kind),
+            ("TTL", show_ttl(ttl)),
+            *header_pairs(header),
+        ]
+    )
     print()
-    print(pretty(value))
+    print(pretty(read))
     return 0
+
+
+def describe_value(value: Any) -> tuple[dict[str, Any], Any]:
+    """(header, value); what is no string has no header."""
+    return describe(value) if isinstance(value, bytes) else ({}, plain(value))
 
 
 def read_value(client: Client, kind: str, key: str) -> Any:
@@ -138,40 +158,6 @@ def read_value(client: Client, kind: str, key: str) -> Any:
     if kind == "stream":
         return client.execute("XRANGE", key, "-", "+")
     raise Failure(f"{key} is a {kind}, which cannot be shown")
-
-
-def plain(value: Any) -> Any:
-    """`value` as JSON has it: JSON text parsed, other text as a string, other bytes as
-    {"base64": …}."""
-    if isinstance(value, dict):
-        return {shown(name): plain(item) for name, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(item) for item in value]
-    if not isinstance(value, bytes):
-        return value
-    if value.startswith(LEASE_MARK):
-        return {"lease": "a process is computing this value"}
-    try:
-        text = value.decode()
-    except UnicodeDecodeError:
-        return {"base64": base64.b64encode(value).decode()}
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
-        return text
-
-
-def pretty(value: Any) -> str:
-    """For people: JSON indented, text as it is, other bytes by their length."""
-    parsed = plain(value)
-    if isinstance(value, bytes) and isinstance(parsed, dict) and "base64" in parsed:
-        kind = "gzip" if value.startswith(b"\x1f\x8b") else "not text"
-        kind = "compressed or sealed" if value.startswith(ENVELOPE_MARK) else kind
-        return f"{len(value):,} bytes, {kind}"
-    if isinstance(parsed, str):
-        return "\n".join(map(printable, parsed.split("\n")))
-    text = json.dumps(parsed, indent=2, ensure_ascii=False)
-    return "\n".join(map(printable, text.split("\n")))
 
 
 def run_invalidate(args: argparse.Namespace) -> int:

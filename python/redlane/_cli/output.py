@@ -5,10 +5,16 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from redlane import Client
+
+# What no command can see from outside of the processes that use the library.
+UNSEEN = (
+    "Hits in a near cache or the memory engine never reach the server:\n"
+    "cache.stats() tells of them, in each process."
+)
 
 
 class Failure(Exception):
@@ -18,6 +24,22 @@ class Failure(Exception):
 def open_client(args: argparse.Namespace) -> Client:
     """The client that --url or the environment names; its commands raise."""
     return Client(args.url) if args.url else Client.from_env()
+
+
+def positive(text: str) -> int:
+    """An option's number; ValueError, which argparse reports, below 1."""
+    value = int(text)
+    if value < 1:
+        raise ValueError(text)
+    return value
+
+
+def natural(text: str) -> int:
+    """The same with 0."""
+    value = int(text)
+    if value < 0:
+        raise ValueError(text)
+    return value
 
 
 def printable(text: str) -> str:
@@ -42,6 +64,11 @@ def print_json(value: Any) -> None:
     print()
 
 
+def print_json_line(value: Any, flush: bool = True) -> None:
+    """One of many, on a line of its own, for who reads them as they come."""
+    print(json.dumps(value, ensure_ascii=False, default=shown), flush=flush)
+
+
 def print_pairs(pairs: Iterable[tuple[str, object]]) -> None:
     rows = [(name, shown(value)) for name, value in pairs]
     width = max((len(name) for name, _ in rows), default=0)
@@ -52,6 +79,13 @@ def print_pairs(pairs: Iterable[tuple[str, object]]) -> None:
 def print_table(
     head: Sequence[str], rows: Iterable[Sequence[object]], right: Iterable[int] = ()
 ) -> None:
+    for line in table_lines(head, rows, right):
+        print(line)
+
+
+def table_lines(
+    head: Sequence[str], rows: Iterable[Sequence[object]], right: Iterable[int] = ()
+) -> Iterator[str]:
     """Columns as wide as their widest cell; those in `right` are flush right."""
     lines = [list(head), *([shown(cell) for cell in row] for row in rows)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
@@ -61,9 +95,9 @@ def print_table(
             cell.rjust(width) if i in flush_right else cell.ljust(width)
             for i, (cell, width) in enumerate(zip(line, widths, strict=True))
         )
-        print("  ".join(cells).rstrip())
+        yield "  ".join(cells).rstrip()
         if number == 0:
-            print("  ".join("-" * width for width in widths))
+            yield "  ".join("-" * width for width in widths)
 
 
 def human_bytes(size: float) -> str:

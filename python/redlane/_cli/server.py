@@ -1,33 +1,78 @@
-"""`redlane stats`: the digest of the server's INFO."""
+"""`redlane stats`: the digest of the server's INFO, and what its keys are."""
 
 from __future__ import annotations
 
 import argparse
 from typing import Any
 
-from redlane._cli.output import human_bytes, open_client, print_json, print_pairs
+from redlane._cli.doctor import measure_latency
+from redlane._cli.output import (
+    UNSEEN,
+    human_bytes,
+    natural,
+    open_client,
+    print_json,
+    print_pairs,
+    print_table,
+)
+from redlane._cli.prefixes import Sampler, read_prefixes, weigh
+
+PREFIXES_MOST = 20
 
 
 def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
     parser = commands.add_parser(
         "stats", parents=[common], help="memory, hits and keys of the server"
     )
+    parser.add_argument(
+        "--sample",
+        type=natural,
+        default=10_000,
+        help="keys to look at by SCAN for the prefixes; 0: none (10000)",
+    )
     parser.set_defaults(run=run_stats)
 
 
 def run_stats(args: argparse.Namespace) -> int:
     with open_client(args) as client:
-        digest = read_digest(client.info(), client.dbsize())
-        digest = {"url": client.health().get("url"), **digest}
+        keys = client.dbsize()
+        digest = {
+            "url": client.health().get("url"),
+            **read_digest(client.info(), keys),
+            "latency_ms": measure_latency(client),
+        }
+        sample = Sampler(client, args.sample).take() if args.sample else set()
+        rows = read_prefixes(sample, keys, PREFIXES_MOST)
+        weigh(client, sample, rows)
     if args.json:
-        print_json(digest)
-    else:
-        print_pairs(
-            (name.replace("_", " "), show(name, value))
-            for name, value in digest.items()
-            if value is not None
-        )
+        print_json({**digest, "sampled_keys": len(sample), "prefixes": rows})
+        return 0
+    print_pairs(
+        (name.replace("_", " ").removesuffix(" ms"), show(name, value))
+        for name, value in digest.items()
+        if value is not None
+    )
+    if rows:
+        print()
+        print_prefixes(rows, whole=len(sample) >= keys)
+    print(f"\n{UNSEEN}")
     return 0
+
+
+def print_prefixes(rows: list[dict[str, Any]], whole: bool) -> None:
+    print_table(
+        ("keys by prefix", "keys" if whole else "about keys", "share", "about memory"),
+        (
+            (
+                row["prefix"],
+                f"{row['keys']:,}",
+                f"{row['share']:.1%}",
+                "–" if row["memory"] is None else human_bytes(row["memory"]),
+            )
+            for row in rows
+        ),
+        right=[1, 2, 3],
+    )
 
 
 def read_digest(info: dict[str, Any], keys: int) -> dict[str, Any]:
@@ -55,6 +100,8 @@ def read_digest(info: dict[str, Any], keys: int) -> dict[str, Any]:
 
 
 def show(name: str, value: Any) -> str:
+    if name == "latency_ms":
+        return f"{value['median']:.3f} ms median, {value['max']:.3f} ms max"
     if name == "maxmemory" and value == 0:
         return "no limit"
     if name.endswith("memory"):

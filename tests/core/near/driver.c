@@ -108,8 +108,10 @@ static const char *
 store(const char *key, const RedlaneNearTicket *ticket, const char *text, int64_t pttl)
 {
     char *value = strdup(text);
-    RedlaneNearEntry *entry = redlane_near_store(near, key, strlen(key), ticket, value,
-                                                 strlen(text), pttl, 60000);
+    const RedlaneNearOffer offer = {
+        .value = value, .cost = strlen(text), .pttl_ms = pttl, .near_ttl_ms = 60000};
+    RedlaneNearEntry *entry =
+        redlane_near_store(near, key, strlen(key), ticket, &offer);
 
     if (!entry) {
         free(value);

@@ -88,8 +88,9 @@ store_much(RedlaneNear *near, int *values)
     for (int i = 0; i < 60; i++) {
         size_t size = (size_t)snprintf(key, sizeof(key), "key:%d", i % 40);
         RedlaneNearTicket ticket = redlane_near_ticket(near, key, size);
-        RedlaneNearEntry *entry =
-            redlane_near_store(near, key, size, &ticket, &values[i], 8, 60000, 60000);
+        const RedlaneNearOffer offer = {
+            .value = &values[i], .cost = 8, .pttl_ms = 60000, .near_ttl_ms = 60000};
+        RedlaneNearEntry *entry = redlane_near_store(near, key, size, &ticket, &offer);
         RedlaneNearEntry *found = redlane_near_find(near, key, size);
 
         if (entry) {

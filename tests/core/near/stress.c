@@ -199,8 +199,12 @@ fill(Worker *worker, Key *key, size_t at)
         if (draw(worker, 8) == 0) {
             (void)usleep((useconds_t)draw(worker, 300)); /* the race of the reply */
         }
-        worker->held[at] = redlane_near_store(near, key->name, size, &ticket, number,
-                                              50, pttl->number, 20000);
+        worker->held[at] =
+            redlane_near_store(near, key->name, size, &ticket,
+                               &(RedlaneNearOffer){.value = number,
+                                                   .cost = 50,
+                                                   .pttl_ms = pttl->number,
+                                                   .near_ttl_ms = 20000});
         if (!worker->held[at]) {
             free(number);
         }

@@ -50,8 +50,10 @@ store_values(void *argument)
         RedlaneNearTicket ticket = redlane_near_ticket(near, key, size);
         RedlaneNearTicket tags = redlane_near_ticket(near, tag, tag_size);
         uintptr_t version = (uintptr_t)atomic_load(&versions[number % TAGS]);
-        RedlaneNearEntry *entry = redlane_near_store_dependent(
-            near, key, size, &ticket, (void *)version, 8, 3600000, 0, &tags, 1);
+        const RedlaneNearOffer offer = {
+            .value = (void *)version, .cost = 8, .pttl_ms = 3600000};
+        RedlaneNearEntry *entry =
+            redlane_near_store_dependent(near, key, size, &ticket, &offer, &tags, 1);
 
         if (entry) {
             (void)redlane_near_entry_release(entry);

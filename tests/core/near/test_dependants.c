@@ -52,8 +52,9 @@ store_by(const char *key, const RedlaneNearTicket *ticket,
          const RedlaneNearTicket *tags, size_t count)
 {
     static char text[] = "value";
-    RedlaneNearEntry *entry = redlane_near_store_dependent(
-        near, key, strlen(key), ticket, text, 5, HOUR_MS, 0, tags, count);
+    const RedlaneNearOffer offer = {.value = text, .cost = 5, .pttl_ms = HOUR_MS};
+    RedlaneNearEntry *entry = redlane_near_store_dependent(near, key, strlen(key),
+                                                           ticket, &offer, tags, count);
 
     if (entry) {
         (void)redlane_near_entry_release(entry);

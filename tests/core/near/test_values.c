@@ -87,8 +87,10 @@ store_by(const RedlaneNearTicket *ticket, const char *key, const char *text,
          int64_t pttl)
 {
     void *value = new_value(text);
-    RedlaneNearEntry *entry = redlane_near_store(near, key, strlen(key), ticket, value,
-                                                 strlen(text), pttl, 1000);
+    const RedlaneNearOffer offer = {
+        .value = value, .cost = strlen(text), .pttl_ms = pttl, .near_ttl_ms = 1000};
+    RedlaneNearEntry *entry =
+        redlane_near_store(near, key, strlen(key), ticket, &offer);
 
     if (!entry) {
         free_value(value);
@@ -263,6 +265,8 @@ test_references(void)
     CHECK(value && strcmp(value, "first") == 0);
     free_value(value);
     CHECK(redlane_near_entry_hold(second) == second);
+    redlane_near_entry_visit(second);
+    redlane_near_entry_visit(second); /* the mark is no reference */
     CHECK(redlane_near_entry_release(second) == NULL);
     redlane_near_close(near);
     CHECK(!redlane_near_is_hit(near, second, 0));
@@ -272,23 +276,65 @@ test_references(void)
     end();
 }
 
-/* Bytes stay within the bound, overhead within 160 an entry, and what is used stays. */
+/* What an entry takes beside its key and value, however full the slots are: an object
+ * of Python adds up to 48 to it. */
+static void
+test_overhead(void)
+{
+    size_t data = 0, most = 0;
+    RedlaneNearStats stats;
+    char key[32];
+
+    begin(16 << 20);
+    confirm();
+    for (int i = 1; i <= 30000; i++) {
+        data += (size_t)snprintf(key, sizeof(key), "key:%016d", i) + 16;
+        CHECK(put(key, "sixteen bytes .."));
+        if (i >= 5000 && i % 200 == 0) {
+            redlane_near_stats(near, &stats);
+            CHECK_INTEGER(stats.entries, i);
+            if ((stats.bytes - data) / stats.entries > most) {
+                most = (stats.bytes - data) / stats.entries;
+            }
+        }
+    }
+    CHECK(most > 80 && most <= 112);
+    end();
+}
+
+/* A form goes with its value, and marks nothing else. */
+static void
+test_forms(void)
+{
+    RedlaneNearOffer offer = {.value = new_value("v"), .form = 7, .pttl_ms = HOUR_MS};
+    RedlaneNearTicket ticket;
+    RedlaneNearEntry *entry, *found;
+
+    begin(1 << 20);
+    confirm();
+    ticket = ticket_for("k1");
+    entry = redlane_near_store(near, "k1", 2, &ticket, &offer);
+    CHECK(put("k2", "w"));
+    found = redlane_near_find(near, "k1", 2);
+    CHECK(entry && found == entry && found->form == 7);
+    free_value(redlane_near_entry_release(found));
+    free_value(redlane_near_entry_release(entry));
+    found = redlane_near_find(near, "k2", 2);
+    CHECK(found && found->form == 0);
+    free_value(redlane_near_entry_release(found));
+    end();
+}
+
+/* Bytes stay within the bound, and what is used stays. */
 static void
 test_bound(void)
 {
-    size_t max = 400000, keys = 0;
+    size_t max = 400000;
     RedlaneNearStats stats;
     char key[32];
 
     begin(max);
     confirm();
-    for (int i = 0; i < 1500; i++) {
-        keys += (size_t)snprintf(key, sizeof(key), "key:%d", i) + 4;
-        CHECK(put(key, "text"));
-    }
-    redlane_near_stats(near, &stats);
-    CHECK_INTEGER(stats.entries, 1500);
-    CHECK((stats.bytes - keys) / stats.entries <= 160);
     for (int i = 0; i < 100000; i++) {
         (void)snprintf(key, sizeof(key), "key:%d", i);
         (void)put(key, "text");
@@ -316,17 +362,20 @@ test_large(void)
     RedlaneNearTicket ticket;
     RedlaneNearEntry *entry;
     void *value = new_value("large");
+    RedlaneNearOffer offer = {
+        .value = value, .cost = 50001, .pttl_ms = -1, .near_ttl_ms = HOUR_MS};
     char key[16];
 
     begin(100000);
     confirm();
     ticket = ticket_for("k");
-    CHECK(!redlane_near_store(near, "k", 1, &ticket, value, 50001, -1, HOUR_MS));
+    CHECK(!redlane_near_store(near, "k", 1, &ticket, &offer));
     for (int i = 0; i < 200; i++) {
         (void)snprintf(key, sizeof(key), "k%d", i);
         CHECK(put(key, "v"));
     }
-    entry = redlane_near_store(near, "k", 1, &ticket, value, 50000, -1, HOUR_MS);
+    offer.cost = 50000;
+    entry = redlane_near_store(near, "k", 1, &ticket, &offer);
     CHECK(entry && redlane_near_is_hit(near, entry, redlane_clock_coarse()));
     CHECK(atomic_load(&cache()->bytes) <= 100000);
     free_value(redlane_near_entry_release(entry));
@@ -373,6 +422,8 @@ test_values(void)
     test_tickets();
     test_deadlines();
     test_references();
+    test_overhead();
+    test_forms();
     test_bound();
     test_large();
     test_notices();
