@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, settings
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+from aio import KINDS, Runner
 from outage_tools import Switch, switched
 from servers import (
     ACL_PASSWORD,
@@ -174,3 +175,9 @@ def switch(redis_server: Server) -> Iterator[Switch]:
     """The way to a server that keeps its data, for one process: on, or off."""
     with switched(redis_server) as made:
         yield made
+
+
+@pytest.fixture(params=list(KINDS))
+def run(request: pytest.FixtureRequest) -> Runner:
+    """Runs a coroutine on a new loop: asyncio's and uvloop's in turn."""
+    return Runner(request.param)

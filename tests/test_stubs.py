@@ -16,20 +16,31 @@ STUB = ast.parse((PACKAGE / "_core.pyi").read_text())
 
 CLASSES = {node.name: node for node in STUB.body if isinstance(node, ast.ClassDef)}
 TYPES = (
-    *("Client", "Pipeline", "Cache", "CachedFunction", "Counter", "VideoCache"),
-    *("AsyncCache", "AsyncCounter", "AsyncVideoCache"),
+    "Client",
+    "Pipeline",
+    "AsyncClient",
+    "AsyncPipeline",
+    "AsyncCache",
+    "AsyncCounter",
+    "AsyncVideoCache",
+    "Cache",
+    "CachedFunction",
+    "Counter",
+    "VideoCache",
 )
+Method = ast.FunctionDef | ast.AsyncFunctionDef
 UNSIGNED = {
     ("Client", "from_env"),  # its **options are spelt out in the stub
+    ("AsyncClient", "from_env"),
 }
 FUNCTIONS = {node.name: node for node in STUB.body if isinstance(node, ast.FunctionDef)}
 
 
-def stub_methods(name: str) -> dict[str, list[ast.FunctionDef]]:
+def stub_methods(name: str) -> dict[str, list[Method]]:
     """Every overload of every method of a class."""
-    methods: dict[str, list[ast.FunctionDef]] = {}
+    methods: dict[str, list[Method]] = {}
     for node in CLASSES[name].body:
-        if isinstance(node, ast.FunctionDef):
+        if isinstance(node, Method):
             methods.setdefault(node.name, []).append(node)
     return methods
 
@@ -43,7 +54,7 @@ def is_public(name: str) -> bool:
     return not name.startswith("_")
 
 
-def stub_parameters(node: ast.FunctionDef) -> list[tuple[str, bool]]:
+def stub_parameters(node: Method) -> list[tuple[str, bool]]:
     """(name, has a default) of each parameter, without self; "*x" for *x."""
     arguments = node.args
     plain = arguments.posonlyargs + arguments.args
@@ -107,11 +118,12 @@ def test_the_same_parameters(owner: str, name: str) -> None:
         assert [p[0] for p in stub_parameters(overload)] == [p[0] for p in runtime]
 
 
-def test_the_parameters_of_client() -> None:
-    runtime = runtime_parameters(redlane.Client)
-    for overload in stub_methods("Client")["__init__"]:
+@pytest.mark.parametrize("kind", ["Client", "AsyncClient"])
+def test_the_parameters_of_client(kind: str) -> None:
+    runtime = runtime_parameters(getattr(redlane, kind))
+    for overload in stub_methods(kind)["__init__"]:
         assert [p[0] for p in stub_parameters(overload)[1:]] == [p[0] for p in runtime]
-    for overload in stub_methods("Client")["from_env"]:
+    for overload in stub_methods(kind)["from_env"]:
         names = [p[0] for p in stub_parameters(overload)]
         assert names[1:] == ["default", *(p[0] for p in runtime if p[0] != "url")]
 
@@ -123,6 +135,22 @@ def test_a_pipeline_has_every_command_of_a_client() -> None:
         n for n, v in vars(redlane.Pipeline).items() if isinstance(v, command)
     }
     assert of_client == of_pipeline | {"execute"}
+
+
+def commands_of(owner: type) -> set[str]:
+    command = type(redlane.Client.get)
+    return {name for name, value in vars(owner).items() if isinstance(value, command)}
+
+
+def test_asynchronous_halves_have_the_same_commands() -> None:
+    assert commands_of(redlane.AsyncClient) == commands_of(redlane.Client)
+    assert commands_of(redlane.AsyncPipeline) == commands_of(redlane.Pipeline)
+
+
+def test_what_is_awaited_is_async_in_the_stub() -> None:
+    for name in commands_of(redlane.AsyncClient):
+        for overload in stub_methods("AsyncClient")[name]:
+            assert isinstance(overload, ast.AsyncFunctionDef)
 
 
 # The list of the design, without what later steps bring.

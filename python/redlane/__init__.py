@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from redlane._core import (
     AsyncCache,
+    AsyncClient,
     AsyncCounter,
+    AsyncPipeline,
     AsyncVideoCache,
     AuthenticationError,
     BusyError,
@@ -42,7 +44,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AsyncCache",
+    "AsyncClient",
     "AsyncCounter",
+    "AsyncPipeline",
     "AsyncVideoCache",
     "AuthenticationError",
     "BusyError",

@@ -1,7 +1,15 @@
 """Types of the _C core. Public names are those of the package `redlane`."""
 
 import builtins
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from collections.abc import (
+    AsyncIterator,
+    Callable,
+    Coroutine,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
 from os import PathLike
@@ -193,6 +201,8 @@ class Client(Generic[_T]):
     ) -> Client[Any]: ...
     @property
     def url(self) -> str: ...
+    @property
+    def aio(self) -> AsyncClient[_T]: ...
     @property
     def closed(self) -> bool: ...
     def close(self) -> None: ...
@@ -439,6 +449,539 @@ class Pipeline(Generic[_T]):
     def __bool__(self) -> Literal[True]: ...
     def __enter__(self) -> Self: ...
     def __exit__(
+        self,
+        kind: builtins.type[BaseException] | None = None,
+        error: BaseException | None = None,
+        traceback: TracebackType | None = None,
+        /,
+    ) -> None: ...
+    def __class_getitem__(cls, item: Any, /) -> GenericAlias: ...
+    def delete(self, *names: _Key) -> Self: ...
+    def unlink(self, *names: _Key) -> Self: ...
+    def exists(self, *names: _Key) -> Self: ...
+    def expire(
+        self,
+        name: _Key,
+        time: _Period,
+        nx: bool = False,
+        xx: bool = False,
+        gt: bool = False,
+        lt: bool = False,
+    ) -> Self: ...
+    def pexpire(
+        self,
+        name: _Key,
+        time: _Period,
+        nx: bool = False,
+        xx: bool = False,
+        gt: bool = False,
+        lt: bool = False,
+    ) -> Self: ...
+    def expireat(
+        self,
+        name: _Key,
+        when: _Moment,
+        nx: bool = False,
+        xx: bool = False,
+        gt: bool = False,
+        lt: bool = False,
+    ) -> Self: ...
+    def pexpireat(
+        self,
+        name: _Key,
+        when: _Moment,
+        nx: bool = False,
+        xx: bool = False,
+        gt: bool = False,
+        lt: bool = False,
+    ) -> Self: ...
+    def persist(self, name: _Key) -> Self: ...
+    def ttl(self, name: _Key) -> Self: ...
+    def pttl(self, name: _Key) -> Self: ...
+    def type(self, name: _Key) -> Self: ...
+    def keys(self, pattern: _Key = "*") -> Self: ...
+    def scan(
+        self,
+        cursor: int = 0,
+        match: _Key | None = None,
+        count: int | None = None,
+        _type: _Key | None = None,
+    ) -> Self: ...
+    def get(self, name: _Key) -> Self: ...
+    def set(
+        self,
+        name: _Key,
+        value: _Value,
+        ex: _Period | None = None,
+        px: _Period | None = None,
+        nx: bool = False,
+        xx: bool = False,
+        keepttl: bool = False,
+        get: bool = False,
+        exat: _Moment | None = None,
+        pxat: _Moment | None = None,
+    ) -> Self: ...
+    def getdel(self, name: _Key) -> Self: ...
+    def getex(
+        self,
+        name: _Key,
+        ex: _Period | None = None,
+        px: _Period | None = None,
+        exat: _Moment | None = None,
+        pxat: _Moment | None = None,
+        persist: bool = False,
+    ) -> Self: ...
+    def getrange(self, key: _Key, start: int, end: int) -> Self: ...
+    def mget(self, keys: _Key | Iterable[_Key], *args: _Key) -> Self: ...
+    def mset(self, mapping: Mapping[_K, _V]) -> Self: ...
+    def append(self, key: _Key, value: _Value) -> Self: ...
+    def strlen(self, name: _Key) -> Self: ...
+    def incr(self, name: _Key, amount: int = 1) -> Self: ...
+    def incrby(self, name: _Key, amount: int = 1) -> Self: ...
+    def decr(self, name: _Key, amount: int = 1) -> Self: ...
+    def decrby(self, name: _Key, amount: int = 1) -> Self: ...
+    def incrbyfloat(self, name: _Key, amount: float = 1.0) -> Self: ...
+    def hset(
+        self,
+        name: _Key,
+        key: _Key | dict[_K, _V] | None = None,
+        value: _Value | None = None,
+        mapping: Mapping[_K, _V] | None = None,
+        items: Sequence[_Value] | None = None,
+    ) -> Self: ...
+    def hget(self, name: _Key, key: _Key) -> Self: ...
+    def hmget(self, name: _Key, keys: _Key | Iterable[_Key], *args: _Key) -> Self: ...
+    def hgetall(self, name: _Key) -> Self: ...
+    def hdel(self, name: _Key, *keys: _Key) -> Self: ...
+    def hexists(self, name: _Key, key: _Key) -> Self: ...
+    def hlen(self, name: _Key) -> Self: ...
+    def hincrby(self, name: _Key, key: _Key, amount: int = 1) -> Self: ...
+    def sadd(self, name: _Key, *values: _Value) -> Self: ...
+    def srem(self, name: _Key, *values: _Value) -> Self: ...
+    def sismember(self, name: _Key, value: _Value) -> Self: ...
+    def smismember(
+        self,
+        name: _Key,
+        values: _Value | Iterable[_Value],
+        *args: _Value,
+    ) -> Self: ...
+    def smembers(self, name: _Key) -> Self: ...
+    def scard(self, name: _Key) -> Self: ...
+    def zadd(
+        self,
+        name: _Key,
+        mapping: Mapping[_K, _Score],
+        nx: bool = False,
+        xx: bool = False,
+        ch: bool = False,
+        incr: bool = False,
+        gt: bool = False,
+        lt: bool = False,
+    ) -> Self: ...
+    def zrem(self, name: _Key, *values: _Value) -> Self: ...
+    def zscore(self, name: _Key, value: _Value) -> Self: ...
+    def zcard(self, name: _Key) -> Self: ...
+    def zrange(
+        self,
+        name: _Key,
+        start: _Score,
+        end: _Score,
+        desc: bool = False,
+        withscores: bool = False,
+        score_cast_func: Callable[[Any], Any] | None = None,
+        byscore: bool = False,
+        bylex: bool = False,
+        offset: int | None = None,
+        num: int | None = None,
+    ) -> Self: ...
+    def zremrangebyscore(self, name: _Key, min: _Score, max: _Score) -> Self: ...
+    def ping(self) -> Self: ...
+    def echo(self, value: _Value) -> Self: ...
+    def time(self) -> Self: ...
+    def info(self, section: _Key | None = None, *args: _Key) -> Self: ...
+    def dbsize(self) -> Self: ...
+    def flushdb(self, asynchronous: bool = False) -> Self: ...
+    def flushall(self, asynchronous: bool = False) -> Self: ...
+    def publish(self, channel: _Key, message: _Value) -> Self: ...
+    def eval(self, script: _Key, numkeys: int, *keys_and_args: _Value) -> Self: ...
+    def evalsha(self, sha: _Key, numkeys: int, *keys_and_args: _Value) -> Self: ...
+    def execute_command(self, command: str | bytes, *args: _Value) -> Self: ...
+
+@disjoint_base
+class AsyncClient(Generic[_T]):
+    @overload
+    def __init__(
+        self: AsyncClient[bytes],
+        url: str | None = None,
+        *,
+        fallback: _Fallback = "raise",
+        timeout: float | None = None,
+        connect_timeout: float | None = None,
+        pool_size: int | None = None,
+        decode_responses: Literal[False] = False,
+        name: str | None = None,
+        max_reply: int | None = None,
+        max_memory: int | None = None,
+        tls_ca: _Path | None = None,
+        tls_cert: _Path | None = None,
+        tls_key: _Path | None = None,
+        tls_key_password: str | bytes | None = None,
+        tls_server_name: str | None = None,
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: AsyncClient[str],
+        url: str | None = None,
+        *,
+        fallback: _Fallback = "raise",
+        timeout: float | None = None,
+        connect_timeout: float | None = None,
+        pool_size: int | None = None,
+        decode_responses: Literal[True],
+        name: str | None = None,
+        max_reply: int | None = None,
+        max_memory: int | None = None,
+        tls_ca: _Path | None = None,
+        tls_cert: _Path | None = None,
+        tls_key: _Path | None = None,
+        tls_key_password: str | bytes | None = None,
+        tls_server_name: str | None = None,
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: AsyncClient[Any],
+        url: str | None = None,
+        *,
+        fallback: _Fallback = "raise",
+        timeout: float | None = None,
+        connect_timeout: float | None = None,
+        pool_size: int | None = None,
+        decode_responses: bool,
+        name: str | None = None,
+        max_reply: int | None = None,
+        max_memory: int | None = None,
+        tls_ca: _Path | None = None,
+        tls_cert: _Path | None = None,
+        tls_key: _Path | None = None,
+        tls_key_password: str | bytes | None = None,
+        tls_server_name: str | None = None,
+    ) -> None: ...
+    @overload
+    @classmethod
+    def from_env(
+        cls,
+        default: str | None = None,
+        *,
+        fallback: _Fallback = "raise",
+        timeout: float | None = None,
+        connect_timeout: float | None = None,
+        pool_size: int | None = None,
+        decode_responses: Literal[False] = False,
+        name: str | None = None,
+        max_reply: int | None = None,
+        max_memory: int | None = None,
+        tls_ca: _Path | None = None,
+        tls_cert: _Path | None = None,
+        tls_key: _Path | None = None,
+        tls_key_password: str | bytes | None = None,
+        tls_server_name: str | None = None,
+    ) -> AsyncClient[bytes]: ...
+    @overload
+    @classmethod
+    def from_env(
+        cls,
+        default: str | None = None,
+        *,
+        fallback: _Fallback = "raise",
+        timeout: float | None = None,
+        connect_timeout: float | None = None,
+        pool_size: int | None = None,
+        decode_responses: Literal[True],
+        name: str | None = None,
+        max_reply: int | None = None,
+        max_memory: int | None = None,
+        tls_ca: _Path | None = None,
+        tls_cert: _Path | None = None,
+        tls_key: _Path | None = None,
+        tls_key_password: str | bytes | None = None,
+        tls_server_name: str | None = None,
+    ) -> AsyncClient[str]: ...
+    @overload
+    @classmethod
+    def from_env(
+        cls,
+        default: str | None = None,
+        *,
+        fallback: _Fallback = "raise",
+        timeout: float | None = None,
+        connect_timeout: float | None = None,
+        pool_size: int | None = None,
+        decode_responses: bool,
+        name: str | None = None,
+        max_reply: int | None = None,
+        max_memory: int | None = None,
+        tls_ca: _Path | None = None,
+        tls_cert: _Path | None = None,
+        tls_key: _Path | None = None,
+        tls_key_password: str | bytes | None = None,
+        tls_server_name: str | None = None,
+    ) -> AsyncClient[Any]: ...
+    @property
+    def url(self) -> str: ...
+    @property
+    def closed(self) -> bool: ...
+    @property
+    def sync(self) -> Client[_T]: ...
+    def _close_link(self) -> None: ...
+    async def close(self) -> None: ...
+    async def aclose(self) -> None: ...
+    async def health(self) -> dict[str, Any]: ...
+    def pipeline(self, transaction: bool = False) -> AsyncPipeline[_T]: ...
+    def scan_iter(
+        self,
+        match: _Key | None = None,
+        count: int | None = None,
+        _type: _Key | None = None,
+    ) -> AsyncIterator[_T]: ...
+    async def __aenter__(self) -> Self: ...
+    async def __aexit__(
+        self,
+        kind: builtins.type[BaseException] | None = None,
+        error: BaseException | None = None,
+        traceback: TracebackType | None = None,
+        /,
+    ) -> None: ...
+    def __class_getitem__(cls, item: Any, /) -> GenericAlias: ...
+    async def execute(self, command: str | bytes, *args: _Value) -> Any: ...
+    async def delete(self, *names: _Key) -> int: ...
+    async def unlink(self, *names: _Key) -> int: ...
+    async def exists(self, *names: _Key) -> int: ...
+    async def expire(
+        self,
+        name: _Key,
+        time: _Period,
+        nx: bool = False,
+        xx: bool = False,
+        gt: bool = False,
+        lt: bool = False,
+    ) -> bool: ...
+    async def pexpire(
+        self,
+        name: _Key,
+        time: _Period,
+        nx: bool = False,
+        xx: bool = False,
+        gt: bool = False,
+        lt: bool = False,
+    ) -> bool: ...
+    async def expireat(
+        self,
+        name: _Key,
+        when: _Moment,
+        nx: bool = False,
+        xx: bool = False,
+        gt: bool = False,
+        lt: bool = False,
+    ) -> bool: ...
+    async def pexpireat(
+        self,
+        name: _Key,
+        when: _Moment,
+        nx: bool = False,
+        xx: bool = False,
+        gt: bool = False,
+        lt: bool = False,
+    ) -> bool: ...
+    async def persist(self, name: _Key) -> bool: ...
+    async def ttl(self, name: _Key) -> int: ...
+    async def pttl(self, name: _Key) -> int: ...
+    async def type(self, name: _Key) -> _T: ...
+    async def keys(self, pattern: _Key = "*") -> list[_T]: ...
+    async def scan(
+        self,
+        cursor: int = 0,
+        match: _Key | None = None,
+        count: int | None = None,
+        _type: _Key | None = None,
+    ) -> tuple[int, list[_T]]: ...
+    async def get(self, name: _Key) -> _T | None: ...
+    @overload
+    async def set(
+        self,
+        name: _Key,
+        value: _Value,
+        ex: _Period | None = None,
+        px: _Period | None = None,
+        nx: bool = False,
+        xx: bool = False,
+        keepttl: bool = False,
+        get: Literal[False] = False,
+        exat: _Moment | None = None,
+        pxat: _Moment | None = None,
+    ) -> bool | None: ...
+    @overload
+    async def set(
+        self,
+        name: _Key,
+        value: _Value,
+        ex: _Period | None = None,
+        px: _Period | None = None,
+        nx: bool = False,
+        xx: bool = False,
+        keepttl: bool = False,
+        *,
+        get: Literal[True],
+        exat: _Moment | None = None,
+        pxat: _Moment | None = None,
+    ) -> _T | None: ...
+    async def getdel(self, name: _Key) -> _T | None: ...
+    async def getex(
+        self,
+        name: _Key,
+        ex: _Period | None = None,
+        px: _Period | None = None,
+        exat: _Moment | None = None,
+        pxat: _Moment | None = None,
+        persist: bool = False,
+    ) -> _T | None: ...
+    async def getrange(self, key: _Key, start: int, end: int) -> _T: ...
+    async def mget(
+        self, keys: _Key | Iterable[_Key], *args: _Key
+    ) -> list[_T | None]: ...
+    async def mset(self, mapping: Mapping[_K, _V]) -> bool: ...
+    async def append(self, key: _Key, value: _Value) -> int: ...
+    async def strlen(self, name: _Key) -> int: ...
+    async def incr(self, name: _Key, amount: int = 1) -> int: ...
+    async def incrby(self, name: _Key, amount: int = 1) -> int: ...
+    async def decr(self, name: _Key, amount: int = 1) -> int: ...
+    async def decrby(self, name: _Key, amount: int = 1) -> int: ...
+    async def incrbyfloat(self, name: _Key, amount: float = 1.0) -> float: ...
+    async def hset(
+        self,
+        name: _Key,
+        key: _Key | dict[_K, _V] | None = None,
+        value: _Value | None = None,
+        mapping: Mapping[_K, _V] | None = None,
+        items: Sequence[_Value] | None = None,
+    ) -> int: ...
+    async def hget(self, name: _Key, key: _Key) -> _T | None: ...
+    async def hmget(
+        self,
+        name: _Key,
+        keys: _Key | Iterable[_Key],
+        *args: _Key,
+    ) -> list[_T | None]: ...
+    async def hgetall(self, name: _Key) -> dict[_T, _T]: ...
+    async def hdel(self, name: _Key, *keys: _Key) -> int: ...
+    async def hexists(self, name: _Key, key: _Key) -> bool: ...
+    async def hlen(self, name: _Key) -> int: ...
+    async def hincrby(self, name: _Key, key: _Key, amount: int = 1) -> int: ...
+    async def sadd(self, name: _Key, *values: _Value) -> int: ...
+    async def srem(self, name: _Key, *values: _Value) -> int: ...
+    async def sismember(self, name: _Key, value: _Value) -> int: ...
+    async def smismember(
+        self,
+        name: _Key,
+        values: _Value | Iterable[_Value],
+        *args: _Value,
+    ) -> list[int]: ...
+    async def smembers(self, name: _Key) -> builtins.set[_T]: ...
+    async def scard(self, name: _Key) -> int: ...
+    @overload
+    async def zadd(
+        self,
+        name: _Key,
+        mapping: Mapping[_K, _Score],
+        nx: bool = False,
+        xx: bool = False,
+        ch: bool = False,
+        incr: Literal[False] = False,
+        gt: bool = False,
+        lt: bool = False,
+    ) -> int: ...
+    @overload
+    async def zadd(
+        self,
+        name: _Key,
+        mapping: Mapping[_K, _Score],
+        nx: bool = False,
+        xx: bool = False,
+        ch: bool = False,
+        *,
+        incr: Literal[True],
+        gt: bool = False,
+        lt: bool = False,
+    ) -> float | None: ...
+    async def zrem(self, name: _Key, *values: _Value) -> int: ...
+    async def zscore(self, name: _Key, value: _Value) -> float | None: ...
+    async def zcard(self, name: _Key) -> int: ...
+    @overload
+    async def zrange(
+        self,
+        name: _Key,
+        start: _Score,
+        end: _Score,
+        desc: bool = False,
+        withscores: Literal[False] = False,
+        score_cast_func: Callable[[Any], Any] | None = None,
+        byscore: bool = False,
+        bylex: bool = False,
+        offset: int | None = None,
+        num: int | None = None,
+    ) -> list[_T]: ...
+    @overload
+    async def zrange(
+        self,
+        name: _Key,
+        start: _Score,
+        end: _Score,
+        desc: bool = False,
+        *,
+        withscores: Literal[True],
+        score_cast_func: None = None,
+        byscore: bool = False,
+        bylex: bool = False,
+        offset: int | None = None,
+        num: int | None = None,
+    ) -> list[tuple[_T, float]]: ...
+    @overload
+    async def zrange(
+        self,
+        name: _Key,
+        start: _Score,
+        end: _Score,
+        desc: bool = False,
+        *,
+        withscores: Literal[True],
+        score_cast_func: Callable[[Any], _S],
+        byscore: bool = False,
+        bylex: bool = False,
+        offset: int | None = None,
+        num: int | None = None,
+    ) -> list[tuple[_T, _S]]: ...
+    async def zremrangebyscore(self, name: _Key, min: _Score, max: _Score) -> int: ...
+    async def ping(self) -> bool: ...
+    async def echo(self, value: _Value) -> _T: ...
+    async def time(self) -> tuple[int, int]: ...
+    async def info(
+        self, section: _Key | None = None, *args: _Key
+    ) -> dict[str, Any]: ...
+    async def dbsize(self) -> int: ...
+    async def flushdb(self, asynchronous: bool = False) -> bool: ...
+    async def flushall(self, asynchronous: bool = False) -> bool: ...
+    async def publish(self, channel: _Key, message: _Value) -> int: ...
+    async def eval(self, script: _Key, numkeys: int, *keys_and_args: _Value) -> Any: ...
+    async def evalsha(self, sha: _Key, numkeys: int, *keys_and_args: _Value) -> Any: ...
+    async def execute_command(self, command: str | bytes, *args: _Value) -> Any: ...
+
+@final
+class AsyncPipeline(Generic[_T]):
+    async def execute(self, raise_on_error: bool = True) -> list[Any]: ...
+    def reset(self) -> None: ...
+    def __len__(self) -> int: ...
+    def __bool__(self) -> Literal[True]: ...
+    async def __aenter__(self) -> Self: ...
+    async def __aexit__(
         self,
         kind: builtins.type[BaseException] | None = None,
         error: BaseException | None = None,

@@ -55,7 +55,9 @@ async_client_close(PyObject *self, PyObject *unused)
     return call_aio("close", self, NULL, NULL);
 }
 
-/* What close() awaits nothing for. */
+PyDoc_STRVAR(async_client_close_link_doc,
+             "_close_link($self)\n--\n\nThe part of close() that awaits nothing.");
+
 static PyObject *
 async_client_close_link(PyObject *object, PyObject *unused)
 {
@@ -131,7 +133,7 @@ async_client_scan_iter(PyObject *self, PyObject *args, PyObject *kwargs)
 #define KEYWORDS(function) ((PyCFunction)(void (*)(void))(function))
 
 static PyMethodDef async_client_methods[] = {
-    {"_close_link", async_client_close_link, METH_NOARGS, NULL},
+    {"_close_link", async_client_close_link, METH_NOARGS, async_client_close_link_doc},
     {"aclose", async_client_close, METH_NOARGS, async_client_aclose_doc},
     {"close", async_client_close, METH_NOARGS, async_client_close_doc},
     {"from_env", KEYWORDS(redlane_client_from_env),
