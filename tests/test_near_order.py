@@ -351,7 +351,10 @@ def test_a_generation_ends_while_its_value_is_read(
     redis_server: Server, proxy: Holding, what: str, way: str
 ) -> None:
     """The message of that overtakes the value: it is handed out, and not kept."""
-    with Client(proxy.url, **PATIENCE) as client, Client(redis_server.url) as other:
+    with (
+        Client(proxy.url, **PATIENCE) as client,
+        Client(redis_server.url, **PATIENCE) as other,
+    ):
         cache = Cache(client, ttl=300)
         other.set("source", "old value")
         view, key, read = tagged(cache, what, way)
@@ -377,7 +380,10 @@ def test_a_generation_ends_while_its_value_is_read(
 def test_a_generation_ends_after_its_value_was_read(
     redis_server: Server, proxy: Holding, what: str
 ) -> None:
-    with Client(proxy.url, **PATIENCE) as client, Client(redis_server.url) as other:
+    with (
+        Client(proxy.url, **PATIENCE) as client,
+        Client(redis_server.url, **PATIENCE) as other,
+    ):
         cache = Cache(client, ttl=300)
         other.set("source", "old")
         view, key, read = tagged(cache, what)

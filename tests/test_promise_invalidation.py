@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
@@ -18,7 +19,7 @@ from servers import Server
 PATIENCE = {"timeout": 60.0, "connect_timeout": 60.0}
 
 # A process that does what it is told by lines: each call is in a thread of its own.
-# What a first computation has read it keeps until it is told "go".
+# Where it has read a certain value it keeps that until it is told "go".
 PROGRAM = """
 import sys, threading
 from redlane import Cache, Client
@@ -35,7 +36,7 @@ def say(line):
 
 def load():
     value = client.get("source").decode()
-    if holds == "holds" and value == "old" and not gate.is_set():
+    if value == holds and not gate.is_set():
         say("read")
         assert gate.wait(60)
     return value
@@ -113,7 +114,7 @@ def test_a_loader_that_is_held(
     redis_server: Server, start: Start, what: str, near: str
 ) -> None:
     redis_server.cli("SET", "source", "old")
-    holder, other = start(what, near, "holds"), start(what, near)
+    holder, other = start(what, near, "old"), start(what, near)
     holder.tell("1 f")
     holder.tell("1 get_or_set")
     assert [holder.hear(), holder.hear()] == ["read", "read"]
@@ -142,3 +143,30 @@ def test_a_loader_that_is_held(
         for name in ("f", "get_or_set", "get", "get set"):
             member.tell(f"3 {name}")
             assert member.hear() == f"3 {name} new"
+
+
+@pytest.mark.parametrize("near", ["near", "far"])
+@pytest.mark.parametrize("what", ["key", "pattern", "server"])
+def test_a_caller_between_two_loaders(
+    redis_server: Server, start: Start, what: str, near: str
+) -> None:
+    """One of its own process, begun before the invalidation, and one of another, begun
+    after it: it waits for that."""
+    redis_server.cli("SET", "source", "old")
+    holder, other = start(what, near, "old"), start(what, near, "new")
+    holder.tell("1 f")
+    assert holder.hear() == "read"
+    redis_server.cli("SET", "source", "new")
+    with Client(redis_server.url, **PATIENCE) as client:
+        WAYS[what](Cache(client, prefix="app", ttl=300, near=near == "near"))
+        redis_server.cli("SET", "source", "new")
+    other.tell("2 f")
+    assert other.hear() == "read"
+    for number in (3, 4):
+        holder.tell(f"{number} f")
+    time.sleep(0.3)  # time enough to be given the old one
+    holder.tell("go")
+    assert holder.hear() == "1 f old"  # it came before
+    other.tell("go")
+    assert other.hear() == "2 f new"
+    assert {holder.hear(), holder.hear()} == {"3 f new", "4 f new"}

@@ -525,3 +525,31 @@ def test_names_are_injective(name: str, module: str, name2: str, module2: str) -
     assert (make(name, module) == make(name2, module2)) == (
         (name, module) == (name2, module2)
     )
+
+
+class Loud(type):
+    """Raises wherever it is asked anything."""
+
+    def fail(cls, *_: object) -> Any:
+        raise AssertionError("a metaclass was asked")
+
+    __eq__ = __hash__ = __subclasscheck__ = __instancecheck__ = fail  # type: ignore[assignment]
+
+
+class LoudName(str):
+    def fail(self, *_: object) -> Any:
+        raise AssertionError("a name was asked")
+
+    __eq__ = __hash__ = fail  # type: ignore[assignment]
+
+
+def test_neither_metaclass_nor_name_is_asked() -> None:
+    def own(_: object) -> int:
+        return 7
+
+    keyed = Loud("Keyed", (), {"__cache_key__": own, "__module__": MODULE})
+    number = Loud("Number", (int,), {"__module__": MODULE})
+    assert text(keyed()) == f"{MODULE}/Keyed(7)"
+    assert text(number(5)) == f"{MODULE}/Number(5)"
+    number.__qualname__ = LoudName("Named")
+    assert text(number(5)) == f"{MODULE}/Named(5)"

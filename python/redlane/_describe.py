@@ -33,6 +33,7 @@ NO_DEFAULT = object()
 _module_of = type.__dict__["__module__"].__get__
 _qualname_of = type.__dict__["__qualname__"].__get__
 _mro_of = type.__dict__["__mro__"].__get__
+_is_derived = type.__subclasscheck__  # (base, cls)
 
 _BUILTINS = (
     str,
@@ -76,6 +77,10 @@ def _escape_name(name: str) -> str:
     return name.translate(_NAME_ESCAPES)
 
 
+# The same for exact str, which many calls ask again and again.
+_escape_known_name = lru_cache(maxsize=1024)(_escape_name)
+
+
 @lru_cache(maxsize=1024)
 def _module_in_tag(module: str) -> str:
     return _module_tag(module).translate(_TAG_ESCAPES)
@@ -87,7 +92,9 @@ def _type_tag(cls: type) -> str:
         tag = _module_tag(module).translate(_TAG_ESCAPES)
     else:
         tag = _module_in_tag(module)
-    return f"{tag}/{_escape_name(_qualname_of(cls))}"
+    name = _qualname_of(cls)
+    escape = _escape_known_name if type(name) is str else _escape_name
+    return f"{tag}/{escape(name)}"
 
 
 def _lookup(cls: type, name: str) -> Any:
@@ -428,13 +435,12 @@ def describe_value(value: Any) -> tuple[str, tuple[Any, ...] | None] | None:
     values have no stable text.
     """
     cls = type(value)
-    mro = _mro_of(cls)
     if issubclass(cls, type):
         return "type", (None, _type_tag(value))
     enum = sys.modules.get("enum")
-    if enum is not None and enum.Enum in mro:
-        return _describe_enum(value, cls, enum.Flag in mro)
-    if any(base in mro for base in _BUILTINS):
+    if enum is not None and _is_derived(enum.Enum, cls):
+        return _describe_enum(value, cls, _is_derived(enum.Flag, cls))
+    if issubclass(cls, _BUILTINS):
         return _type_tag(cls), None
     own = getattr(cls, "__cache_key__", None)
     if own is not None:

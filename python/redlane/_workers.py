@@ -39,7 +39,9 @@ class Workers:
         atexit.register(self.stop)
 
     def _forget(self) -> None:
-        self._changed = threading.Condition(threading.Lock())
+        # A finalizer or a signal handler that runs while this thread has the lock may
+        # submit a job too.
+        self._changed = threading.Condition(threading.RLock())
         self._jobs: deque[Callable[[], object]] = deque()
         self._threads: set[threading.Thread] = set()
         self._idle = 0
@@ -67,6 +69,10 @@ class Workers:
             thread.start()
         except RuntimeError:  # no more threads, or the interpreter is about to end
             self._threads.discard(thread)
+        except BaseException:  # a signal handler's
+            if thread.ident is None:
+                self._threads.discard(thread)
+            raise
 
     def has(self, thread: threading.Thread) -> bool:
         return thread in self._threads
@@ -102,9 +108,10 @@ class Workers:
         end = time.monotonic() + seconds
         with self._changed:
             self._stopped = True
-            self._jobs.clear()
+            jobs, self._jobs = self._jobs, deque()
             self._changed.notify_all()
             threads = list(self._threads)
+        del jobs  # what they hold may do anything as it goes
         for thread in threads:
             thread.join(max(0.0, end - time.monotonic()))
 
@@ -186,5 +193,9 @@ def call_limited(
         raise RedlaneTimeoutError(
             f"{shown}: no result within hard_timeout ({seconds:g} s): {why}"
         ) from None
+    except BaseException:
+        if not (call.cancel() or call.done()):
+            call.abandoned = True
+        raise
     finally:
         del call  # an exception's traceback would hold it, and it the exception

@@ -97,7 +97,7 @@ make_room(RedlaneNearCache *cache, size_t more)
         size *= 2;
     }
     if (size != dependants->size) {
-        if (size > cache->max_bytes / REDLANE_NEAR_DEPENDANT_COST) {
+        if (size > cache->max_bytes / REDLANE_NEAR_DEPENDANT_PLACE) {
             size = 0;
         }
         links = size ? realloc(dependants->links, size * sizeof(*links)) : NULL;

@@ -30,7 +30,12 @@ typedef struct {
     atomic_size_t live; /* links that are in a chain: whether to look at all */
 } RedlaneNearDependants;
 
-#define REDLANE_NEAR_DEPENDANT_COST (sizeof(RedlaneNearBond) + sizeof(uint32_t))
+/* Of one place for a link; and what a link counts for in its value's cost: up to half
+ * of the places are empty, or hold links that wait to be dropped. So what is alive
+ * fills no more than half of the most that there may be, and dropping the rest makes
+ * room. */
+#define REDLANE_NEAR_DEPENDANT_PLACE (sizeof(RedlaneNearBond) + sizeof(uint32_t))
+#define REDLANE_NEAR_DEPENDANT_COST (2 * REDLANE_NEAR_DEPENDANT_PLACE)
 
 void redlane_near_dependants_init(RedlaneNearDependants *dependants);
 void redlane_near_dependants_free(RedlaneNearDependants *dependants);

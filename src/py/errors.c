@@ -228,3 +228,22 @@ redlane_errors_is_refusal(RedlaneState *state, PyObject *reply)
     }
     return kind == REDLANE_FAULT_WRITES;
 }
+
+bool
+redlane_errors_is_interruption(void)
+{
+    return PyErr_Occurred() && !PyErr_ExceptionMatches(PyExc_Exception);
+}
+
+void
+redlane_errors_restore(PyObject *type, PyObject *error, PyObject *traceback)
+{
+    if (!type || redlane_errors_is_interruption()) {
+        Py_XDECREF(type);
+        Py_XDECREF(error);
+        Py_XDECREF(traceback);
+        return;
+    }
+    PyErr_Clear();
+    PyErr_Restore(type, error, traceback);
+}

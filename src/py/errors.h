@@ -28,4 +28,12 @@ int redlane_errors_fault_of(RedlaneState *state, PyObject *reply,
  */
 int redlane_errors_is_refusal(RedlaneState *state, PyObject *reply);
 
+/* Whether what is set is an interruption (a KeyboardInterrupt, say), which nobody may
+ * drop, and no error. */
+bool redlane_errors_is_interruption(void);
+
+/* Sets again what PyErr_Fetch gave, if that was anything, in place of what has failed
+ * since; but an interruption since then stays. STEALS all three */
+void redlane_errors_restore(PyObject *type, PyObject *error, PyObject *traceback);
+
 #endif

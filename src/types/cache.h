@@ -16,8 +16,7 @@ struct RedlaneCache {
     PyObject_HEAD
     RedlaneState *state; /* BORROWED */
     RedlaneTool tool;
-    RedlaneCache
-        *parent; /* of a namespace: owns the seal and the ContextVar; or NULL */
+    RedlaneCache *parent; /* of a namespace: owns the seal; or NULL */
     PyObject *namespaces; /* tuple: keys of the generations that its values carry, its
                              own the last; NULL where it is no namespace */
     RedlaneSerializer serializer;
@@ -61,7 +60,8 @@ typedef struct {
 int redlane_cache_key_init(RedlaneCacheKey *key, RedlaneCache *cache, PyObject *name);
 void redlane_cache_key_clear(RedlaneCacheKey *key);
 
-/* 1 inside `with cache.disabled()` in this context. RAISES_NEG */
+/* 1 inside `with cache.disabled()` in this context, or the same of a cache that it is a
+ * namespace of. RAISES_NEG */
 int redlane_cache_is_disabled(RedlaneCache *cache);
 PyObject *redlane_cache_disabled(PyObject *self, PyObject *ignored);
 int redlane_cache_disabled_setup(PyObject *module);

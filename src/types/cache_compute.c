@@ -4,7 +4,7 @@
 #include "types/call.h"
 #include "types/flow.h"
 
-/* The context of a fill; all BORROWED. */
+/* The context of a fill; BORROWED but for the tags, a tuple of what was given. */
 typedef struct {
     RedlaneCache *cache;
     PyObject *factory, *tags;
@@ -26,6 +26,21 @@ add_tags(void *context, RedlaneTags *tags)
 
     return redlane_tags_add_all(tags, factory->cache->state, factory->cache->head,
                                 factory->tags);
+}
+
+/* Takes the tags that were given, which may be an iterator. RAISES_NEG */
+static int
+take_tags(Factory *factory, PyObject *given, RedlaneFill *fill)
+{
+    if (!given || given == Py_None) {
+        return 0;
+    }
+    factory->tags = PyUnicode_Check(given) || PyBytes_Check(given)
+                        ? PyTuple_Pack(1, given)
+                        : PySequence_Tuple(given);
+    fill->add_tags = add_tags;
+    fill->form = REDLANE_NEAR_FORM_STORED; /* with its tags, for them to be looked at */
+    return factory->tags ? 0 : -1;
 }
 
 PyDoc_STRVAR(
@@ -55,8 +70,8 @@ cache_get_or_set(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
     RedlaneCache *cache = (RedlaneCache *)self;
     RedlaneFill fill = redlane_cache_fill(cache);
     RedlaneCacheKey key;
-    Factory factory;
-    PyObject *values[4], *value;
+    Factory factory = {.cache = cache};
+    PyObject *values[4], *value = NULL;
     int disabled;
 
     if (redlane_call_parse(&call, args, nargs, kwnames, values) < 0 ||
@@ -76,11 +91,13 @@ cache_get_or_set(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
         return NULL;
     }
     redlane_cache_use_near(cache, &fill);
-    factory = (Factory){cache, values[1], values[3]};
+    factory.factory = values[1];
     fill.load = call_factory;
-    fill.add_tags = values[3] && values[3] != Py_None ? add_tags : NULL;
     fill.context = &factory;
-    value = redlane_fill_get(&fill, key.key);
+    if (take_tags(&factory, values[3], &fill) == 0) {
+        value = redlane_fill_get(&fill, key.key);
+    }
+    Py_XDECREF(factory.tags);
     redlane_cache_key_clear(&key);
     return value;
 }

@@ -13,17 +13,20 @@ typedef struct {
 int
 redlane_cache_is_disabled(RedlaneCache *cache)
 {
-    PyObject *value;
-    int result;
+    int result = 0;
 
-    if (likely(!cache->disabled)) {
-        return 0;
+    for (; cache && result == 0; cache = cache->parent) {
+        PyObject *value;
+
+        if (likely(!cache->disabled)) {
+            continue;
+        }
+        if (PyContextVar_Get(cache->disabled, Py_False, &value) < 0) {
+            return -1;
+        }
+        result = value == Py_True;
+        Py_DECREF(value);
     }
-    if (PyContextVar_Get(cache->disabled, Py_False, &value) < 0) {
-        return -1;
-    }
-    result = value == Py_True;
-    Py_DECREF(value);
     return result;
 }
 

@@ -208,65 +208,104 @@ reads_prepare(Reads *reads, RedlaneCache *cache, const Batch *batch, PyObject *f
     return 0;
 }
 
-/* Asks, and puts what came into `found`. RAISES_NEG */
+/* Asks for all that is not near; `*count` replies came. RAISES_NEG */
 static int
-reads_run(Reads *reads, RedlaneCache *cache, const Batch *batch, PyObject *found)
+reads_ask(Reads *reads, RedlaneCache *cache, size_t *count)
 {
     RedlaneToolManner manner = {.read = true};
-    size_t count = 1;
     RedlaneTagsCommand command;
     PyObject *values;
-    int result = 0;
 
+    *count = 1;
     if (reads->near_fills) {
         reads->read = (RedlaneNearRead){.near = reads->fill.near};
         manner.near_read = &reads->read;
-        count += reads->count;
+        *count += reads->count;
     }
     if (reads->fill.tags) {
         redlane_tags_ticket(reads->fill.tags,
                             reads->near_fills ? reads->fill.near : NULL);
         redlane_tags_command(reads->fill.tags, false, 0, &command);
-        reads->vectors[count++] = command.vector;
+        reads->vectors[(*count)++] = command.vector;
     }
-    if (redlane_tool_run(&cache->tool, reads->vectors, count, &manner, reads->replies) <
-        0) {
+    if (redlane_tool_run(&cache->tool, reads->vectors, *count, &manner,
+                         reads->replies) < 0) {
+        *count = 0;
         return -1;
     }
     values = reads->replies[0];
     if (reads->fill.tags) {
-        redlane_tags_take(reads->fill.tags, reads->replies[count - 1]);
+        redlane_tags_take(reads->fill.tags, reads->replies[*count - 1]);
     }
     if (PyExceptionInstance_Check(values)) {
         PyErr_SetObject((PyObject *)Py_TYPE(values), values);
-        result = -1;
+        return -1;
     }
-    for (size_t i = 0; result == 0 && i < reads->count; i++) {
-        RedlaneArg key = reads->argv[i + 1];
-        RedlaneFill fill = fill_of(reads, cache, key);
-        PyObject *value = NULL, *reply = NULL;
-        RedlaneTags *extras = NULL;
+    return 0;
+}
 
-        fill.extras = &extras;
-        if (PyList_Check(values) && (Py_ssize_t)i < PyList_GET_SIZE(values)) {
-            reply = Py_NewRef(PyList_GET_ITEM(values, (Py_ssize_t)i));
-            result = redlane_fill_decode(&fill, key, reply, &value);
+/* Puts one value into `found`, if it is there and of use. RAISES_NEG */
+static int
+reads_take(Reads *reads, RedlaneCache *cache, const Batch *batch, size_t index,
+           const RedlaneTags *shared, PyObject *found)
+{
+    RedlaneArg key = reads->argv[index + 1];
+    RedlaneFill fill = fill_of(reads, cache, key);
+    PyObject *reply = Py_NewRef(PyList_GET_ITEM(reads->replies[0], (Py_ssize_t)index));
+    PyObject *value = NULL;
+    RedlaneTags *extras = NULL;
+    int result;
+
+    fill.extras = &extras;
+    fill.shared = shared;
+    result = redlane_fill_decode(&fill, key, reply, &value);
+    if (result == 1) {
+        cache->counts.hits++;
+        if (reads->near_fills && fill.near) {
+            reads->near_fills[index].read = reads->read;
+            result = redlane_fill_near_keep(&fill, key, &reads->near_fills[index],
+                                            reads->replies[index + 1], reply, value);
         }
-        if (result == 1) {
-            cache->counts.hits++;
-            if (reads->near_fills && fill.near) {
-                reads->near_fills[i].read = reads->read;
-                redlane_fill_near_keep(&fill, key, &reads->near_fills[i],
-                                       reads->replies[i + 1], reply, value);
-            }
-            result = put_found(batch, reads->asked[i], value, found);
+        if (result < 0) {
+            Py_DECREF(value);
         }
         else {
-            cache->counts.misses++;
-            result = result < 0 ? -1 : 0; /* of no use: the others may be */
+            result = put_found(batch, reads->asked[index], value, found);
         }
-        redlane_tags_free(extras);
-        Py_XDECREF(reply);
+    }
+    else {
+        cache->counts.misses++;
+        result = result < 0 ? -1 : 0; /* of no use: the others may be */
+    }
+    redlane_tags_free(extras);
+    Py_DECREF(reply);
+    return result < 0 ? -1 : 0;
+}
+
+/* Asks, and puts what came into `found`. RAISES_NEG */
+static int
+reads_run(Reads *reads, RedlaneCache *cache, const Batch *batch, PyObject *found)
+{
+    size_t count;
+    Py_ssize_t taken = 0, next = 0, came;
+    int result = reads_ask(reads, cache, &count);
+
+    came = result == 0 && PyList_Check(reads->replies[0])
+               ? PyList_GET_SIZE(reads->replies[0])
+               : 0;
+    came = came < (Py_ssize_t)reads->count ? came : (Py_ssize_t)reads->count;
+    if (result == 0) {
+        cache->counts.misses += reads->count - (size_t)came;
+    }
+    while (result == 0 && taken < came) {
+        RedlaneTags *shared =
+            redlane_fill_tags_share(&reads->fill, reads->replies[0], &next);
+
+        result = !shared && PyErr_Occurred() ? -1 : 0;
+        for (; result == 0 && taken < next && taken < came; taken++) {
+            result = reads_take(reads, cache, batch, (size_t)taken, shared, found);
+        }
+        redlane_tags_free(shared);
     }
     redlane_store_drop_replies(reads->replies, count);
     return result;

@@ -206,13 +206,6 @@ list_generations(const RedlaneCache *parent, PyObject *head)
 static int
 inherit(RedlaneCache *cache, RedlaneCache *parent)
 {
-    if (!parent->disabled) { /* one for both: made now, or it could come too late */
-        parent->disabled = PyContextVar_New("redlane.cache.disabled", Py_False);
-        if (!parent->disabled) {
-            return -1;
-        }
-    }
-    cache->disabled = Py_NewRef(parent->disabled);
     cache->serializer = parent->serializer;
     Py_XINCREF(cache->serializer.shown);
     Py_XINCREF(cache->serializer.dumps);

@@ -207,7 +207,7 @@ redlane_cached_function_vectorcall(PyObject *function, PyObject *const *args,
     Call call;
 
     start_call(&call, function, args, nargsf, kwnames);
-    if (unlikely(self->unless || self->cache->disabled)) {
+    if (unlikely(self->unless || self->cache->disabled || self->cache->parent)) {
         int bypassed = is_bypassed(&call);
 
         if (bypassed) {

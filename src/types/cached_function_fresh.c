@@ -6,6 +6,7 @@
  */
 #include "core/buffer.h"
 #include "py/args.h"
+#include "py/errors.h"
 #include "py/state.h"
 #include "types/cached_function.h"
 #include "types/flow.h"
@@ -59,7 +60,8 @@ free_task(PyObject *capsule)
     PyMem_Free(task);
 }
 
-static bool
+/* RedlaneFresh.is_same */
+static int
 is_same(void *context, RedlaneArg key)
 {
     RedlaneFunctionCall *call = context;
@@ -68,6 +70,9 @@ is_same(void *context, RedlaneArg key)
                 memcmp(now.data, key.data, key.size) == 0;
 
     redlane_buffer_free(&now);
+    if (redlane_errors_is_interruption()) {
+        return -1;
+    }
     PyErr_Clear();
     return same;
 }
@@ -161,7 +166,7 @@ new_task(RedlaneFlight *flight, const RedlaneFreshOld *old)
 }
 
 /* RedlaneFresh.spawn */
-static void
+static int
 spawn_refresh(void *context, RedlaneFlight *flight, const RedlaneFreshOld *old)
 {
     RedlaneFunctionCall *call = context;
@@ -181,11 +186,15 @@ spawn_refresh(void *context, RedlaneFlight *flight, const RedlaneFreshOld *old)
     if (bundle) {
         answer = submit(call->self, bundle);
     }
-    PyErr_Clear(); /* no worker is to be had: a later call will try */
+    if (!answer && (PyErr_ExceptionMatches(PyExc_MemoryError) ||
+                    PyErr_ExceptionMatches(PyExc_RuntimeError))) {
+        PyErr_Clear(); /* no worker is to be had: a later call will try */
+    }
     Py_XDECREF(answer);
     Py_XDECREF(bundle);
     Py_XDECREF(values);
     Py_XDECREF(capsule);
+    return PyErr_Occurred() ? -1 : 0;
 }
 
 int

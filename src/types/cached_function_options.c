@@ -3,6 +3,7 @@
 #include "core/clock.h"
 #include "core/hash.h"
 #include "py/args.h"
+#include "py/errors.h"
 #include "py/state.h"
 #include "types/cached_function.h"
 
@@ -304,8 +305,7 @@ keep_failure(void *context, int64_t *ttl_ms)
     if (data == Py_None) {
         Py_CLEAR(data);
     }
-    PyErr_Clear(); /* one that cannot be written is not cached */
-    PyErr_Restore(type, error, traceback);
+    redlane_errors_restore(type, error, traceback); /* else it is not cached */
     return data;
 }
 

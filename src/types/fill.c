@@ -3,6 +3,7 @@
 
 #include "core/clock.h"
 #include "core/number.h"
+#include "py/errors.h"
 #include "py/state.h"
 #include "types/fresh.h"
 #include "types/lease_wait.h"
@@ -64,10 +65,13 @@ redlane_fill_send_lease(const RedlaneFill *fill, RedlaneArg key, const char *lea
     }
     reply =
         redlane_tool_script(fill->tool, REDLANE_SCRIPT_ACQUIRE, acquire, 3, 1, &manner);
-    if (reply && fill->tags &&
-        redlane_tags_ask(fill->tags, fill->tool, true, fill->ttl_ms,
-                         &redlane_tool_reads) < 0) {
-        Py_CLEAR(reply);
+    if (reply && fill->tags) {
+        fill->tags->asked_ms = redlane_fresh_px(fill);
+        if (redlane_tags_ask(fill->tags, fill->tool, true, fill->tags->asked_ms,
+                             &redlane_tool_reads) < 0 &&
+            redlane_fill_forgive(fill) < 0) { /* else nothing is stored */
+            Py_CLEAR(reply);
+        }
     }
     return reply;
 }
@@ -127,9 +131,12 @@ judge_answer(const RedlaneFill *fill, RedlaneArg key, RedlaneAnswer answer,
     }
     result = redlane_fill_decode(fill, key, reply, value);
     if (unlikely(fill->fresh) && (result == 1 || result == REDLANE_FILL_OLD)) {
-        return redlane_fresh_take(fill, key, reply, result == REDLANE_FILL_OLD)
-                   ? FOUND_VALUE
-                   : FOUND_OLD;
+        result = redlane_fresh_take(fill, key, reply, result == REDLANE_FILL_OLD);
+        if (result < 0) {
+            Py_CLEAR(*value);
+            return FOUND_ERROR;
+        }
+        return result ? FOUND_VALUE : FOUND_OLD;
     }
     return result < 0    ? FOUND_ERROR
            : result == 1 ? FOUND_VALUE
@@ -156,8 +163,10 @@ ask(const RedlaneFill *fill, RedlaneArg key, const RedlaneFlight *flight,
     }
     found = likely(*reply != NULL) ? judge_answer(fill, key, answer, *reply, value)
                                    : found_refusal(fill, key, value);
-    if (found == FOUND_VALUE && pttl) {
-        redlane_fill_near_keep(fill, key, &near_fill, pttl, *reply, *value);
+    if (found == FOUND_VALUE && pttl &&
+        redlane_fill_near_keep(fill, key, &near_fill, pttl, *reply, *value) < 0) {
+        Py_CLEAR(*value);
+        found = FOUND_ERROR;
     }
     Py_XDECREF(pttl);
     if (near) {
@@ -167,7 +176,7 @@ ask(const RedlaneFill *fill, RedlaneArg key, const RedlaneFlight *flight,
 }
 
 /* Takes our lease away, so that others need not wait for it. Keeps the exception that
- * is set; an interruption in here is lost to that one. */
+ * is set; but an interruption in here takes its place. */
 static void
 release_lease(const RedlaneFill *fill, const RedlaneFlight *flight)
 {
@@ -181,13 +190,11 @@ release_lease(const RedlaneFill *fill, const RedlaneFlight *flight)
     PyErr_Fetch(&type, &error, &traceback);
     reply = redlane_tool_script(fill->tool, REDLANE_SCRIPT_RELEASE, argv, 2, 1,
                                 &redlane_tool_writes);
-    if (!reply && (type || redlane_fill_forgive(fill) == 0)) {
-        PyErr_Clear();
+    if (!reply && !type) {
+        (void)redlane_fill_forgive(fill);
     }
     Py_XDECREF(reply);
-    if (type) {
-        PyErr_Restore(type, error, traceback);
-    }
+    redlane_errors_restore(type, error, traceback);
 }
 
 /* Stores encoded bytes in the place of our lease, for ttl_ms (0: for ever). RAISES_NEG
@@ -257,15 +264,14 @@ end_raised(const RedlaneFill *fill, RedlaneFlight *flight)
 
         PyErr_Fetch(&type, &error, &traceback);
         data = redlane_envelope_wrap_raised(fill->serializer, &wrapping, data);
-        if (!data) {
-            PyErr_Clear();
+        if (data) {
+            (void)store_value(fill, flight, data, ttl_ms);
+        }
+        else {
             release_lease(fill, flight);
         }
-        else if (store_value(fill, flight, data, ttl_ms) < 0) {
-            PyErr_Clear();
-        }
         Py_XDECREF(data);
-        PyErr_Restore(type, error, traceback);
+        redlane_errors_restore(type, error, traceback);
     }
     else {
         release_lease(fill, flight);
@@ -310,51 +316,6 @@ PyObject *
 redlane_fill_compute_alone(const RedlaneFill *fill, RedlaneArg key)
 {
     return compute_alone(fill, key, NULL);
-}
-
-int
-redlane_fill_open_flight(const RedlaneFill *fill, const RedlaneFlight *flight,
-                         PyObject **value)
-{
-    RedlaneOpening opening = {
-        .key = {flight->key, flight->key_size},
-        .type = fill->type,
-        .size_max = REDLANE_ENVELOPE_RAW_MAX,
-    };
-
-    *value = redlane_envelope_loads(fill->serializer, &opening, flight->value);
-    if (!*value) {
-        return -1;
-    }
-    if (fill->tags && fill->tags->known &&
-        !redlane_tags_are_in(fill->tags, &opening.header)) {
-        Py_CLEAR(*value); /* begun before an invalidation that we came after */
-        return 2;
-    }
-    REDLANE_FILL_COUNT(fill, waits, 1);
-    return 1;
-}
-
-int
-redlane_fill_join(const RedlaneFill *fill, RedlaneFlight *flight, PyObject **value)
-{
-    int result = redlane_flight_wait(flight);
-
-    if (result == 1) {
-        if (flight->error) {
-            REDLANE_FILL_COUNT(fill, waits, 1);
-            PyErr_SetObject((PyObject *)Py_TYPE(flight->error), flight->error);
-            result = -1;
-        }
-        else if (flight->value) {
-            result = redlane_fill_open_flight(fill, flight, value);
-        }
-        else {
-            result = flight->abandoned ? 2 : 0;
-        }
-    }
-    redlane_flight_release(flight);
-    return result;
 }
 
 /* Waits for what another process computes, for all of this one that meet its lease. As
@@ -447,10 +408,11 @@ try_once(const RedlaneFill *fill, RedlaneArg key, PyObject **value)
     }
     found = ask(fill, key, flight, &reply, value);
     if (unlikely(fill->fresh) && fill->fresh->away && !*value && found != FOUND_ERROR) {
-        result = redlane_fresh_unconfirmed(
-            fill, key, found == FOUND_NOTHING ? flight : NULL, value);
+        RedlaneFlight *leased = found == FOUND_NOTHING ? flight : NULL;
+
+        result = redlane_fresh_unconfirmed(fill, key, &leased, value);
         if (result) {
-            if (result < 0 || found != FOUND_NOTHING) {
+            if (leased || found != FOUND_NOTHING) {
                 redlane_flight_finish(flight, NULL, NULL);
             }
             Py_XDECREF(reply);

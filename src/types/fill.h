@@ -68,6 +68,7 @@ typedef struct {
     int (*add_tags)(void *context, RedlaneTags *tags);
     RedlaneTags *tags;    /* what the value must carry; NULL: nothing */
     RedlaneTags **extras; /* what it carries besides is put there; NULL: is not kept */
+    const RedlaneTags *shared; /* that of several values, asked for at once; or NULL */
 } RedlaneFill;
 
 /* A read of one key that may bring a near value. */
@@ -103,13 +104,13 @@ PyObject *redlane_fill_wrap(const RedlaneFill *fill, RedlaneArg key, PyObject **
 PyObject *redlane_fill_lead(const RedlaneFill *fill, RedlaneFlight *STEALS flight);
 PyObject *redlane_fill_compute_alone(const RedlaneFill *fill, RedlaneArg key);
 
-/* Waits for another thread's flight, which is released here. 1: *value is set, 0: it
- * gave nothing, -1: an exception is set, 2: ask again. */
+/* fill_join.c: waits for another thread's flight, which is released here. 1: *value is
+ * set, 0: it gave nothing, -1: an exception is set, 2: ask again. */
 int redlane_fill_join(const RedlaneFill *fill, RedlaneFlight *STEALS flight,
                       PyObject **value);
 
-/* The value of a flight that has one: 1; 2 where it is of older generations than we
- * know of: ask again; or -1. */
+/* The value of a flight that has one: 1; 0 where it is another function's, and of no
+ * use here; 2 where it is of older generations than we know of: ask again; or -1. */
 int redlane_fill_open_flight(const RedlaneFill *fill, const RedlaneFlight *flight,
                              PyObject **value);
 
@@ -150,10 +151,11 @@ bool redlane_fill_near_begin(const RedlaneFill *fill, RedlaneArg key,
 /* Where that was true, in the end. */
 void redlane_fill_near_end(RedlaneNearFill *near_fill);
 
-/* After it: the stored bytes, what they decoded to, and the reply of PTTL. */
-void redlane_fill_near_keep(const RedlaneFill *fill, RedlaneArg key,
-                            const RedlaneNearFill *near_fill, PyObject *pttl,
-                            PyObject *stored, PyObject *value);
+/* After it: the stored bytes, what they decoded to, and the reply of PTTL. RAISES_NEG:
+ * only an interruption. */
+int redlane_fill_near_keep(const RedlaneFill *fill, RedlaneArg key,
+                           const RedlaneNearFill *near_fill, PyObject *pttl,
+                           PyObject *stored, PyObject *value);
 
 /* fill_tags.c: gives a fill the tags that its namespaces and the value ask for; to be
  * ended in any case. RAISES_NEG */
@@ -171,6 +173,14 @@ PyObject *redlane_fill_ask(const RedlaneFill *fill, RedlaneCommandId id,
 /* Whether a value with this header is of the generations that are now, of all that it
  * carries: 1, 0. RAISES_NEG */
 int redlane_fill_tags_check(const RedlaneFill *fill, const RedlaneEnvelope *header);
+
+/* For several values that were read at once: asks for the generations of what they
+ * carry besides, in one round trip for as many as fit. `*next` is the first of `values`
+ * (a list of replies) that they are for, and then the first that they are not for. To
+ * be freed; NULL where there are none (each value asks for its own, if it has any), or
+ * with an exception set. */
+RedlaneTags *redlane_fill_tags_share(const RedlaneFill *fill, PyObject *values,
+                                     Py_ssize_t *next);
 
 /* Collects the tickets of all tags of stored bytes into `tickets` (which has room for
  * REDLANE_ENVELOPE_TAGS_MAX): how many, or -1 where one is missing (no exception). */

@@ -5,6 +5,7 @@
  * Kept is the object itself where nobody can change it (or nobody minds), else the
  * stored bytes, which are decoded afresh at each hit. */
 #include "core/clock.h"
+#include "py/errors.h"
 #include "py/state.h"
 #include "types/fresh.h"
 
@@ -16,57 +17,83 @@
 /* Deeper values are decoded afresh: no recursion without an end. */
 #define DEPTH_MAX 4
 
-static bool is_immutable(PyObject *value, int depth);
+static int is_immutable(PyObject *value, int depth);
+
+/* An attribute that may not be there, or NULL; only an interruption stays set. */
+static PyObject *
+find_attribute(PyObject *object, const char *name)
+{
+    PyObject *found = PyObject_GetAttrString(object, name);
+
+    if (!found && !redlane_errors_is_interruption()) {
+        PyErr_Clear();
+    }
+    return found;
+}
+
+/* Whether none of the fields can be changed. RAISES_NEG */
+static int
+has_immutable_fields(PyObject *value, PyObject *names, int depth)
+{
+    int result = 1;
+
+    for (Py_ssize_t i = 0; result == 1 && i < PyTuple_GET_SIZE(names); i++) {
+        const char *name = PyUnicode_Check(PyTuple_GET_ITEM(names, i))
+                               ? PyUnicode_AsUTF8(PyTuple_GET_ITEM(names, i))
+                               : NULL;
+        PyObject *field = name ? find_attribute(value, name) : NULL;
+
+        result = field ? is_immutable(field, depth + 1) : 0;
+        Py_XDECREF(field);
+    }
+    return PyErr_Occurred() ? -1 : result;
+}
 
 /* A msgspec.Struct of a frozen class whose fields cannot be changed either, nor, in
- * one with dict=True, be added to. */
-static bool
+ * one with dict=True, be added to. RAISES_NEG */
+static int
 is_frozen_struct(PyObject *value, int depth)
 {
-    PyObject *config =
-        PyObject_GetAttrString((PyObject *)Py_TYPE(value), "__struct_config__");
-    PyObject *frozen = config ? PyObject_GetAttrString(config, "frozen") : NULL;
+    PyObject *type = (PyObject *)Py_TYPE(value);
+    PyObject *config = find_attribute(type, "__struct_config__");
+    PyObject *frozen = config ? find_attribute(config, "frozen") : NULL;
     PyObject *names = NULL;
-    bool result = frozen == Py_True && !PyObject_HasAttrString(value, "__dict__");
+    int result = 0;
 
-    if (result) {
-        names = PyObject_GetAttrString((PyObject *)Py_TYPE(value), "__struct_fields__");
+    if (frozen == Py_True && Py_TYPE(value)->tp_dictoffset == 0) {
+        names = find_attribute(type, "__struct_fields__");
         result = names && PyTuple_CheckExact(names);
     }
-    for (Py_ssize_t i = 0; result && i < PyTuple_GET_SIZE(names); i++) {
-        PyObject *field = PyObject_GetAttr(value, PyTuple_GET_ITEM(names, i));
-
-        result = field && is_immutable(field, depth + 1);
-        Py_XDECREF(field);
+    if (result) {
+        result = has_immutable_fields(value, names, depth);
     }
     Py_XDECREF(names);
     Py_XDECREF(frozen);
     Py_XDECREF(config);
-    PyErr_Clear(); /* no struct */
-    return result;
+    return PyErr_Occurred() ? -1 : result;
 }
 
-static bool
+/* RAISES_NEG: only an interruption. */
+static int
 is_immutable(PyObject *value, int depth)
 {
     PyTypeObject *type = Py_TYPE(value);
+    int result = 1;
 
     if (type == &PyUnicode_Type || type == &PyBytes_Type || type == &PyLong_Type ||
         type == &PyFloat_Type || type == &PyBool_Type || value == Py_None) {
-        return true;
+        return 1;
     }
     if (type == &PyDict_Type || type == &PyList_Type || depth == DEPTH_MAX) {
-        return false;
+        return 0;
     }
     if (type != &PyTuple_Type) {
         return is_frozen_struct(value, depth);
     }
-    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(value); i++) {
-        if (!is_immutable(PyTuple_GET_ITEM(value, i), depth + 1)) {
-            return false;
-        }
+    for (Py_ssize_t i = 0; result == 1 && i < PyTuple_GET_SIZE(value); i++) {
+        result = is_immutable(PyTuple_GET_ITEM(value, i), depth + 1);
     }
-    return true;
+    return result;
 }
 
 /* Puts an entry into the function's own table too, or gives it back. STEALS entry */
@@ -104,6 +131,32 @@ is_in_namespaces(const RedlaneFill *fill, const RedlaneEnvelope *header)
     return true;
 }
 
+/* Whether it carries the tags that this fill asks for: another function of the same key
+ * may have put it there. What this one has had for these arguments was looked at then.
+ * RAISES_NEG */
+static int
+has_own_tags(const RedlaneFill *fill, const RedlaneNearEntry *kept,
+             const RedlaneEnvelope *header)
+{
+    const RedlaneLevel0Item *item =
+        fill->level0 && fill->arguments
+            ? redlane_level0_slot(fill->level0, fill->arguments)->item
+            : NULL;
+    RedlaneTags *tags;
+    int result;
+
+    if (!fill->add_tags || (item && item->entry == kept)) {
+        return 1;
+    }
+    tags = redlane_tags_new();
+    result = tags ? fill->add_tags(fill->context, tags) : -1;
+    if (result == 0) {
+        result = redlane_tags_are_named_in(tags, header);
+    }
+    redlane_tags_free(tags);
+    return result;
+}
+
 /* The object of an entry that is held, if this fill can use it. */
 static int
 take_value(const RedlaneFill *fill, RedlaneArg key, const RedlaneNearEntry *kept,
@@ -120,6 +173,9 @@ take_value(const RedlaneFill *fill, RedlaneArg key, const RedlaneNearEntry *kept
     if (result == 1 && !is_in_namespaces(fill, &seen.header)) {
         Py_CLEAR(*value);
         return 0;
+    }
+    if (result == 1) {
+        result = has_own_tags(fill, kept, &seen.header);
     }
     if (result < 0 && PyErr_ExceptionMatches(fill->tool->state->SerializationError)) {
         PyErr_Clear();
@@ -261,14 +317,18 @@ store_entry(const RedlaneFill *fill, RedlaneArg key, const RedlaneNearTicket *ti
                                         tickets, (size_t)count);
 }
 
-/* Milliseconds that a value may stay near: -1 if it has no end, 0 if it may not. */
+/* Milliseconds that a value may stay near: 0 or less if it may not. */
 static int64_t
-time_left(PyObject *pttl, PyObject *stored)
+time_left(const RedlaneFill *fill, PyObject *pttl, PyObject *stored)
 {
     int64_t left = PyLong_AsLongLong(pttl), own; /* a reply: it fits */
     RedlaneEnvelope header;
 
-    if (likely(!redlane_envelope_is_marked(stored)) || left < -1 ||
+    if (left == -1) { /* it has no end there */
+        left = fill->near_ttl_ms;
+    }
+
+    if (likely(!redlane_envelope_is_marked(stored)) ||
         redlane_envelope_read(PyBytes_AS_STRING(stored),
                               (size_t)PyBytes_GET_SIZE(stored),
                               &header) != REDLANE_STORED_ENVELOPE ||
@@ -277,10 +337,10 @@ time_left(PyObject *pttl, PyObject *stored)
     }
     own = header.expires_at - redlane_clock_unix_ms();
     own = own < 0 ? 0 : own;
-    return left < 0 || own < left ? own : left;
+    return own < left ? own : left;
 }
 
-void
+int
 redlane_fill_near_keep(const RedlaneFill *fill, RedlaneArg key,
                        const RedlaneNearFill *near_fill, PyObject *pttl,
                        PyObject *stored, PyObject *value)
@@ -289,12 +349,18 @@ redlane_fill_near_keep(const RedlaneFill *fill, RedlaneArg key,
                               .near_ttl_ms = fill->near_ttl_ms};
     RedlaneNearEntry *entry;
     PyObject *object = stored;
+    int as_it_is = 0;
 
     if (!near_fill->read.known || !PyLong_CheckExact(pttl)) {
-        return;
+        return 0;
     }
-    if (fill->form != REDLANE_NEAR_FORM_STORED &&
-        (fill->share || is_immutable(value, 0))) {
+    if (fill->form != REDLANE_NEAR_FORM_STORED) {
+        as_it_is = fill->share ? 1 : is_immutable(value, 0);
+    }
+    if (as_it_is < 0) {
+        return -1;
+    }
+    if (as_it_is) {
         object = value;
         offer.form = fill->form;
     }
@@ -303,7 +369,7 @@ redlane_fill_near_keep(const RedlaneFill *fill, RedlaneArg key,
     if (object != stored && !PyUnicode_CheckExact(object)) {
         offer.cost += content_size(stored); /* about: a struct, a tuple */
     }
-    offer.pttl_ms = redlane_fresh_near_ms(fill, time_left(pttl, stored));
+    offer.pttl_ms = redlane_fresh_near_ms(fill, time_left(fill, pttl, stored));
     Py_INCREF(object); /* the entry's */
     entry = store_entry(fill, key, &near_fill->ticket, stored, &offer);
     if (entry) {
@@ -313,4 +379,5 @@ redlane_fill_near_keep(const RedlaneFill *fill, RedlaneArg key,
         Py_DECREF(object);
     }
     redlane_near_free_dead(fill->near, DEAD_A_STORE);
+    return 0;
 }

@@ -241,12 +241,13 @@ read_tagged(const RedlaneFill *fill, RedlaneArg key, PyObject **value)
         result = redlane_fill_decode(fill, key, reply, value);
         if (unlikely(fill->fresh) && (result == 1 || result == REDLANE_FILL_OLD)) {
             result = redlane_fresh_take(fill, key, reply, result == REDLANE_FILL_OLD);
-            if (!result) {
-                Py_CLEAR(*value);
-            }
         }
-        if (result == 1 && pttl) {
-            redlane_fill_near_keep(fill, key, &near_fill, pttl, reply, *value);
+        if (result == 1 && pttl &&
+            redlane_fill_near_keep(fill, key, &near_fill, pttl, reply, *value) < 0) {
+            result = -1;
+        }
+        if (result != 1) {
+            Py_CLEAR(*value);
         }
         Py_XDECREF(pttl);
         Py_DECREF(reply);

@@ -135,6 +135,81 @@ ask_for_extras(const RedlaneFill *fill, RedlaneTags *extras)
     return result;
 }
 
+/* Adds what stored bytes carry besides. 1: done, 0: there is no room. RAISES_NEG */
+static int
+add_extras(const RedlaneFill *fill, PyObject *stored, RedlaneTags *shared)
+{
+    RedlaneEnvelope header;
+    RedlaneEnvelopeTag tag;
+    size_t at = 0, more = 0;
+
+    if (!PyBytes_Check(stored) || !redlane_envelope_is_marked(stored) ||
+        redlane_envelope_read(PyBytes_AS_STRING(stored),
+                              (size_t)PyBytes_GET_SIZE(stored),
+                              &header) != REDLANE_STORED_ENVELOPE) {
+        return 1;
+    }
+    while (redlane_envelope_next_tag(&header, &at, &tag)) {
+        more += !redlane_tags_find(fill->tags, tag.id, tag.id_size) &&
+                !redlane_tags_find(shared, tag.id, tag.id_size);
+    }
+    if (more > REDLANE_ENVELOPE_TAGS_MAX - shared->count) {
+        return 0;
+    }
+    at = 0;
+    while (redlane_envelope_next_tag(&header, &at, &tag)) {
+        if (!redlane_tags_find(fill->tags, tag.id, tag.id_size) &&
+            redlane_tags_add_key(shared, tag.id, tag.id_size) < 0) {
+            return -1;
+        }
+    }
+    return 1;
+}
+
+RedlaneTags *
+redlane_fill_tags_share(const RedlaneFill *fill, PyObject *values, Py_ssize_t *next)
+{
+    RedlaneTags *shared = redlane_tags_new();
+    int result = shared ? 1 : -1;
+
+    while (result == 1 && *next < PyList_GET_SIZE(values)) {
+        result = add_extras(fill, PyList_GET_ITEM(values, *next), shared);
+        *next += result == 1;
+    }
+    if (result >= 0 && shared->count) {
+        if (ask_for_extras(fill, shared) == 0) {
+            return shared;
+        }
+        if (PyErr_ExceptionMatches(fill->tool->state->ReplyError)) {
+            (void)redlane_fill_forgive(fill); /* one of them is in the way */
+        }
+    }
+    redlane_tags_free(shared);
+    return NULL;
+}
+
+/* Whether all that a header carries besides is among what was asked for at once. */
+static bool
+is_shared(const RedlaneFill *fill, const RedlaneEnvelope *header)
+{
+    RedlaneEnvelopeTag tag;
+    size_t at = 0;
+
+    while (redlane_envelope_next_tag(header, &at, &tag)) {
+        const RedlaneEnvelopeTag *now;
+
+        if (redlane_tags_find(fill->tags, tag.id, tag.id_size)) {
+            continue;
+        }
+        now = redlane_tags_find(fill->shared, tag.id, tag.id_size);
+        if (!now || !fill->shared->there[now - fill->shared->items] ||
+            now->generation != tag.generation) {
+            return false;
+        }
+    }
+    return true;
+}
+
 int
 redlane_fill_tags_check(const RedlaneFill *fill, const RedlaneEnvelope *header)
 {
@@ -147,11 +222,17 @@ redlane_fill_tags_check(const RedlaneFill *fill, const RedlaneEnvelope *header)
     if (likely(!(header->fields & REDLANE_ENVELOPE_TAGS))) {
         return 1;
     }
+    if (fill->shared) {
+        return is_shared(fill, header);
+    }
     extras = find_extras(fill, header);
     if (!extras) {
         return PyErr_Occurred() ? -1 : 1;
     }
     result = ask_for_extras(fill, extras);
+    if (result < 0 && PyErr_ExceptionMatches(fill->tool->state->ReplyError)) {
+        result = redlane_fill_forgive(fill); /* what the header names is in the way */
+    }
     if (result == 0) {
         result = redlane_tags_are_in(extras, header);
     }
@@ -191,7 +272,10 @@ redlane_fill_tags_tickets(const RedlaneFill *fill, PyObject *stored,
     while (redlane_envelope_next_tag(&header, &at, &tag)) {
         const RedlaneNearTicket *ticket = ticket_of(fill->tags, &tag);
 
-        if (!ticket && fill->extras) {
+        if (!ticket && fill->shared) {
+            ticket = ticket_of(fill->shared, &tag);
+        }
+        else if (!ticket && fill->extras) {
             ticket = ticket_of(*fill->extras, &tag);
         }
         if (!ticket || !ticket->generation) {

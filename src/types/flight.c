@@ -61,18 +61,6 @@ redlane_flight_setup(PyObject *module)
     return 0;
 }
 
-void
-redlane_flight_table_free(RedlaneState *state)
-{
-    Table *table = state->flights;
-
-    if (table) {
-        redlane_fork_unregister(&table->hook);
-        PyMem_Free(table);
-        state->flights = NULL;
-    }
-}
-
 static void
 unlink_flight(RedlaneFlight *flight)
 {
@@ -86,6 +74,29 @@ unlink_flight(RedlaneFlight *flight)
     }
 }
 
+static void
+unlink_all(Table *table)
+{
+    for (size_t i = 0; i < BUCKETS; i++) {
+        while (table->buckets[i]) {
+            unlink_flight(table->buckets[i]);
+        }
+    }
+}
+
+void
+redlane_flight_table_free(RedlaneState *state)
+{
+    Table *table = state->flights;
+
+    if (table) {
+        redlane_fork_unregister(&table->hook);
+        unlink_all(table); /* whoever has one still may end it later */
+        PyMem_Free(table);
+        state->flights = NULL;
+    }
+}
+
 /* In a child: flights of threads that no longer exist go (their memory stays, for a
  * frame that was copied may still point to it), and leases become others. The thread
  * that forked may be in a computation of its own: that flight goes on, out of the
@@ -94,11 +105,7 @@ static void
 drop_after_fork(Table *table)
 {
     table->generation = table->forks;
-    for (size_t i = 0; i < BUCKETS; i++) {
-        while (table->buckets[i]) {
-            unlink_flight(table->buckets[i]);
-        }
-    }
+    unlink_all(table);
     redlane_hash_seed(&table->lease);
 }
 

@@ -5,6 +5,7 @@
 
 #include "core/clock.h"
 #include "core/hash.h"
+#include "py/errors.h"
 #include "py/log.h"
 #include "py/state.h"
 
@@ -116,7 +117,7 @@ draw_moment(const RedlaneFreshOld *old)
     return ahead < (double)old->expires_at ? old->expires_at - (int64_t)ahead : 0;
 }
 
-bool
+int
 redlane_fresh_take(const RedlaneFill *fill, RedlaneArg key, PyObject *stored, bool past)
 {
     RedlaneFresh *fresh = fill->fresh;
@@ -129,24 +130,21 @@ redlane_fresh_take(const RedlaneFill *fill, RedlaneArg key, PyObject *stored, bo
         return !past;
     }
     if (fresh->rescue) {
-        return true;
+        return 1;
     }
     if (!past) {
         int64_t moment = fresh->early ? draw_moment(&old) : old.expires_at;
 
         if (moment <= now) {
-            redlane_fresh_start(fill, key, &old);
+            return redlane_fresh_start(fill, key, &old) < 0 ? -1 : 1;
         }
-        else {
-            fresh->near_until = moment;
-        }
-        return true;
+        fresh->near_until = moment;
+        return 1;
     }
     if (fresh->soft_ms || now - old.expires_at >= fresh->stale_ms) {
-        return false;
+        return 0;
     }
-    redlane_fresh_start(fill, key, &old);
-    return true;
+    return redlane_fresh_start(fill, key, &old) < 0 ? -1 : 1;
 }
 
 int64_t
@@ -159,7 +157,7 @@ redlane_fresh_near_ms(const RedlaneFill *fill, int64_t left)
     }
     until = fill->fresh->near_until - redlane_clock_unix_ms();
     until = until < 0 ? 0 : until;
-    return left < 0 || until < left ? until : left;
+    return until < left ? until : left;
 }
 
 void
@@ -175,7 +173,7 @@ redlane_fresh_count(const RedlaneFill *fill)
 
 int
 redlane_fresh_unconfirmed(const RedlaneFill *fill, RedlaneArg key,
-                          RedlaneFlight *leased, PyObject **value)
+                          RedlaneFlight **leased, PyObject **value)
 {
     static const RedlaneFreshOld none;
     RedlaneFresh *fresh = fill->fresh;
@@ -191,10 +189,14 @@ redlane_fresh_unconfirmed(const RedlaneFill *fill, RedlaneArg key,
         return 0;
     }
     if (result == 1) {
-        REDLANE_FILL_COUNT(fill, stale, 1);
-        if (leased) {
-            fresh->spawn(fill->context, leased, &none);
+        RedlaneFlight *flight = *leased;
+
+        *leased = NULL;
+        if (flight && fresh->spawn(fill->context, flight, &none) < 0) {
+            Py_CLEAR(*value);
+            return -1;
         }
+        REDLANE_FILL_COUNT(fill, stale, 1);
     }
     return result;
 }
@@ -249,8 +251,7 @@ redlane_fresh_rescue(const RedlaneFill *fill, RedlaneArg key)
     }
     PyErr_Fetch(&type, &error, &traceback);
     if (find_old(fill, key, &value) != 1) {
-        PyErr_Clear();
-        PyErr_Restore(type, error, traceback);
+        redlane_errors_restore(type, error, traceback);
         return NULL;
     }
     redlane_fresh_count(fill);

@@ -42,10 +42,11 @@ struct RedlaneFresh {
     int64_t soft_ms; /* 0, or how long a caller with an old value waits for a new one */
     bool early;      /* refreshed before its time is over, at random */
     /* Lets a worker run redlane_fresh_run. STEALS flight, which ends if nobody does.
-     * No exception. */
-    void (*spawn)(void *context, RedlaneFlight *flight, const RedlaneFreshOld *old);
-    /* Whether the call's arguments still make this key. No exception. */
-    bool (*is_same)(void *context, RedlaneArg key);
+     * RAISES_NEG: only what a signal handler raises. */
+    int (*spawn)(void *context, RedlaneFlight *flight, const RedlaneFreshOld *old);
+    /* Whether the call's arguments still make this key. RAISES_NEG: only an
+     * interruption. */
+    int (*is_same)(void *context, RedlaneArg key);
     int64_t *reported; /* when a failure was logged last: CLOCK_MONOTONIC, or 0 */
     /* of this call: */
     bool behind;        /* it is a refresh: nobody waits for it */
@@ -70,9 +71,9 @@ int64_t redlane_fresh_px(const RedlaneFill *fill);
 bool redlane_fresh_is_useful(const RedlaneFill *fill, const RedlaneEnvelope *header);
 
 /* A value that was read: whether it may be served now. Sees to its refresh. `past`: its
- * time is over. */
-bool redlane_fresh_take(const RedlaneFill *fill, RedlaneArg key, PyObject *stored,
-                        bool past);
+ * time is over. RAISES_NEG */
+int redlane_fresh_take(const RedlaneFill *fill, RedlaneArg key, PyObject *stored,
+                       bool past);
 
 /* How long the value that was just read may stay near: what is left of its TTL, or less
  * where it is to be refreshed before. */
@@ -81,12 +82,12 @@ int64_t redlane_fresh_near_ms(const RedlaneFill *fill, int64_t left);
 /* A read that brought a value: a hit or a stale one. */
 void redlane_fresh_count(const RedlaneFill *fill);
 
-/* The server is away: a near value that it cannot confirm. `leased` holds the lease in
- * the key's place, or is NULL; it is taken over where the answer is 1: *value is set.
+/* The server is away: a near value that it cannot confirm. `*leased` holds the lease in
+ * the key's place, or is NULL, as it becomes where it is taken over. 1: *value is set.
  * 0: none that may be served before the function has failed; -1: an exception is set.
  */
 int redlane_fresh_unconfirmed(const RedlaneFill *fill, RedlaneArg key,
-                              RedlaneFlight *leased, PyObject **value);
+                              RedlaneFlight **leased, PyObject **value);
 
 /* After an exception: an old value in its place, or NULL with the exception set. */
 PyObject *redlane_fresh_rescue(const RedlaneFill *fill, RedlaneArg key);
@@ -100,9 +101,10 @@ void redlane_fresh_report(const RedlaneFill *fill);
 /* Whether stored bytes are a value that a refresh can replace. */
 bool redlane_fresh_look(PyObject *stored, RedlaneFreshOld *old);
 
-/* fresh_refresh.c: starts a refresh behind, unless this process has one under way. */
-void redlane_fresh_start(const RedlaneFill *fill, RedlaneArg key,
-                         const RedlaneFreshOld *old);
+/* fresh_refresh.c: starts a refresh behind, unless this process has one under way.
+ * RAISES_NEG: only what a signal handler raises. */
+int redlane_fresh_start(const RedlaneFill *fill, RedlaneArg key,
+                        const RedlaneFreshOld *old);
 
 /* On the worker: computes and stores, if it is still wanted. Ends the flight; no
  * exception. STEALS flight */

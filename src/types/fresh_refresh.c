@@ -4,6 +4,7 @@
 #include "core/buffer.h"
 #include "core/clock.h"
 #include "core/number.h"
+#include "py/errors.h"
 #include "py/state.h"
 #include "types/lease_wait.h"
 
@@ -14,6 +15,9 @@
  */
 #define FAILED REDLANE_MARK "Lfailed"
 #define FAILED_PX "1000"
+
+/* A century. */
+#define SOFT_MOST_MS (INT64_C(3155760000) * 1000)
 
 typedef enum {
     LOCK_ERROR = -1, /* an exception is set */
@@ -65,7 +69,7 @@ take_lock(const RedlaneFill *fill, const RedlaneFlight *flight, RedlaneArg name,
 }
 
 /* Gives the lock back, or leaves word in it that the refresh failed. Keeps the
- * exception that is set. */
+ * exception that is set; but an interruption in here takes its place. */
 static void
 end_lock(const RedlaneFill *fill, const RedlaneFlight *flight, RedlaneArg name,
          bool failed)
@@ -82,13 +86,11 @@ end_lock(const RedlaneFill *fill, const RedlaneFlight *flight, RedlaneArg name,
     reply = failed ? redlane_tool_execute(fill->tool, REDLANE_CMD_SET, leave, 4, false)
                    : redlane_tool_script(fill->tool, REDLANE_SCRIPT_RELEASE, release, 2,
                                          1, &redlane_tool_writes);
-    if (!reply && (type || redlane_fill_forgive(fill) == 0)) {
-        PyErr_Clear();
+    if (!reply && !type) {
+        (void)redlane_fill_forgive(fill);
     }
     Py_XDECREF(reply);
-    if (type) {
-        PyErr_Restore(type, error, traceback);
-    }
+    redlane_errors_restore(type, error, traceback);
 }
 
 /* Whether the old value is still in its place: whoever read it before another's refresh
@@ -125,10 +127,14 @@ replace(const RedlaneFill *fill, const RedlaneFlight *flight,
     RedlaneArg argv[] = {
         key, {old->head, old->size}, REDLANE_ARG_LITERAL(""), {digits, 0}};
     PyObject *reply;
+    int same;
 
-    if (flight->marked || (fill->tags && !fill->tags->known) ||
-        !fill->fresh->is_same(fill->context, key)) {
+    if (flight->marked || (fill->tags && !fill->tags->known)) {
         return 0;
+    }
+    same = fill->fresh->is_same(fill->context, key);
+    if (same <= 0) {
+        return same;
     }
     if (data) {
         argv[2] = (RedlaneArg){PyBytes_AS_STRING(data), (size_t)PyBytes_GET_SIZE(data)};
@@ -163,11 +169,11 @@ end_failed(const RedlaneFill *fill, RedlaneFlight *flight, const RedlaneFreshOld
 
         PyErr_Fetch(&type, &error, &traceback);
         data = redlane_envelope_wrap_raised(fill->serializer, &wrapping, data);
-        if (!data || replace(fill, flight, old, data, ttl_ms) < 0) {
-            PyErr_Clear();
+        if (data) {
+            (void)replace(fill, flight, old, data, ttl_ms);
         }
         Py_XDECREF(data);
-        PyErr_Restore(type, error, traceback);
+        redlane_errors_restore(type, error, traceback);
     }
     end_lock(fill, flight, lock, !fill->fresh->answered);
     redlane_flight_fail(flight);
@@ -215,7 +221,7 @@ begin_flight(const RedlaneFill *fill, RedlaneArg key, const RedlaneFreshOld *old
     return flight;
 }
 
-void
+int
 redlane_fresh_start(const RedlaneFill *fill, RedlaneArg key, const RedlaneFreshOld *old)
 {
     RedlaneFlight *flight = redlane_flight_find_refresh(
@@ -223,14 +229,14 @@ redlane_fresh_start(const RedlaneFill *fill, RedlaneArg key, const RedlaneFreshO
 
     if (flight) {
         redlane_flight_release(flight);
-        return;
+        return 0;
     }
     flight = begin_flight(fill, key, old);
     if (!flight) {
         PyErr_Clear(); /* no memory: the next call will try */
-        return;
+        return 0;
     }
-    fill->fresh->spawn(fill->context, flight, old);
+    return fill->fresh->spawn(fill->context, flight, old);
 }
 
 /* Computes under the lock, if it is to be had. 1: *value is set, 0: there is nothing to
@@ -315,25 +321,36 @@ redlane_fresh_run(RedlaneFill *fill, RedlaneFlight *flight, const RedlaneFreshOl
     PyErr_Clear();
 }
 
+/* In ns; no longer than anybody would wait anyway. */
+static int64_t
+soft_limit(const RedlaneFresh *fresh)
+{
+    return (fresh->soft_ms < SOFT_MOST_MS ? fresh->soft_ms : SOFT_MOST_MS) *
+           REDLANE_NS_PER_MS;
+}
+
 /* Waits for a refresh behind, but not for long. As redlane_fresh_compute. */
 static int
 wait_softly(const RedlaneFill *fill, RedlaneArg key, const RedlaneFreshOld *old,
             PyObject **value)
 {
     RedlaneState *state = fill->tool->state;
-    int64_t deadline = redlane_clock_now() + fill->fresh->soft_ms * REDLANE_NS_PER_MS;
-    RedlaneFlight *flight;
-    int result = 0;
+    int64_t deadline = redlane_clock_now() + soft_limit(fill->fresh);
+    RedlaneFlight *flight = NULL;
+    int result = redlane_fresh_start(fill, key, old);
 
-    redlane_fresh_start(fill, key, old);
-    flight = redlane_flight_find_refresh(state, fill->tool->link, key, old->nonce);
+    if (result == 0) {
+        flight = redlane_flight_find_refresh(state, fill->tool->link, key, old->nonce);
+    }
     if (flight) {
         result = redlane_flight_wait_until(flight, deadline);
         if (result == 1 && flight->value && !flight->marked) {
             PyObject *fresh = NULL;
 
             result = redlane_fill_open_flight(fill, flight, &fresh);
-            Py_XSETREF(*value, fresh);
+            if (result == 1) {
+                Py_SETREF(*value, fresh);
+            }
         }
         else if (result == 1) {
             result = 0;

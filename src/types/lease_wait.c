@@ -116,6 +116,23 @@ wait_for_news(RedlaneState *state, RedlaneNear *near, const RedlaneFlight *fligh
     return 0;
 }
 
+/* Somebody took its TTL away, or wrote it without one: nobody will end it, and all who
+ * come would wait for it. RAISES_NEG */
+static int
+drop_overdue(const RedlaneFill *fill, const RedlaneFlight *flight)
+{
+    RedlaneArg argv[] = {{flight->key, flight->key_size},
+                         {flight->lease, sizeof(flight->lease)}};
+    PyObject *reply = redlane_tool_script(fill->tool, REDLANE_SCRIPT_RELEASE, argv, 2,
+                                          1, &redlane_tool_writes);
+
+    if (!reply) {
+        return redlane_fill_forgive(fill);
+    }
+    Py_DECREF(reply);
+    return 0;
+}
+
 RedlaneLeaseEnd
 redlane_lease_wait(const RedlaneFill *fill, const RedlaneFlight *flight,
                    PyObject **stored)
@@ -148,5 +165,8 @@ redlane_lease_wait(const RedlaneFill *fill, const RedlaneFlight *flight,
             return REDLANE_LEASE_ERROR;
         }
     }
-    return flight->marked ? REDLANE_LEASE_LAPSED : REDLANE_LEASE_HELD;
+    if (!flight->marked && drop_overdue(fill, flight) < 0) {
+        return REDLANE_LEASE_ERROR;
+    }
+    return REDLANE_LEASE_LAPSED;
 }

@@ -68,6 +68,7 @@ redlane_tags_add_key(RedlaneTags *tags, const char *data, size_t size)
     tags->keys[tags->count] = key;
     tags->items[tags->count] =
         (RedlaneEnvelopeTag){.id = PyBytes_AS_STRING(key), .id_size = size};
+    tags->there[tags->count] = false;
     tags->tickets[tags->count++] = (RedlaneNearTicket){0};
     tags->known = false;
     return 0;
@@ -228,10 +229,13 @@ read_generation(PyObject *stored, uint64_t *generation)
 void
 redlane_tags_take(RedlaneTags *tags, PyObject *reply)
 {
-    tags->known = PyList_Check(reply) && (size_t)PyList_GET_SIZE(reply) == tags->count;
-    for (size_t i = 0; tags->known && i < tags->count; i++) {
-        tags->known = read_generation(PyList_GET_ITEM(reply, (Py_ssize_t)i),
-                                      &tags->items[i].generation);
+    bool whole = PyList_Check(reply) && (size_t)PyList_GET_SIZE(reply) == tags->count;
+
+    tags->known = whole;
+    for (size_t i = 0; i < tags->count; i++) {
+        tags->there[i] = whole && read_generation(PyList_GET_ITEM(reply, (Py_ssize_t)i),
+                                                  &tags->items[i].generation);
+        tags->known = tags->known && tags->there[i];
     }
 }
 
@@ -255,22 +259,45 @@ redlane_tags_ask(RedlaneTags *tags, RedlaneTool *tool, bool make, int64_t ttl_ms
     return PyErr_Occurred() ? -1 : 0;
 }
 
+/* The tag of a header with that id. */
+static bool
+find_in_header(const RedlaneEnvelope *header, const RedlaneEnvelopeTag *mine,
+               RedlaneEnvelopeTag *tag)
+{
+    size_t at = 0;
+
+    while (redlane_envelope_next_tag(header, &at, tag)) {
+        if (tag->id_size == mine->id_size &&
+            memcmp(tag->id, mine->id, tag->id_size) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
 bool
 redlane_tags_are_in(const RedlaneTags *tags, const RedlaneEnvelope *header)
 {
     for (size_t i = 0; tags->known && i < tags->count; i++) {
-        const RedlaneEnvelopeTag *mine = &tags->items[i];
         RedlaneEnvelopeTag tag;
-        size_t at = 0;
-        bool same = false;
 
-        while (!same && redlane_envelope_next_tag(header, &at, &tag)) {
-            same = tag.generation == mine->generation && tag.id_size == mine->id_size &&
-                   memcmp(tag.id, mine->id, tag.id_size) == 0;
-        }
-        if (!same) {
+        if (!find_in_header(header, &tags->items[i], &tag) ||
+            tag.generation != tags->items[i].generation) {
             return false;
         }
     }
     return tags->known;
+}
+
+bool
+redlane_tags_are_named_in(const RedlaneTags *tags, const RedlaneEnvelope *header)
+{
+    for (size_t i = 0; i < tags->count; i++) {
+        RedlaneEnvelopeTag tag;
+
+        if (!find_in_header(header, &tags->items[i], &tag)) {
+            return false;
+        }
+    }
+    return true;
 }

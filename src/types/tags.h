@@ -15,7 +15,8 @@
 
 typedef struct {
     size_t count;
-    bool known;                                /* the generations were read */
+    bool known;                                /* all generations were read */
+    bool there[REDLANE_ENVELOPE_TAGS_MAX];     /* which were */
     int64_t asked_ms;                          /* the TTL that they were made for */
     PyObject *keys[REDLANE_ENVELOPE_TAGS_MAX]; /* bytes */
     RedlaneEnvelopeTag items[REDLANE_ENVELOPE_TAGS_MAX];
@@ -66,7 +67,8 @@ int redlane_tags_ask(RedlaneTags *tags, RedlaneTool *tool, bool make, int64_t tt
 const RedlaneEnvelopeTag *redlane_tags_find(const RedlaneTags *tags, const char *id,
                                             size_t size);
 
-/* Whether a header carries all of them, as they are known. */
+/* Whether a header carries all of them, as they are known; of whatever generation. */
 bool redlane_tags_are_in(const RedlaneTags *tags, const RedlaneEnvelope *header);
+bool redlane_tags_are_named_in(const RedlaneTags *tags, const RedlaneEnvelope *header);
 
 #endif

@@ -195,10 +195,37 @@ test_bound(void)
         free_dead();
     }
     size = redlane_near_cache(near)->dependants.size;
-    CHECK(size > 0 && size * REDLANE_NEAR_DEPENDANT_COST <= 64 << 10);
+    CHECK(size > 0 && size * REDLANE_NEAR_DEPENDANT_PLACE <= 64 << 10);
     kill("ka");
     CHECK(put("k1", "ka", "kb"));
     CHECK(is_there("k1"));
+    end();
+}
+
+/* Values that hardly are anything but links: there is room for the links of as many as
+ * there is room for, so that none has to be looked for over and over. */
+static void
+test_many_links(void)
+{
+    RedlaneNearTicket tags[64], ticket;
+    char key[32];
+    bool kept = true;
+
+    begin(1 << 20);
+    for (int i = 0; i < 64; i++) {
+        (void)snprintf(key, sizeof(key), "ktag%d", i);
+        tags[i] = ticket_for(key);
+    }
+    for (int i = 0; i < 4000; i++) {
+        (void)snprintf(key, sizeof(key), "k%d", i);
+        ticket = ticket_for(key);
+        kept &= store_by(key, &ticket, tags, 64);
+        free_dead();
+    }
+    CHECK(kept);
+    CHECK(links() > 10000);
+    kill("ktag63");
+    CHECK(!is_there("k3999"));
     end();
 }
 
@@ -209,4 +236,5 @@ test_dependants(void)
     test_overtaken();
     test_many();
     test_bound();
+    test_many_links();
 }
