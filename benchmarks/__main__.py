@@ -12,6 +12,8 @@ from benchmarks import (
     report,
     row_01_sync_get,
     row_02_threads,
+    row_03_async_get,
+    row_04_async_single,
     row_05_near_hit,
     row_06_near_hit_async,
     row_13_canvas,
@@ -30,6 +32,8 @@ ROWS = {
     for row in (
         row_01_sync_get,
         row_02_threads,
+        row_03_async_get,
+        row_04_async_single,
         row_05_near_hit,
         row_06_near_hit_async,
         row_13_canvas,

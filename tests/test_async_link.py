@@ -133,8 +133,7 @@ def test_tls(run: Runner, tls_server: TlsServer) -> None:
             assert [reply == value for reply in replies] == [
                 i % 7 == 0 for i in range(50)
             ]
-        stranger = f"rediss://127.0.0.1:{tls_server.port}"
-        async with connected(stranger) as client:
+        async with connected(tls_server.tls_url()) as client:
             with pytest.raises(redlane.ConnectionError, match="not trusted"):
                 await client.ping()
 
@@ -507,7 +506,7 @@ def test_writes_that_are_refused(run: Runner, fresh_server: Server) -> None:
 
 
 def test_calls_wait_for_the_verdict_on_a_link_in_doubt(run: Runner) -> None:
-    """One slow call fails alone: those after it wait for the probe, and are answered."""
+    """One slow call fails alone; those after it wait for the probe."""
 
     def script(peer: Peer) -> None:
         peer.greet()

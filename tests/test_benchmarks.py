@@ -27,6 +27,8 @@ ROWS = {
         {"redis-py + hiredis"},
     ],
     2: [{"redis-py + hiredis"}] * 5,
+    3: [{"redis.asyncio + hiredis", "coredis", "valkey-glide"}] * 2,
+    4: [{"redis.asyncio + hiredis", "coredis", "valkey-glide"}] * 2,
     5: [
         IN_PROCESS
         | {"dogpile.cache, memory", "dogpile.cache, Redis"}

@@ -127,10 +127,10 @@ redlane_async_store_begin(RedlaneAsyncTrip *trip, RedlaneLoop *loop, int64_t dea
         return;
     }
     redlane_async_trip_finish(
-        trip, trip->trip.count ? redlane_store_run(store, &trip->request,
-                                                   trip->trip.vectors, trip->trip.count,
-                                                   trip->trip.replies)
-                               : 0);
+        trip, trip->trip.count
+                  ? redlane_store_run(store, &trip->request, trip->trip.vectors,
+                                      trip->trip.count, trip->trip.replies)
+                  : 0);
 }
 
 void

@@ -1,11 +1,12 @@
 /* The seam for event loops: a request of command vectors in, replies out, later.
  *
  *   redlane_async_store_run ──▶ [engine: at once]            ──▶ completion->done
- *                               [server: an errand of the loop's connection, a park while
- *                                the link is suspect, the engine in its place]
+ *                               [server: an errand of the loop's connection, a park
+ * while the link is suspect, the engine in its place]
  *
  * The same stores, guards, journals and engines as store.h; only the waiting differs.
- * Nothing here waits: whatever has to is an errand, a descriptor or a timer of the loop.
+ * Nothing here waits: whatever has to is an errand, a descriptor or a timer of the
+ * loop.
  *
  * All functions are called with the GIL held, on the thread of the loop. */
 #ifndef REDLANE_STORE_ASYNC_STORE_H
@@ -20,9 +21,10 @@ typedef struct RedlaneCompletion RedlaneCompletion;
  * where it is until one of the two was called, or it was abandoned. */
 struct RedlaneCompletion {
     /* The request is over: before redlane_async_store_run returns, or later on the
-     * loop's thread; once. `replies` holds `count` new references, to be taken: replies,
-     * or the exception instances of error replies. NULL: it failed, and an exception is
-     * set, which is to be taken too. May start other requests, and free itself. */
+     * loop's thread; once. `replies` holds `count` new references, to be taken:
+     * replies, or the exception instances of error replies. NULL: it failed, and an
+     * exception is set, which is to be taken too. May start other requests, and free
+     * itself. */
     void (*done)(RedlaneCompletion *self, PyObject **replies, size_t count);
     /* Instead of done: the loop was closed, or is being collected. Whoever waited does
      * so no more, and nothing of the loop may be called. */
@@ -33,17 +35,18 @@ struct RedlaneCompletion {
     struct RedlaneAsyncTrip *trip;
 };
 
-/* Starts a request. What the vectors point to is copied; of `request`, only `answer` and
- * `near_read` must stay until the end (or abandon), and are told before done is called.
- * `completion->done` and `drop` are set by the caller. Every failure comes by done. */
+/* Starts a request. What the vectors point to is copied; of `request`, only `answer`
+ * and `near_read` must stay until the end (or abandon), and are told before done is
+ * called. `completion->done` and `drop` are set by the caller. Every failure comes by
+ * done. */
 void redlane_async_store_run(RedlaneStore *store, RedlaneLoop *loop,
                              const RedlaneRequest *request,
                              const RedlaneVector *vectors, size_t count,
                              RedlaneCompletion *completion);
 
-/* Nobody waits any more: neither done nor drop will be called, and the completion may be
- * freed. What was sent may still be executed; its reply meets nobody. Harmless after the
- * end. */
+/* Nobody waits any more: neither done nor drop will be called, and the completion may
+ * be freed. What was sent may still be executed; its reply meets nobody. Harmless after
+ * the end. */
 void redlane_async_store_abandon(RedlaneCompletion *completion);
 
 /* The same in two steps, for a request that is made now and started when it is awaited:

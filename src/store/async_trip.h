@@ -11,7 +11,7 @@
 typedef struct RedlaneAsyncTrip RedlaneAsyncTrip;
 
 struct RedlaneAsyncTrip {
-    RedlaneErrand errand;         /* first: on the wire */
+    RedlaneErrand errand;     /* first: on the wire */
     RedlaneLoopMember parked; /* while the link is suspect */
     RedlaneStore *store;      /* held */
     RedlaneRequest request;

@@ -1,5 +1,5 @@
-/* Inside store/: what a request is on the wire, and what its replies mean, whoever drives
- * the connection. GIL held. */
+/* Inside store/: what a request is on the wire, and what its replies mean, whoever
+ * drives the connection. GIL held. */
 #ifndef REDLANE_STORE_REMOTE_REQUEST_H
 #define REDLANE_STORE_REMOTE_REQUEST_H
 
@@ -20,7 +20,8 @@ void redlane_remote_raise(RedlaneState *state, const RedlaneSettings *settings,
                           const RedlaneFault *fault, const RedlaneVector *vectors,
                           size_t count);
 
-/* Raises an error reply, with another as its context. STEALS both (context may be NULL).
+/* Raises an error reply, with another as its context. STEALS both (context may be
+ * NULL).
  */
 void redlane_remote_raise_reply(PyObject *STEALS error, PyObject *STEALS context);
 
@@ -34,8 +35,8 @@ int redlane_remote_note_outage(RedlaneState *state, PyObject *reply,
 bool redlane_remote_wants_text(const RedlaneState *state, const RedlaneRequest *request,
                                const RedlaneVector *vector, PyObject *reply);
 
-/* That vector, whose argv is the caller's to PyMem_Free. 1, 0 when the script is none of
- * ours. RAISES_NEG */
+/* That vector, whose argv is the caller's to PyMem_Free. 1, 0 when the script is none
+ * of ours. RAISES_NEG */
 int redlane_remote_script_text(const RedlaneVector *vector, RedlaneVector *whole);
 
 /* Takes MULTI's, the QUEUED and EXEC's replies apart; they stay the caller's.

@@ -1,5 +1,5 @@
-/* Inside store/: a request on its way to the server, to what stands in for it, and back,
- * whoever waits: fallback.c in a thread, async_trip.c in a loop.
+/* Inside store/: a request on its way to the server, to what stands in for it, and
+ * back, whoever waits: fallback.c in a thread, async_trip.c in a loop.
  *
  *   begin ──▶ route ──▶ server ──▶ judge ──▶ answered ──────────────▶ end
  *               ▲ │                  │└────▶ refused: part by part ──▶

@@ -1,5 +1,5 @@
-/* AsyncClient: the command methods of Client, awaited. What makes it and what it holds is
- * Client's (client_life.c); how a request waits is async_reply.c's. GIL held. */
+/* AsyncClient: the command methods of Client, awaited. What makes it and what it holds
+ * is Client's (client_life.c); how a request waits is async_reply.c's. GIL held. */
 #include "types/client.h"
 
 #include <stddef.h>
@@ -15,8 +15,8 @@ async_client_run(PyObject *self, RedlaneCall *call)
     return redlane_async_reply_new((RedlaneClient *)self, call);
 }
 
-/* Calls redlane._aio.<name>(self, …): what is made of other commands, or has to run in a
- * thread, is written there. */
+/* Calls redlane._aio.<name>(self, …): what is made of other commands, or has to run in
+ * a thread, is written there. */
 static PyObject *
 call_aio(const char *name, PyObject *self, PyObject *args, PyObject *kwargs)
 {
@@ -40,11 +40,12 @@ call_aio(const char *name, PyObject *self, PyObject *args, PyObject *kwargs)
     return result;
 }
 
-PyDoc_STRVAR(async_client_close_doc,
-             "close($self)\n--\n\n"
-             "Close every connection, and this client for good; harmless if repeated.\n\n"
-             "What is under way ends first. Later calls, also of its sync twin and of "
-             "the\ntools made from either, raise ConnectionError.");
+PyDoc_STRVAR(
+    async_client_close_doc,
+    "close($self)\n--\n\n"
+    "Close every connection, and this client for good; harmless if repeated.\n\n"
+    "What is under way ends first. Later calls, also of its sync twin and of "
+    "the\ntools made from either, raise ConnectionError.");
 
 PyDoc_STRVAR(async_client_aclose_doc, "aclose($self)\n--\n\nThe same as close().");
 
@@ -84,10 +85,11 @@ async_client_aexit(PyObject *self, PyObject *unused)
     return call_aio("close", self, NULL, NULL);
 }
 
-PyDoc_STRVAR(async_client_health_doc,
-             "health($self)\n--\n\n"
-             "How the link is, as a dict: Client.health(), in a thread, for it asks the "
-             "server.");
+PyDoc_STRVAR(
+    async_client_health_doc,
+    "health($self)\n--\n\n"
+    "How the link is, as a dict: Client.health(), in a thread, for it asks the "
+    "server.");
 
 static PyObject *
 async_client_health(PyObject *self, PyObject *unused)
@@ -96,10 +98,11 @@ async_client_health(PyObject *self, PyObject *unused)
     return call_aio("health", self, NULL, NULL);
 }
 
-PyDoc_STRVAR(async_client_pipeline_doc,
-             "pipeline($self, transaction=False)\n--\n\n"
-             "An AsyncPipeline: commands that leave in one write.\n\n"
-             "transaction: between MULTI and EXEC, so that nothing comes between them.");
+PyDoc_STRVAR(
+    async_client_pipeline_doc,
+    "pipeline($self, transaction=False)\n--\n\n"
+    "An AsyncPipeline: commands that leave in one write.\n\n"
+    "transaction: between MULTI and EXEC, so that nothing comes between them.");
 
 static PyObject *
 async_client_pipeline(PyObject *self, PyObject *args, PyObject *kwargs)
@@ -120,7 +123,8 @@ async_client_pipeline(PyObject *self, PyObject *args, PyObject *kwargs)
 PyDoc_STRVAR(
     async_client_scan_iter_doc,
     "scan_iter($self, match=None, count=None, _type=None)\n--\n\n"
-    "Iterate over the keys by scan(), with async for; a key may come more than once.\n\n"
+    "Iterate over the keys by scan(), with async for; a key may come more than "
+    "once.\n\n"
     "match: glob pattern; count: hint of how many keys to look at in one step;\n"
     "_type: only keys of this type.");
 
@@ -171,10 +175,12 @@ PyDoc_STRVAR(
     "pool_size=None, decode_responses=False, name=None, max_reply=None, "
     "max_memory=None, tls_ca=None, tls_cert=None, tls_key=None, "
     "tls_key_password=None, tls_server_name=None)\n--\n\n"
-    "Client for asyncio and uvloop: the same arguments, methods and results, awaited.\n\n"
+    "Client for asyncio and uvloop: the same arguments, methods and results, "
+    "awaited.\n\n"
     "The commands of a loop share one connection, made on first use, and leave in one\n"
     "write a turn; any number of loops, in any threads, may use one client. A command\n"
-    "runs when it is awaited. timeout is a command's own: who is cancelled or too late\n"
+    "runs when it is awaited. timeout is a command's own: who is cancelled or too "
+    "late\n"
     "costs the others nothing. pool_size bounds the connections of threads alone.");
 
 static PyType_Slot async_client_slots[] = {

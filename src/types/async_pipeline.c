@@ -1,7 +1,7 @@
 /* AsyncPipeline: commands kept until execute() is awaited.
  *
- * GIL held. One is not meant to be shared between tasks: their commands would mingle. It
- * stays sound when it is: execute() takes the whole queue out first. */
+ * GIL held. One is not meant to be shared between tasks: their commands would mingle.
+ * It stays sound when it is: execute() takes the whole queue out first. */
 #include "py/state.h"
 #include "types/async_reply.h"
 #include "types/client.h"
@@ -203,8 +203,9 @@ redlane_async_pipeline_setup(PyObject *module)
 {
     RedlaneState *state = redlane_state_of_module(module);
 
-    if (redlane_state_add(module, &state->AsyncPipelineType, "AsyncPipeline",
-                          PyType_FromModuleAndSpec(module, &async_pipeline_spec, NULL)) < 0) {
+    if (redlane_state_add(
+            module, &state->AsyncPipelineType, "AsyncPipeline",
+            PyType_FromModuleAndSpec(module, &async_pipeline_spec, NULL)) < 0) {
         return -1;
     }
     return redlane_command_methods_add(module, (PyTypeObject *)state->AsyncPipelineType,

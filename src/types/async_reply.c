@@ -1,7 +1,7 @@
 /* A request that is awaited.
  *
- *   AsyncReply ── await ──▶ starts the trip, and is done with: the Waiter has the future
- *                            trip ══▶ Waiter ──▶ future.set_result ──▶ whoever awaits
+ *   AsyncReply ── await ──▶ starts the trip, and is done with: the Waiter has the
+ * future trip ══▶ Waiter ──▶ future.set_result ──▶ whoever awaits
  *
  * Whoever is cancelled has a cancelled future, which takes no result: the reply is then
  * dropped here. GIL held. */
@@ -16,9 +16,9 @@ typedef struct {
     RedlaneState *state;          /* BORROWED */
     PyObject *future;             /* NULL before it is started */
     RedlaneShape shape;
-    PyObject *cast;      /* score_cast_func, or NULL */
-    bool empty;          /* nothing is sent: the result is an empty list */
-    bool batch;          /* of a pipeline: what follows */
+    PyObject *cast; /* score_cast_func, or NULL */
+    bool empty;     /* nothing is sent: the result is an empty list */
+    bool batch;     /* of a pipeline: what follows */
     bool raise_on_error;
     RedlaneBatch queued;
     const RedlaneVector *vectors; /* BORROWED from the trip; for the log */
@@ -30,7 +30,7 @@ typedef struct {
     RedlaneClient *client;         /* NULL once it is started, closed or cleared */
     struct RedlaneAsyncTrip *trip; /* NULL once it is started, or nothing is sent */
     Waiter *waiter;                /* NULL once it is started */
-    PyObject *iterator;            /* of its future, where it is driven as a coroutine */
+    PyObject *iterator; /* of its future, where it is driven as a coroutine */
 } AsyncReply;
 
 /* --- the waiter --- */
@@ -54,7 +54,8 @@ visit_waiter(const Waiter *waiter, visitproc visit, void *arg)
 {
     Py_VISIT(waiter->future);
     Py_VISIT(waiter->cast);
-    return waiter->batch ? redlane_queue_traverse(&waiter->queued.queue, visit, arg) : 0;
+    return waiter->batch ? redlane_queue_traverse(&waiter->queued.queue, visit, arg)
+                         : 0;
 }
 
 /* The result of one command; NULL with an exception set. STEALS reply */
@@ -110,8 +111,8 @@ raise_in(Waiter *waiter)
         /* A cancelled one takes nothing, a StopIteration is not taken. */
         if (PyErr_ExceptionMatches(PyExc_TypeError)) {
             PyErr_Clear();
-            refusal = PyObject_CallFunction(
-                PyExc_RuntimeError, "s", "a command raised StopIteration");
+            refusal = PyObject_CallFunction(PyExc_RuntimeError, "s",
+                                            "a command raised StopIteration");
             if (refusal) {
                 (void)call_future(waiter->future, waiter->state->set_exception,
                                   refusal);

@@ -1,8 +1,8 @@
 /* What the methods of AsyncClient give: a request that starts when it is awaited.
  *
- * It does what a coroutine does, for whoever asks for one (create_task, TaskGroup, gather,
- * wait_for, asyncio.run), but `await` goes on to the future of its reply at once, so no
- * frame and no task stand between. GIL held. */
+ * It does what a coroutine does, for whoever asks for one (create_task, TaskGroup,
+ * gather, wait_for, asyncio.run), but `await` goes on to the future of its reply at
+ * once, so no frame and no task stand between. GIL held. */
 #ifndef REDLANE_TYPES_ASYNC_REPLY_H
 #define REDLANE_TYPES_ASYNC_REPLY_H
 

@@ -154,8 +154,8 @@ client_scan_iter(PyObject *self, PyObject *args, PyObject *kwargs)
 
 static PyMethodDef client_methods[] = {
     {"close", client_close, METH_NOARGS, client_close_doc},
-    {"from_env", KEYWORDS(redlane_client_from_env), METH_VARARGS | METH_KEYWORDS | METH_CLASS,
-     redlane_client_from_env_doc},
+    {"from_env", KEYWORDS(redlane_client_from_env),
+     METH_VARARGS | METH_KEYWORDS | METH_CLASS, redlane_client_from_env_doc},
     {"health", client_health, METH_NOARGS, client_health_doc},
     {"pipeline", KEYWORDS(client_pipeline), METH_VARARGS | METH_KEYWORDS,
      client_pipeline_doc},
@@ -168,7 +168,8 @@ static PyMethodDef client_methods[] = {
 };
 
 static PyGetSetDef client_getset[] = {
-    {"url", redlane_client_get_url, NULL, "The URL as it may be shown: no password.", NULL},
+    {"url", redlane_client_get_url, NULL, "The URL as it may be shown: no password.",
+     NULL},
     {"aio", redlane_client_get_twin, NULL,
      "The AsyncClient of the same server: same settings, breaker, journal and engine.",
      NULL},
@@ -204,11 +205,16 @@ PyDoc_STRVAR(
     "ConfigurationError for an option that is not usable.");
 
 static PyType_Slot client_slots[] = {
-    {Py_tp_doc, (void *)client_doc},      {Py_tp_new, redlane_client_tp_new},
-    {Py_tp_init, redlane_client_tp_init},         {Py_tp_dealloc, redlane_client_tp_dealloc},
-    {Py_tp_traverse, redlane_client_tp_traverse}, {Py_tp_repr, redlane_client_tp_repr},
-    {Py_tp_methods, client_methods},      {Py_tp_getset, client_getset},
-    {Py_tp_members, client_members},      {0, NULL},
+    {Py_tp_doc, (void *)client_doc},
+    {Py_tp_new, redlane_client_tp_new},
+    {Py_tp_init, redlane_client_tp_init},
+    {Py_tp_dealloc, redlane_client_tp_dealloc},
+    {Py_tp_traverse, redlane_client_tp_traverse},
+    {Py_tp_repr, redlane_client_tp_repr},
+    {Py_tp_methods, client_methods},
+    {Py_tp_getset, client_getset},
+    {Py_tp_members, client_members},
+    {0, NULL},
 };
 
 static PyType_Spec client_spec = {

@@ -14,7 +14,8 @@ int redlane_scan_iterator_setup(PyObject *module);
 int redlane_async_client_setup(PyObject *module);
 int redlane_async_pipeline_setup(PyObject *module);
 
-/* The link of a Client or an AsyncClient; BORROWED. TypeError and NULL for another object. */
+/* The link of a Client or an AsyncClient; BORROWED. TypeError and NULL for another
+ * object. */
 RedlaneLink *redlane_client_link(RedlaneState *state, PyObject *client);
 
 /* A Client, or an AsyncClient. */
@@ -28,9 +29,10 @@ struct RedlaneClient {
     PyObject *weakrefs;
     RedlanePolicy policy;
     bool decode;
-    bool local; /* memory://: no deadline is needed, nothing waits */
-    PyObject *twin;        /* the other kind, made of this one; or NULL */
-    RedlaneClient *origin; /* what this one was made of, BORROWED; NULL once it is gone */
+    bool local;     /* memory://: no deadline is needed, nothing waits */
+    PyObject *twin; /* the other kind, made of this one; or NULL */
+    RedlaneClient
+        *origin; /* what this one was made of, BORROWED; NULL once it is gone */
 };
 
 /* client_life.c: slots, methods and getters of both kinds. */

@@ -117,11 +117,11 @@ redlane_client_tp_init(PyObject *object, PyObject *args, PyObject *kwargs)
             PyObject_TypeCheck(object, (PyTypeObject *)self->state->AsyncClientType)
                 ? "|O$OOOOOOOOOOOOO:AsyncClient"
                 : "|O$OOOOOOOOOOOOO:Client",
-            keywords, &arguments.url,
-            &arguments.fallback, &arguments.timeout, &arguments.connect_timeout,
-            &arguments.pool_size, &arguments.decode_responses, &arguments.name,
-            &arguments.max_reply, &arguments.max_memory, &arguments.tls_ca,
-            &arguments.tls_cert, &arguments.tls_key, &arguments.tls_key_password,
+            keywords, &arguments.url, &arguments.fallback, &arguments.timeout,
+            &arguments.connect_timeout, &arguments.pool_size,
+            &arguments.decode_responses, &arguments.name, &arguments.max_reply,
+            &arguments.max_memory, &arguments.tls_ca, &arguments.tls_cert,
+            &arguments.tls_key, &arguments.tls_key_password,
             &arguments.tls_server_name)) {
         return -1;
     }
@@ -239,12 +239,12 @@ redlane_client_get_twin(PyObject *object, void *closure)
 
 const char redlane_client_from_env_doc[] = PyDoc_STR(
     "from_env($type, default=None, **options)\n--\n\n"
-             "A client for the server that the environment names.\n\n"
-             "REDIS_URL (with REDIS_DB and REDIS_TLS_CA, _CERT, _KEY, _KEY_PASSWORD,\n"
-             "_SERVER_NAME), else REDIS_ADDR, REDIS_PASSWORD, REDIS_DB, "
-             "else\nUPSTASH_REDIS_REST_URL, else default, else redis://localhost:6379. "
-             "An empty\nvariable is unset. options are those of Client. "
-             "ConfigurationError, which names\nthe variable, for a bad value.");
+    "A client for the server that the environment names.\n\n"
+    "REDIS_URL (with REDIS_DB and REDIS_TLS_CA, _CERT, _KEY, _KEY_PASSWORD,\n"
+    "_SERVER_NAME), else REDIS_ADDR, REDIS_PASSWORD, REDIS_DB, "
+    "else\nUPSTASH_REDIS_REST_URL, else default, else redis://localhost:6379. "
+    "An empty\nvariable is unset. options are those of Client. "
+    "ConfigurationError, which names\nthe variable, for a bad value.");
 
 PyObject *
 redlane_client_from_env(PyObject *type, PyObject *args, PyObject *kwargs)

@@ -1,11 +1,11 @@
-/* What one event loop has to one server: a connection that its requests share, and those
- * of requests that block.
+/* What one event loop has to one server: a connection that its requests share, and
+ * those of requests that block.
  *
  *   send ──▶ [ errand | errand | errand ]  ──▶ one write a turn of the loop ──▶ server
  *   over ◀── oldest first            ◀── all replies that have come   ◀──
  *
- * An errand whose deadline passed is told so and forgotten; its reply, if it comes, meets
- * nobody. GIL held; on the loop's thread. */
+ * An errand whose deadline passed is told so and forgotten; its reply, if it comes,
+ * meets nobody. GIL held; on the loop's thread. */
 #ifndef REDLANE_WIRE_CHANNEL_H
 #define REDLANE_WIRE_CHANNEL_H
 
@@ -24,7 +24,8 @@ struct RedlaneErrand {
     PyObject **replies; /* for each vector; of a transaction, two more */
     int64_t deadline;
     size_t elements;   /* that it may ask for in one array */
-    bool transaction;  /* between MULTI and EXEC; exceptions inside its array stay there */
+    bool transaction;  /* between MULTI and EXEC; exceptions inside its array stay there
+                        */
     bool decode;       /* bulk strings become str */
     bool repeatable;   /* may be sent twice */
     bool alone;        /* on a connection of its own: it blocks */
@@ -49,7 +50,7 @@ struct RedlaneErrand {
 typedef struct {
     RedlaneState *state; /* BORROWED */
     RedlaneSettings *settings;
-    RedlaneChannel *first; /* the one used last */
+    RedlaneChannel *first;                            /* the one used last */
     char server_version[REDLANE_SERVER_VERSION_SIZE]; /* of the newest connection */
 } RedlaneChannels;
 

@@ -52,7 +52,8 @@ redlane_connection_open_nogil(RedlaneConnection *connection,
     connection->out = (RedlaneBuffer){0};
     connection->sent = 0;
     result = redlane_dial_nogil(&connection->transport, settings, &within, fault);
-    if (result == 0 && redlane_reader_open(&connection->reader, REDLANE_HANDSHAKE_MOST) < 0) {
+    if (result == 0 &&
+        redlane_reader_open(&connection->reader, REDLANE_HANDSHAKE_MOST) < 0) {
         redlane_fault_set(fault, REDLANE_FAULT_MEMORY, "out of memory");
         result = -1;
     }

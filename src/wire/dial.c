@@ -89,10 +89,9 @@ open_address(RedlaneTransport *transport, const RedlaneAddress *address,
     RedlaneDial dial = redlane_dial_begin_nogil(transport, address, fault);
 
     while (dial == REDLANE_DIAL_WAITS || dial == REDLANE_DIAL_AGAIN) {
-        int waited =
-            dial == REDLANE_DIAL_WAITS
-                ? redlane_wait_fd_nogil(wait, transport->fd, POLLOUT, fault)
-                : redlane_wait_pause_nogil(wait, REDLANE_DIAL_PAUSE, fault);
+        int waited = dial == REDLANE_DIAL_WAITS
+                         ? redlane_wait_fd_nogil(wait, transport->fd, POLLOUT, fault)
+                         : redlane_wait_pause_nogil(wait, REDLANE_DIAL_PAUSE, fault);
 
         if (waited == 0 && transport->fd < 0) {
             redlane_fault_set(fault, REDLANE_FAULT_CLOSED, "the process forked");

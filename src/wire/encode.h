@@ -10,8 +10,8 @@
 /* Appends one command; 0, or -1 when memory is exhausted (the buffer is as before). */
 int redlane_encode_command(RedlaneBuffer *buffer, const RedlaneArg *argv, size_t argc);
 
-/* Appends the commands of a request, between MULTI and EXEC if it is a transaction. 0 or
- * -1, as above. */
+/* Appends the commands of a request, between MULTI and EXEC if it is a transaction. 0
+ * or -1, as above. */
 int redlane_encode_request(RedlaneBuffer *buffer, const RedlaneVector *vectors,
                            size_t count, bool transaction);
 

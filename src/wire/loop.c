@@ -27,7 +27,7 @@ struct RedlaneLoop {
     PyObject *on_timer;      /* our own, bound */
     PyObject *timer;         /* a TimerHandle, or NULL */
     int64_t timer_at;        /* REDLANE_NEVER: there is none */
-    pid_t process; /* a child made by fork shares what the loop waits with */
+    pid_t process;           /* a child made by fork shares what the loop waits with */
     RedlaneLoopMember *members;
     RedlaneLoopMember *ticked; /* whose turn comes next while all are ticked */
 };
@@ -282,8 +282,8 @@ redlane_loop_call_threadsafe(RedlaneLoop *loop)
     if (!loop->loop || getpid() != loop->process) {
         return false;
     }
-    result = dropped(PyObject_CallMethod(loop->loop, "call_soon_threadsafe", "O",
-                                         loop->on_timer));
+    result = dropped(
+        PyObject_CallMethod(loop->loop, "call_soon_threadsafe", "O", loop->on_timer));
     PyErr_Clear();
     return result == 0;
 }
@@ -352,8 +352,7 @@ redlane_loop_wake_at(RedlaneLoop *loop, int64_t when)
     if (!delay) {
         return -1;
     }
-    timer =
-        PyObject_CallFunctionObjArgs(loop->call_later, delay, loop->on_timer, NULL);
+    timer = PyObject_CallFunctionObjArgs(loop->call_later, delay, loop->on_timer, NULL);
     Py_DECREF(delay);
     if (!timer) {
         return -1;
@@ -447,9 +446,9 @@ static PyMethodDef loop_methods[] = {
 PyDoc_STRVAR(loop_doc, "What redlane keeps for one event loop.");
 
 static PyType_Slot loop_slots[] = {
-    {Py_tp_doc, (void *)loop_doc},        {Py_tp_dealloc, loop_tp_dealloc},
-    {Py_tp_traverse, loop_tp_traverse},   {Py_tp_clear, loop_tp_clear},
-    {Py_tp_methods, loop_methods},        {0, NULL},
+    {Py_tp_doc, (void *)loop_doc},      {Py_tp_dealloc, loop_tp_dealloc},
+    {Py_tp_traverse, loop_tp_traverse}, {Py_tp_clear, loop_tp_clear},
+    {Py_tp_methods, loop_methods},      {0, NULL},
 };
 
 static PyType_Spec loop_spec = {

@@ -17,8 +17,8 @@
 
 typedef struct RedlaneLoop RedlaneLoop;
 
-/* That of the loop that runs in this thread, made on first use. BORROWED: it lives while
- * that loop runs. RuntimeError and NULL where none runs. */
+/* That of the loop that runs in this thread, made on first use. BORROWED: it lives
+ * while that loop runs. RuntimeError and NULL where none runs. */
 RedlaneLoop *redlane_loop_running(RedlaneState *state);
 
 /* True when the running loop is this one; no exception. */

@@ -15,8 +15,8 @@ extern struct redisReplyObjectFunctions redlane_reply_object_functions;
  * object. RAISES_NEG (MemoryError) */
 int redlane_reply_object_receive(RedlaneReader *reader, RedlaneReaderContext *context);
 
-/* What the caller gets for a reply that is complete: an exception that stands inside its
- * array, if there is one, unless it is a transaction's. STEALS reply. */
+/* What the caller gets for a reply that is complete: an exception that stands inside
+ * its array, if there is one, unless it is a transaction's. STEALS reply. */
 PyObject *redlane_reply_object_settle(RedlaneReaderContext *context,
                                       PyObject *STEALS reply);
 

@@ -1,9 +1,10 @@
 /* getaddrinfo cannot be interrupted: a name is looked up by a thread of its own, which
  * is abandoned at the deadline and frees what it shares with the caller when it ends.
  *
- * The two share a RedlaneLookup (atomic references) and a pipe. The caller waits for the end
- * of file that the thread's closing of its end makes, rather than for a condition: a
- * child made by fork meanwhile has no such thread, and must not find a mutex locked. */
+ * The two share a RedlaneLookup (atomic references) and a pipe. The caller waits for
+ * the end of file that the thread's closing of its end makes, rather than for a
+ * condition: a child made by fork meanwhile has no such thread, and must not find a
+ * mutex locked. */
 #include "wire/resolve.h"
 
 #include <netdb.h>

@@ -18,7 +18,8 @@ unwatch(RedlaneStream *stream, const char *name, bool *watched)
 {
     if (*watched) {
         *watched = false;
-        if (redlane_loop_watch(stream->channel->loop, name, stream->watched, NULL) < 0) {
+        if (redlane_loop_watch(stream->channel->loop, name, stream->watched, NULL) <
+            0) {
             PyErr_Clear(); /* the loop is closed: it watches nothing */
         }
     }
@@ -109,7 +110,7 @@ redlane_stream_push(RedlaneStream *stream, RedlaneErrand *errand)
 
 void
 redlane_stream_fail_errand(RedlaneStream *stream, RedlaneErrand *errand, bool sent,
-                         const RedlaneFault *fault)
+                           const RedlaneFault *fault)
 {
     stream->live--;
     for (size_t i = 0; i < errand->got; i++) {

@@ -3,9 +3,9 @@
  *
  *   entries   [ head … awaited … unsent … to be sent … tail )    a ring
  *
- * Invariants: an entry without an errand is awaited by nobody, and swallows `left` replies;
- * live counts those with one. `busy` while the reader parses: a collector's finaliser
- * may come back here, and finds the stream's end put off. GIL held. */
+ * Invariants: an entry without an errand is awaited by nobody, and swallows `left`
+ * replies; live counts those with one. `busy` while the reader parses: a collector's
+ * finaliser may come back here, and finds the stream's end put off. GIL held. */
 #ifndef REDLANE_WIRE_STREAM_H
 #define REDLANE_WIRE_STREAM_H
 
@@ -27,7 +27,7 @@ typedef enum {
 
 typedef struct {
     RedlaneErrand *errand; /* NULL: nobody awaits it */
-    size_t left;       /* replies still to come */
+    size_t left;           /* replies still to come */
     size_t elements;
     uint64_t received; /* by the connection, when it was encoded */
     bool transaction;
@@ -40,9 +40,9 @@ typedef struct {
 typedef struct {
     RedlaneLookup *lookup; /* or NULL */
     RedlaneAddresses addresses;
-    size_t next;            /* address */
-    int64_t deadline;       /* of all of it */
-    int64_t address_until;  /* of this address */
+    size_t next;           /* address */
+    int64_t deadline;      /* of all of it */
+    int64_t address_until; /* of this address */
     RedlaneHandshake handshake;
 } RedlaneOpening;
 
@@ -97,7 +97,7 @@ int64_t redlane_stream_tick(RedlaneStream *stream, int64_t now);
 
 /* An errand that fails, whose entry is forgotten; `sent`: it may be executed. */
 void redlane_stream_fail_errand(RedlaneStream *stream, RedlaneErrand *errand, bool sent,
-                              const RedlaneFault *fault);
+                                const RedlaneFault *fault);
 
 /* stream_io.c: forgets answered entries; sends what waits; the loop's callbacks. */
 void redlane_stream_pop(RedlaneStream *stream);

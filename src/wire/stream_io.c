@@ -1,7 +1,8 @@
 /* Requests out and replies in, on a connection that stands. GIL held throughout.
  *
- * Whatever takes a reply may run anything, this stream's own end included: so nothing of
- * it is remembered across the call, and the reader is not touched once it has ended. */
+ * Whatever takes a reply may run anything, this stream's own end included: so nothing
+ * of it is remembered across the call, and the reader is not touched once it has ended.
+ */
 #include <poll.h>
 #include <string.h>
 
@@ -248,8 +249,7 @@ transmit(RedlaneStream *stream, RedlaneFault *fault)
 
             /* A server that closes may have said why. */
             if (receive(stream, &last) < 0 &&
-                (last.kind == REDLANE_FAULT_PROTOCOL ||
-                 connection->transport.reason)) {
+                (last.kind == REDLANE_FAULT_PROTOCOL || connection->transport.reason)) {
                 *fault = last;
             }
             return stream->phase == REDLANE_STREAM_READY ? -1 : 0;
@@ -297,8 +297,8 @@ redlane_stream_flush(RedlaneStream *stream)
 
 /* --- the loop's callbacks --- */
 
-/* After each: one that takes no more ends with what it had to take. A child made by fork
- * has no connection. */
+/* After each: one that takes no more ends with what it had to take. A child made by
+ * fork has no connection. */
 static void
 end_if_due(RedlaneStream *stream)
 {

@@ -78,11 +78,11 @@ greet_further(RedlaneStream *stream, RedlaneFault *fault)
         if (moved == 0) {
             bool writing = connection->sent < connection->out.size;
 
-            return watch_transport(stream,
-                                   (short)(connection->transport.wants_read |
-                                           (writing ? connection->transport.wants_write
-                                                    : 0)),
-                                   fault);
+            return watch_transport(
+                stream,
+                (short)(connection->transport.wants_read |
+                        (writing ? connection->transport.wants_write : 0)),
+                fault);
         }
         done = redlane_handshake_step_nogil(connection, handshake, fault);
         if (done < 0) {
