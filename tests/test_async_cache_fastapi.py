@@ -8,6 +8,7 @@ import json
 import threading
 from typing import Annotated, Any
 
+from aio import Runner
 from fastapi import Depends, FastAPI
 from redlane import Cache
 
@@ -41,7 +42,7 @@ async def call(app: Any, path: str, query: str = "") -> tuple[int, Any]:
     return sent[0]["status"], json.loads(body)
 
 
-def test_routes_and_dependencies(client: Any) -> None:
+def test_routes_and_dependencies(client: Any, run: Runner) -> None:
     cache = Cache(client)
     threads: list[int] = []
     app = FastAPI()
@@ -83,5 +84,5 @@ def test_routes_and_dependencies(client: Any) -> None:
             ("short", False),
         ]
 
-    asyncio.run(main())
+    run(main())
     assert threads == [threading.get_ident()] * 3  # on the loop, each once

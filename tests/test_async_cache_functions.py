@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 import redlane
+from aio import Runner
 from fresh_tools import grow_old
 from outage_tools import BOUND, Switch, wait_until
 from redlane import Cache, Client
@@ -69,7 +70,7 @@ def loaded(cache: Cache, **options: Any) -> tuple[Any, Loader]:
 # --- what it looks like -----------------------------------------------------------
 
 
-def test_it_is_a_coroutine_function() -> None:
+def test_it_is_a_coroutine_function(run: Runner) -> None:
     cache = Cache("memory://")
 
     @cache
@@ -114,17 +115,17 @@ def test_it_is_a_coroutine_function() -> None:
         assert await one.method.invalidate(3)
         assert await everywhere[-1]() == {}
 
-    asyncio.run(main())
+    run(main())
 
 
-def test_callable_objects() -> None:
+def test_callable_objects(run: Runner) -> None:
     class Caller:
         async def __call__(self, x: int) -> int:
             return x
 
     f = Cache("memory://")(name="caller")(Caller())
     assert inspect.iscoroutinefunction(f)
-    assert asyncio.run(f(3)) == 3
+    assert run(f(3)) == 3
 
 
 def test_generators_are_refused() -> None:
@@ -148,13 +149,13 @@ def test_arguments_that_do_not_fit_are_told_at_once() -> None:
 # --- calls ------------------------------------------------------------------------
 
 
-def test_a_hit_does_not_call(cache: Cache, client: Any) -> None:
+def test_a_hit_does_not_call(cache: Cache, client: Any, run: Runner) -> None:
     f, loader = loaded(cache, ttl=60)
 
     async def main() -> None:
         assert [await f(1), await f(1), await f(x=1), await f(2)] == [1, 1, 1, 2]
 
-    asyncio.run(main())
+    run(main())
     assert loader.calls == 2
     assert client.get(f.cache_key(1)) == b"1"
     assert 0 < client.ttl(f.cache_key(1)) <= 60
@@ -162,7 +163,7 @@ def test_a_hit_does_not_call(cache: Cache, client: Any) -> None:
     assert (info.hits, info.misses, info.sets) == (2, 2, 2)
 
 
-def test_methods_that_are_awaited(cache: Cache) -> None:
+def test_methods_that_are_awaited(cache: Cache, run: Runner) -> None:
     f, loader = loaded(cache)
 
     async def main() -> None:
@@ -177,11 +178,11 @@ def test_methods_that_are_awaited(cache: Cache) -> None:
         with pytest.raises(TypeError, match="do not fit"):
             await f.refresh(1, 2)
 
-    asyncio.run(main())
+    run(main())
     assert loader.calls == 4
 
 
-def test_sync_and_async_share_entries(cache: Cache) -> None:
+def test_sync_and_async_share_entries(cache: Cache, run: Runner) -> None:
     f, loader = loaded(cache, key="shared:{x}")
 
     @cache(key="shared:{x}")
@@ -194,11 +195,11 @@ def test_sync_and_async_share_entries(cache: Cache) -> None:
         assert await asyncio.to_thread(plain, 2) == -1
         assert await f(2) == -1
 
-    asyncio.run(main())
+    run(main())
     assert loader.calls == 1
 
 
-def test_exceptions_are_the_callers(cache: Cache, client: Any) -> None:
+def test_exceptions_are_the_callers(cache: Cache, client: Any, run: Runner) -> None:
     f, loader = loaded(cache)
     loader.error = LookupError("mine")
 
@@ -208,12 +209,12 @@ def test_exceptions_are_the_callers(cache: Cache, client: Any) -> None:
                 await f(1)
             assert caught.value.__traceback__
 
-    asyncio.run(main())
+    run(main())
     assert loader.calls == 2
     assert client.execute("KEYS", "*") == []
 
 
-def test_cached_exceptions(cache: Cache) -> None:
+def test_cached_exceptions(cache: Cache, run: Runner) -> None:
     f, loader = loaded(cache, cache_exceptions={LookupError: 60})
     loader.error = LookupError("mine")
 
@@ -222,11 +223,11 @@ def test_cached_exceptions(cache: Cache) -> None:
             with pytest.raises(LookupError, match="mine"):
                 await f(1)
 
-    asyncio.run(main())
+    run(main())
     assert loader.calls == 1
 
 
-def test_options_that_ask_the_caller(cache: Cache) -> None:
+def test_options_that_ask_the_caller(cache: Cache, run: Runner) -> None:
     f, loader = loaded(
         cache, unless=lambda x: x == 7, condition=lambda value: value != 2
     )
@@ -239,11 +240,11 @@ def test_options_that_ask_the_caller(cache: Cache) -> None:
             assert await f(1) == 6
         assert await f(1) == 1
 
-    asyncio.run(main())
+    run(main())
     assert loader.calls == 6
 
 
-def test_an_uncacheable_result_is_returned(cache: Cache) -> None:
+def test_an_uncacheable_result_is_returned(cache: Cache, run: Runner) -> None:
     @cache
     async def f() -> Any:
         return object
@@ -251,7 +252,7 @@ def test_an_uncacheable_result_is_returned(cache: Cache) -> None:
     async def main() -> None:
         assert await f() is object
 
-    asyncio.run(main())
+    run(main())
     assert f.cache_info().uncached == 1
 
 
@@ -286,7 +287,7 @@ def test_the_caller_s_context_and_task(cache: Cache) -> None:
     loop.close()
 
 
-def test_deep_recursion_in_the_function(cache: Cache) -> None:
+def test_deep_recursion_in_the_function(cache: Cache, run: Runner) -> None:
     def depth(n: int) -> int:
         return n and 1 + depth(n - 1)
 
@@ -299,10 +300,10 @@ def test_deep_recursion_in_the_function(cache: Cache) -> None:
         assert await asyncio.gather(*(f(n) for n in range(300))) == list(range(300))
         assert depth(300) == 300  # nested calls are counted as before
 
-    asyncio.run(main())
+    run(main())
 
 
-def test_hundreds_wait_at_once(cache: Cache) -> None:
+def test_hundreds_wait_at_once(cache: Cache, run: Runner) -> None:
     """More waiting calls than nested ones are allowed."""
     f, loader = loaded(cache)
     loader.hold = True
@@ -313,13 +314,13 @@ def test_hundreds_wait_at_once(cache: Cache) -> None:
         loader.free.set()
         assert sorted(await asyncio.gather(*tasks)) == list(range(1, 1501))
 
-    asyncio.run(main())
+    run(main())
 
 
 # --- one computation --------------------------------------------------------------
 
 
-def test_a_herd_computes_once(cache: Cache) -> None:
+def test_a_herd_computes_once(cache: Cache, run: Runner) -> None:
     f, loader = loaded(cache)
     loader.hold = True
 
@@ -330,17 +331,17 @@ def test_a_herd_computes_once(cache: Cache) -> None:
         loader.free.set()
         assert await asyncio.gather(*tasks) == [1] * 50
 
-    asyncio.run(main())
+    run(main())
     assert loader.calls == 1
 
 
-def test_loops_of_many_threads_compute_once(cache: Cache) -> None:
+def test_loops_of_many_threads_compute_once(cache: Cache, run: Runner) -> None:
     f, loader = loaded(cache)
     loader.hold = True
     values: list[int] = []
 
     def work() -> None:
-        values.append(asyncio.run(f(1)))
+        values.append(run(f(1)))
 
     threads = [threading.Thread(target=work) for _ in range(8)]
     for thread in threads:
@@ -354,7 +355,9 @@ def test_loops_of_many_threads_compute_once(cache: Cache) -> None:
 
 
 @pytest.mark.parametrize("leader", ["thread", "task"])
-def test_threads_and_tasks_wait_for_each_other(cache: Cache, leader: str) -> None:
+def test_threads_and_tasks_wait_for_each_other(
+    cache: Cache, leader: str, run: Runner
+) -> None:
     f, loader = loaded(cache, key="shared:{x}")
     calls: list[int] = []
     started = threading.Event()
@@ -384,11 +387,11 @@ def test_threads_and_tasks_wait_for_each_other(cache: Cache, leader: str) -> Non
             loader.free.set()
         assert await first == await second == (100 if leader == "thread" else 1)
 
-    asyncio.run(main())
+    run(main())
     assert loader.calls + len(calls) == 1
 
 
-def test_a_function_that_calls_itself(cache: Cache) -> None:
+def test_a_function_that_calls_itself(cache: Cache, run: Runner) -> None:
     calls = []
 
     @cache(key="one")
@@ -399,12 +402,13 @@ def test_a_function_that_calls_itself(cache: Cache) -> None:
     async def main() -> int:
         return await asyncio.wait_for(f(), BOUND / 4)
 
-    assert asyncio.run(main()) == 2
+    assert run(main()) == 2
     assert len(calls) == 2
 
 
 def test_blocking_code_of_the_loop_s_thread_does_not_wait_for_its_tasks(
     cache: Cache,
+    run: Runner,
 ) -> None:
     f, loader = loaded(cache, key="shared:{x}")
     loader.hold = True
@@ -420,10 +424,12 @@ def test_blocking_code_of_the_loop_s_thread_does_not_wait_for_its_tasks(
         loader.free.set()
         assert await task == 1
 
-    asyncio.run(main())
+    run(main())
 
 
-def test_invalidation_during_a_computation(cache: Cache, client: Any) -> None:
+def test_invalidation_during_a_computation(
+    cache: Cache, client: Any, run: Runner
+) -> None:
     f, loader = loaded(cache)
     loader.hold = True
 
@@ -437,14 +443,16 @@ def test_invalidation_during_a_computation(cache: Cache, client: Any) -> None:
         assert [await early, await late] == [1, 2]
         assert await f(1) == 2
 
-    asyncio.run(main())
+    run(main())
     assert client.get(f.cache_key(1)) == b"2"
 
 
 # --- cancellation -----------------------------------------------------------------
 
 
-def test_the_function_is_cancelled_with_its_caller(cache: Cache, client: Any) -> None:
+def test_the_function_is_cancelled_with_its_caller(
+    cache: Cache, client: Any, run: Runner
+) -> None:
     f, loader = loaded(cache)
     loader.hold = True
 
@@ -459,10 +467,12 @@ def test_the_function_is_cancelled_with_its_caller(cache: Cache, client: Any) ->
         loader.free.set()
         assert await f(1) == 2
 
-    asyncio.run(main())
+    run(main())
 
 
-def test_who_waits_goes_on_when_the_leader_is_cancelled(cache: Cache) -> None:
+def test_who_waits_goes_on_when_the_leader_is_cancelled(
+    cache: Cache, run: Runner
+) -> None:
     f, loader = loaded(cache)
     loader.hold = True
 
@@ -477,10 +487,10 @@ def test_who_waits_goes_on_when_the_leader_is_cancelled(cache: Cache) -> None:
         assert await asyncio.gather(*others) == [2] * 5
         assert leader.cancelled()
 
-    asyncio.run(main())
+    run(main())
 
 
-def test_who_waits_can_be_cancelled(cache: Cache) -> None:
+def test_who_waits_can_be_cancelled(cache: Cache, run: Runner) -> None:
     f, loader = loaded(cache)
     loader.hold = True
 
@@ -496,11 +506,11 @@ def test_who_waits_can_be_cancelled(cache: Cache) -> None:
         loader.free.set()
         assert [await leader, await others[4]] == [1, 1]
 
-    asyncio.run(main())
+    run(main())
     assert loader.calls == 1
 
 
-def test_a_function_may_refuse_its_cancellation(cache: Cache) -> None:
+def test_a_function_may_refuse_its_cancellation(cache: Cache, run: Runner) -> None:
     @cache
     async def f() -> int:
         try:
@@ -518,10 +528,10 @@ def test_a_function_may_refuse_its_cancellation(cache: Cache) -> None:
         assert await task == 5
         assert await f() == 5
 
-    asyncio.run(main())
+    run(main())
 
 
-def test_closed_in_the_middle() -> None:
+def test_closed_in_the_middle(run: Runner) -> None:
     """As a loop's end, or the collector, does to what nobody awaits any more."""
     cache = Cache("memory://")
     ends: list[str] = []
@@ -554,11 +564,11 @@ def test_closed_in_the_middle() -> None:
             assert ends == ["inner", "outer"]
             ends.clear()
 
-    asyncio.run(main())
+    run(main())
     assert cache.client.execute("KEYS", "*") == []
 
 
-def test_waiting_calls_of_a_loop_that_ends(cache: Cache) -> None:
+def test_waiting_calls_of_a_loop_that_ends(cache: Cache, run: Runner) -> None:
     f, loader = loaded(cache)
     loader.hold = True
 
@@ -566,16 +576,16 @@ def test_waiting_calls_of_a_loop_that_ends(cache: Cache) -> None:
         main.task = asyncio.create_task(f(1))  # type: ignore[attr-defined]
         await until(lambda: loader.running)
 
-    asyncio.run(main())  # cancels it
+    run(main())  # cancels it
     assert loader.running == 0
     loader.free.set()
-    assert asyncio.run(f(1)) == 2
+    assert run(f(1)) == 2
 
 
 # --- time-outs and freshness ------------------------------------------------------
 
 
-def test_hard_timeout(cache: Cache, client: Any) -> None:
+def test_hard_timeout(cache: Cache, client: Any, run: Runner) -> None:
     f, loader = loaded(cache, hard_timeout=0.05)
     loader.hold = True
 
@@ -587,10 +597,10 @@ def test_hard_timeout(cache: Cache, client: Any) -> None:
         await until(lambda: client.get(f.cache_key(1)) == b"1")
         assert await f(1) == 1
 
-    asyncio.run(main())
+    run(main())
 
 
-def test_hard_timeout_that_is_kept(cache: Cache) -> None:
+def test_hard_timeout_that_is_kept(cache: Cache, run: Runner) -> None:
     f, loader = loaded(cache, hard_timeout=BOUND)
 
     async def main() -> None:
@@ -600,10 +610,12 @@ def test_hard_timeout_that_is_kept(cache: Cache) -> None:
         with pytest.raises(LookupError, match="mine"):
             await f(2)
 
-    asyncio.run(main())
+    run(main())
 
 
-def test_stale_values_are_refreshed_behind(cache: Cache, client: Any) -> None:
+def test_stale_values_are_refreshed_behind(
+    cache: Cache, client: Any, run: Runner
+) -> None:
     f, loader = loaded(cache, ttl=60, stale="1h")
 
     async def main() -> None:
@@ -621,11 +633,13 @@ def test_stale_values_are_refreshed_behind(cache: Cache, client: Any) -> None:
             value = await f(1)
         assert value == 2
 
-    asyncio.run(main())
+    run(main())
     assert loader.calls == 2
 
 
-def test_an_old_value_where_the_function_fails(cache: Cache, client: Any) -> None:
+def test_an_old_value_where_the_function_fails(
+    cache: Cache, client: Any, run: Runner
+) -> None:
     f, loader = loaded(cache, ttl=60, on_error="stale")
 
     async def main() -> None:
@@ -636,11 +650,11 @@ def test_an_old_value_where_the_function_fails(cache: Cache, client: Any) -> Non
         loader.error = None
         await until(lambda: True)
 
-    asyncio.run(main())
+    run(main())
     assert loader.calls == 2
 
 
-def test_soft_timeout(cache: Cache, client: Any) -> None:
+def test_soft_timeout(cache: Cache, client: Any, run: Runner) -> None:
     f, loader = loaded(cache, ttl=60, stale="1h", soft_timeout=0.05)
 
     async def main() -> None:
@@ -652,10 +666,10 @@ def test_soft_timeout(cache: Cache, client: Any) -> None:
         loader.free.set()
         await until(lambda: not loader.running)
 
-    asyncio.run(main())
+    run(main())
 
 
-def test_tags(cache: Cache) -> None:
+def test_tags(cache: Cache, run: Runner) -> None:
     f, _ = loaded(cache, tags=["n:{x}", "all"])
 
     async def main() -> None:
@@ -665,10 +679,10 @@ def test_tags(cache: Cache) -> None:
         await cache.aio.invalidate_tags("all")
         assert [await f(1), await f(2)] == [4, 5]
 
-    asyncio.run(main())
+    run(main())
 
 
-def test_a_namespace(cache: Cache) -> None:
+def test_a_namespace(cache: Cache, run: Runner) -> None:
     tenant = cache.namespace("tenant")
     f, _ = loaded(tenant)
 
@@ -677,10 +691,10 @@ def test_a_namespace(cache: Cache) -> None:
         await tenant.aio.clear()
         assert await f(1) == 2
 
-    asyncio.run(main())
+    run(main())
 
 
-def test_an_outage(switch: Switch) -> None:
+def test_an_outage(switch: Switch, run: Runner) -> None:
     with Client(switch.url, **PATIENT) as client:
         f, _ = loaded(Cache(client))
 
@@ -692,10 +706,10 @@ def test_an_outage(switch: Switch) -> None:
             await f(2)
             assert await f(1) == 1
 
-        asyncio.run(main())
+        run(main())
 
 
-def test_another_process_s_lease(redis_server: Server) -> None:
+def test_another_process_s_lease(redis_server: Server, run: Runner) -> None:
     """Whose computation is waited for, and whose value is taken."""
     with Client(redis_server.url, **PATIENT) as client:
         for near in (True, False):
@@ -710,5 +724,5 @@ def test_another_process_s_lease(redis_server: Server) -> None:
                 client.set(f.cache_key(1), b"7")
                 return await asyncio.wait_for(task, BOUND / 4)
 
-            assert asyncio.run(main()) == 7
+            assert run(main()) == 7
             assert loader.calls == 0

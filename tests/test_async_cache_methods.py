@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import redlane
+from aio import Runner
 from outage_tools import BOUND, Switch
 from redlane import (
     AsyncCache,
@@ -49,7 +50,9 @@ def test_twins_have_the_same_methods(twin: Any, of: Any) -> None:
             assert ours.__qualname__ == f"{twin.__name__}.{name}"
 
 
-def test_made_from_whatever_a_cache_is_made_from(redis_server: Server) -> None:
+def test_made_from_whatever_a_cache_is_made_from(
+    redis_server: Server, run: Runner
+) -> None:
     async def main() -> None:
         url = redis_server.patient_url
         async with AsyncClient(url) as client:
@@ -61,7 +64,7 @@ def test_made_from_whatever_a_cache_is_made_from(redis_server: Server) -> None:
                 assert cache.prefix == cache.sync.prefix == "cache"
             assert made[0].sync.client is client.sync
 
-    asyncio.run(main())
+    run(main())
     with pytest.raises(TypeError, match="expected a Client"):
         AsyncCache(5)
     with pytest.raises(redlane.ConfigurationError):
@@ -77,7 +80,7 @@ def test_they_show_what_they_are() -> None:
         AsyncCache.get()
 
 
-def test_a_decorator_too() -> None:
+def test_a_decorator_too(run: Runner) -> None:
     cache = AsyncCache("memory://")
 
     @cache(ttl=60)
@@ -88,14 +91,14 @@ def test_a_decorator_too() -> None:
     def g(x: int) -> int:
         return x
 
-    assert asyncio.run(f(1)) == g(1) == 1
+    assert run(f(1)) == g(1) == 1
     assert f.cache is cache.sync
 
 
 # --- methods ----------------------------------------------------------------------
 
 
-def test_values(cache: AsyncCache) -> None:
+def test_values(cache: AsyncCache, run: Runner) -> None:
     async def main() -> None:
         assert await cache.set("key", {"a": [1]}, ttl=60)
         assert await cache.get("key") == {"a": [1]}
@@ -118,10 +121,10 @@ def test_values(cache: AsyncCache) -> None:
         stats = await cache.stats()
         assert stats["sets"] == cache.sync.stats()["sets"]
 
-    asyncio.run(main(), debug=True)
+    run(main())
 
 
-def test_tags_and_namespaces(cache: AsyncCache) -> None:
+def test_tags_and_namespaces(cache: AsyncCache, run: Runner) -> None:
     async def main() -> None:
         await cache.set("a", 1, tags=["t"])
         await cache.set_many({"b": 2}, tags=["t", "u"])
@@ -138,10 +141,10 @@ def test_tags_and_namespaces(cache: AsyncCache) -> None:
             assert await cache.get("a") is None
         assert await cache.get("a") == 1
 
-    asyncio.run(main())
+    run(main())
 
 
-def test_get_or_set(cache: AsyncCache) -> None:
+def test_get_or_set(cache: AsyncCache, run: Runner) -> None:
     calls = []
 
     async def make() -> int:
@@ -164,11 +167,11 @@ def test_get_or_set(cache: AsyncCache) -> None:
         with pytest.raises(TypeError, match="callable"):
             await cache.get_or_set("k", 5)
 
-    asyncio.run(main())
+    run(main())
     assert len(calls) == 2
 
 
-def test_errors_are_those_of_the_twin(cache: AsyncCache) -> None:
+def test_errors_are_those_of_the_twin(cache: AsyncCache, run: Runner) -> None:
     async def main() -> None:
         with pytest.raises(redlane.SerializationError):
             await cache.set("key", object())
@@ -181,10 +184,10 @@ def test_errors_are_those_of_the_twin(cache: AsyncCache) -> None:
         with pytest.raises(TypeError, match="no arguments"):
             cache.stats(5)
 
-    asyncio.run(main())
+    run(main())
 
 
-def test_counters(client: Any) -> None:
+def test_counters(client: Any, run: Runner) -> None:
     cache = Cache(client).aio
     calls = []
 
@@ -213,11 +216,11 @@ def test_counters(client: Any) -> None:
         assert await of_cache.get(1) == 41
         assert of_cache.key(1) == "cache:mine:1"
 
-    asyncio.run(main())
+    run(main())
     assert calls == [2, 3, 1]
 
 
-def test_videos(client: Any) -> None:
+def test_videos(client: Any, run: Runner) -> None:
     async def main() -> None:
         videos = AsyncVideoCache(client)
         assert await videos.get("black", ["white"]) is None
@@ -228,10 +231,12 @@ def test_videos(client: Any) -> None:
         assert VideoCache(client).get("black", ["white"]) == "https://v"
         assert await VideoCache(client).aio.get("black", ["white"]) == "https://v"
 
-    asyncio.run(main())
+    run(main())
 
 
-def test_blocking_and_awaiting_code_on_one_cache(cache: AsyncCache) -> None:
+def test_blocking_and_awaiting_code_on_one_cache(
+    cache: AsyncCache, run: Runner
+) -> None:
     async def count() -> None:
         for _ in range(50):
             await cache.increment("n")
@@ -247,10 +252,12 @@ def test_blocking_and_awaiting_code_on_one_cache(cache: AsyncCache) -> None:
         await asyncio.to_thread(thread.join, BOUND)
         assert await cache.get("n") == 250
 
-    asyncio.run(main())
+    run(main())
 
 
-def test_the_loop_goes_on_while_the_server_is_slow(fresh_server: Server) -> None:
+def test_the_loop_goes_on_while_the_server_is_slow(
+    fresh_server: Server, run: Runner
+) -> None:
     async def main() -> None:
         async with AsyncClient(fresh_server.url, **PATIENT) as client:
             cache = AsyncCache(client, near=False)
@@ -265,18 +272,18 @@ def test_the_loop_goes_on_while_the_server_is_slow(fresh_server: Server) -> None
             fresh_server.resume()
             assert await waiting == 5
 
-    asyncio.run(main())
+    run(main())
 
 
-def test_many_loops_one_after_another(cache: AsyncCache) -> None:
+def test_many_loops_one_after_another(cache: AsyncCache, run: Runner) -> None:
     async def once(i: int) -> Any:
         await cache.set("key", i)
         return await cache.get("key")
 
-    assert [asyncio.run(once(i)) for i in range(20)] == list(range(20))
+    assert [run(once(i)) for i in range(20)] == list(range(20))
 
 
-def test_cancelled_anywhere(cache: AsyncCache) -> None:
+def test_cancelled_anywhere(cache: AsyncCache, run: Runner) -> None:
     """Whatever was cancelled, the next call has its own answer."""
 
     async def main() -> None:
@@ -289,7 +296,7 @@ def test_cancelled_anywhere(cache: AsyncCache) -> None:
             assert await asyncio.gather(*others) == [i, i]
             await asyncio.wait([task])
 
-    asyncio.run(main())
+    run(main())
 
 
 # --- while the server is away -----------------------------------------------------
@@ -302,7 +309,9 @@ def behind(switch: Switch) -> Iterator[Client[Any]]:
 
 
 def test_the_engine_answers_while_the_server_is_away(
-    switch: Switch, behind: Client[Any]
+    switch: Switch,
+    behind: Client[Any],
+    run: Runner,
 ) -> None:
     cache = Cache(behind).aio
 
@@ -320,11 +329,13 @@ def test_the_engine_answers_while_the_server_is_away(
             "durable": 4,
         }
 
-    asyncio.run(main())
+    run(main())
 
 
 def test_nothing_answers_where_that_is_asked_for(
-    switch: Switch, behind: Client[Any]
+    switch: Switch,
+    behind: Client[Any],
+    run: Runner,
 ) -> None:
     silent = Cache(behind, fallback="none").aio
     loud = Cache(behind, fallback="raise").aio
@@ -341,4 +352,4 @@ def test_nothing_answers_where_that_is_asked_for(
         await asyncio.to_thread(switch.on, behind)
         assert await loud.get("key") == 1
 
-    asyncio.run(main())
+    run(main())
