@@ -65,7 +65,7 @@ def test_routes_and_dependencies(client: Any, run: Runner) -> None:
     @app.get("/both/{number}")
     async def both(
         found: dict[str, Any] = Depends(user),  # noqa: B008 - a local one
-        total: int = Depends(Service().total),  # noqa: B008
+        total: int = Depends(Service().total),
     ) -> dict[str, Any]:
         return {**found, "total": total}
 
