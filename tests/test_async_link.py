@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import redlane
-from aio import Runner
+from aio import Runner, until
 from outage_tools import Switch, is_well, wait_until
 from proxy import Proxy
 from redlane import AsyncClient
@@ -276,6 +276,45 @@ def test_cancelled_while_it_connects(
             assert await client.ping() is True
 
     run(main())
+
+
+def test_who_waits_for_nothing_takes_nothing(run: Runner, redis_server: Server) -> None:
+    """A command that blocks ends with the task that awaited it: what comes later is not
+    taken from others."""
+
+    async def main() -> None:
+        async with connected(redis_server.url, name="blocked") as client:
+            with pytest.raises(asyncio.TimeoutError):
+                await asyncio.wait_for(client.execute("BLPOP", "queue", 0), 0.2)
+
+            def is_gone() -> bool:
+                listed = redis_server.cli("CLIENT", "LIST").decode()
+                return "cmd=blpop" not in listed
+
+            await until(is_gone, "the end of BLPOP")
+            await client.execute("LPUSH", "queue", "it")
+            assert await client.execute("LPOP", "queue") == b"it"
+
+    run(main())
+
+
+def test_what_was_cancelled_before_it_could_be_sent_is_not_sent(
+    run: Runner, redis_server: Server
+) -> None:
+    with Proxy(redis_server.port) as proxy:
+        proxy.delay = 0.2  # the handshake takes a while
+
+        async def main() -> None:
+            async with connected(proxy.url) as client:
+                doomed = asyncio.create_task(client.set("never", "sent"))
+                stays = asyncio.create_task(client.set("was", "sent"))
+                await asyncio.sleep(0.02)
+                doomed.cancel()
+                assert await stays is True
+                await settles(client, doomed)
+                assert await client.mget("never", "was") == [None, b"sent"]
+
+        run(main())
 
 
 def test_time_outs_of_asyncio_around_everything(

@@ -29,6 +29,8 @@ struct RedlaneCompletion {
     /* Instead of done: the loop was closed, or is being collected. Whoever waited does
      * so no more, and nothing of the loop may be called. */
     void (*drop)(RedlaneCompletion *self);
+    /* False when whoever waited was cancelled; or NULL. Asked where it matters. */
+    bool (*wanted)(RedlaneCompletion *self);
     /* For the collector: what the waiter holds; or NULL. */
     int (*traverse)(RedlaneCompletion *self, visitproc visit, void *arg);
     /* store/'s own: the request on its way, or NULL. */

@@ -225,6 +225,14 @@ errand_drop(RedlaneErrand *errand)
     redlane_async_trip_drop((RedlaneAsyncTrip *)errand);
 }
 
+static bool
+errand_wanted(RedlaneErrand *errand)
+{
+    RedlaneCompletion *completion = ((RedlaneAsyncTrip *)errand)->completion;
+
+    return completion && (!completion->wanted || completion->wanted(completion));
+}
+
 static int
 errand_traverse(RedlaneErrand *errand, visitproc visit, void *arg)
 {
@@ -467,6 +475,7 @@ redlane_async_trip_start(RedlaneAsyncTrip *trip)
     trip->errand.over = errand_over;
     trip->errand.drop = errand_drop;
     trip->errand.traverse = errand_traverse;
+    trip->errand.wanted = errand_wanted;
     trip->trip.self = (RedlaneFallback *)trip->store;
     redlane_trip_begin(&trip->trip);
     run_rounds(trip);

@@ -166,6 +166,18 @@ waiter_drop(RedlaneCompletion *completion)
     free_waiter((Waiter *)completion);
 }
 
+/* RedlaneCompletion.wanted */
+static bool
+waiter_wanted(RedlaneCompletion *completion)
+{
+    PyObject *done = PyObject_CallMethod(((Waiter *)completion)->future, "done", NULL);
+    bool wanted = done != Py_True;
+
+    Py_XDECREF(done);
+    PyErr_Clear();
+    return wanted;
+}
+
 static int
 waiter_traverse(RedlaneCompletion *completion, visitproc visit, void *arg)
 {
@@ -375,6 +387,7 @@ new_reply(RedlaneClient *client)
     self->waiter->state = client->state;
     self->waiter->completion.done = waiter_done;
     self->waiter->completion.drop = waiter_drop;
+    self->waiter->completion.wanted = waiter_wanted;
     self->waiter->completion.traverse = waiter_traverse;
     return self;
 }

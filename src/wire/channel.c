@@ -146,12 +146,15 @@ redlane_channels_find(RedlaneChannels *channels, RedlaneLoop *loop)
 void
 redlane_channels_close(RedlaneChannels *channels)
 {
+    PyObject *type, *value, *traceback;
+
+    PyErr_Fetch(&type, &value, &traceback); /* a link may end while one is raised */
     while (channels->first) {
         RedlaneChannel *channel = channels->first;
 
         unlink_home(channel);
         channel->closing = true;
-        if (redlane_loop_is_running(channels->state, channel->loop)) {
+        if (redlane_loop_is_running(channel->loop)) {
             retire_streams(channel);
             /* It is freed by the tick: whoever called may be one of its own. */
             (void)redlane_loop_wake_at(channel->loop, 0);
@@ -162,6 +165,7 @@ redlane_channels_close(RedlaneChannels *channels)
             channel_drop(&channel->member);
         }
     }
+    PyErr_Restore(type, value, traceback);
 }
 
 void
@@ -201,6 +205,18 @@ usable_stream(RedlaneChannel *channel, const RedlaneErrand *errand)
     return stream;
 }
 
+/* When a stream that was just made wants to be ticked. */
+static int64_t
+first_look(const RedlaneStream *stream)
+{
+    int64_t look =
+        stream->alone ? redlane_clock_now() + REDLANE_STREAM_LOOK : REDLANE_NEVER;
+    int64_t due = stream->phase < REDLANE_STREAM_READY ? redlane_stream_open_due(stream)
+                                                       : REDLANE_NEVER;
+
+    return look < due ? look : due;
+}
+
 int
 redlane_channel_send(RedlaneChannel *channel, RedlaneErrand *errand)
 {
@@ -222,7 +238,7 @@ redlane_channel_send(RedlaneChannel *channel, RedlaneErrand *errand)
     }
     Py_INCREF(stream);
     if (errand->alone) {
-        stream->retired = true;
+        stream->alone = stream->retired = true;
     }
     else {
         channel->current = stream;
@@ -235,8 +251,8 @@ redlane_channel_send(RedlaneChannel *channel, RedlaneErrand *errand)
     else if (redlane_stream_open(stream, &fault) < 0) {
         redlane_stream_end(stream, &fault);
     }
-    else if (stream->phase < REDLANE_STREAM_READY &&
-             redlane_loop_wake_at(channel->loop, redlane_stream_open_due(stream)) < 0) {
+    else if (stream->phase != REDLANE_STREAM_ENDED &&
+             redlane_loop_wake_at(channel->loop, first_look(stream)) < 0) {
         PyErr_Clear(); /* its errand's deadline is armed */
     }
     Py_DECREF(stream);

@@ -33,6 +33,9 @@ struct RedlaneErrand {
     /* The end, once: 0 with new references in `replies`, or -1 with a fault and nothing
      * in them. It may be freed, and anything be called. */
     void (*over)(RedlaneErrand *self, int result, const RedlaneFault *fault);
+    /* False when nobody awaits it any more: a command that blocks is ended then, and
+     * what waited for a connection is not sent. */
+    bool (*wanted)(RedlaneErrand *self);
     /* Instead, where the loop is no more: nothing of it may be called. */
     void (*drop)(RedlaneErrand *self);
     int (*traverse)(RedlaneErrand *self, visitproc visit, void *arg);

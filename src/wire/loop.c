@@ -20,14 +20,15 @@ struct RedlaneLoop {
     PyObject_HEAD
     RedlaneLoops *loops; /* held */
     RedlaneLoop *next, **place;
-    PyObject *loop;          /* the event loop; NULL once we are cleared */
-    PyObject *call_soon;     /* its methods, bound */
-    PyObject *call_later;    /* … */
-    PyObject *create_future; /* … */
-    PyObject *on_timer;      /* our own, bound */
-    PyObject *timer;         /* a TimerHandle, or NULL */
-    int64_t timer_at;        /* REDLANE_NEVER: there is none */
-    pid_t process;           /* a child made by fork shares what the loop waits with */
+    PyObject *loop;             /* the event loop; NULL once we are cleared */
+    PyObject *call_soon;        /* its methods, bound */
+    PyObject *call_later;       /* … */
+    PyObject *create_future;    /* … */
+    PyObject *get_running_loop; /* asyncio's: the state may go before us */
+    PyObject *on_timer;         /* our own, bound */
+    PyObject *timer;            /* a TimerHandle, or NULL */
+    int64_t timer_at;           /* REDLANE_NEVER: there is none */
+    pid_t process; /* a child made by fork shares what the loop waits with */
     RedlaneLoopMember *members;
     RedlaneLoopMember *ticked; /* whose turn comes next while all are ticked */
 };
@@ -139,6 +140,7 @@ new_loop(RedlaneState *state, PyObject *loop)
     self->timer_at = REDLANE_NEVER;
     self->process = getpid();
     self->loop = Py_NewRef(loop);
+    self->get_running_loop = Py_NewRef(state->get_running_loop);
     if (bind_methods(self) < 0 ||
         PyObject_SetAttrString(loop, ATTRIBUTE, (PyObject *)self) < 0) {
         Py_DECREF(self);
@@ -207,15 +209,15 @@ redlane_loop_running(RedlaneState *state)
 }
 
 bool
-redlane_loop_is_running(RedlaneState *state, const RedlaneLoop *loop)
+redlane_loop_is_running(const RedlaneLoop *loop)
 {
     PyObject *running;
     bool same;
 
-    if (!state->get_running_loop || !loop->loop) {
+    if (!loop->loop) {
         return false;
     }
-    running = PyObject_CallNoArgs(state->get_running_loop);
+    running = PyObject_CallNoArgs(loop->get_running_loop);
     same = running == loop->loop;
     Py_XDECREF(running);
     PyErr_Clear();
@@ -397,6 +399,7 @@ loop_tp_traverse(PyObject *object, visitproc visit, void *arg)
     Py_VISIT(self->call_soon);
     Py_VISIT(self->call_later);
     Py_VISIT(self->create_future);
+    Py_VISIT(self->get_running_loop);
     Py_VISIT(self->on_timer);
     Py_VISIT(self->timer);
     for (RedlaneLoopMember *member = self->members; member; member = member->next) {
@@ -420,6 +423,7 @@ loop_tp_clear(PyObject *object)
     Py_CLEAR(self->call_soon);
     Py_CLEAR(self->call_later);
     Py_CLEAR(self->create_future);
+    Py_CLEAR(self->get_running_loop);
     Py_CLEAR(self->on_timer);
     Py_CLEAR(self->timer);
     return 0;

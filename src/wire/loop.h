@@ -22,7 +22,7 @@ typedef struct RedlaneLoop RedlaneLoop;
 RedlaneLoop *redlane_loop_running(RedlaneState *state);
 
 /* True when the running loop is this one; no exception. */
-bool redlane_loop_is_running(RedlaneState *state, const RedlaneLoop *loop);
+bool redlane_loop_is_running(const RedlaneLoop *loop);
 
 /* The event loop itself; BORROWED. */
 PyObject *redlane_loop_object(const RedlaneLoop *loop);

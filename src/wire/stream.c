@@ -335,6 +335,21 @@ judge_late(RedlaneStream *stream)
     }
 }
 
+/* Whether somebody still awaits what it has: what blocks would else take a value that
+ * nobody gets. */
+static bool
+is_wanted(const RedlaneStream *stream)
+{
+    for (size_t i = stream->head; i != stream->tail; i++) {
+        RedlaneErrand *errand = redlane_stream_entry(stream, i)->errand;
+
+        if (errand && errand->wanted(errand)) {
+            return true;
+        }
+    }
+    return false;
+}
+
 int64_t
 redlane_stream_tick(RedlaneStream *stream, int64_t now)
 {
@@ -342,6 +357,10 @@ redlane_stream_tick(RedlaneStream *stream, int64_t now)
     RedlaneFault fault;
 
     Py_INCREF(stream);
+    if (stream->alone && !is_wanted(stream)) {
+        redlane_fault_set(&fault, REDLANE_FAULT_CLOSED, "cancelled");
+        redlane_stream_end(stream, &fault);
+    }
     if (stream->phase < REDLANE_STREAM_READY && stream->opening &&
         (stream->phase == REDLANE_STREAM_PAUSES ||
          now >= redlane_stream_open_due(stream)) &&
@@ -361,6 +380,10 @@ redlane_stream_tick(RedlaneStream *stream, int64_t now)
     }
     if (stream->phase < REDLANE_STREAM_READY) {
         next = redlane_stream_open_due(stream);
+    }
+    if (stream->phase != REDLANE_STREAM_ENDED && stream->alone &&
+        now + REDLANE_STREAM_LOOK < next) {
+        next = now + REDLANE_STREAM_LOOK;
     }
     for (size_t i = stream->head;
          stream->phase != REDLANE_STREAM_ENDED && i != stream->tail; i++) {

@@ -59,6 +59,7 @@ struct RedlaneStream {
     bool reads, writes;            /* what it is watched for */
     bool flushing;                 /* on_flush is due */
     bool busy;
+    bool alone;       /* has one request, which blocks */
     bool retired;     /* takes no new requests; ends with its last live one */
     bool end_put_off; /* while busy */
     RedlaneFault end_fault;
@@ -69,6 +70,9 @@ struct RedlaneStream {
     size_t head, unsent, tail;
     size_t live;
 };
+
+/* How often a request that blocks is asked whether it is still wanted. */
+#define REDLANE_STREAM_LOOK (20 * REDLANE_NS_PER_MS)
 
 static inline RedlaneEntry *
 redlane_stream_entry(const RedlaneStream *stream, size_t index)

@@ -194,7 +194,8 @@ encode(RedlaneStream *stream)
     }
     while (stream->unsent != stream->tail &&
            out->size - connection->sent < UNSENT_MOST) {
-        RedlaneEntry *entry = redlane_stream_entry(stream, stream->unsent);
+        size_t index = stream->unsent;
+        RedlaneEntry *entry = redlane_stream_entry(stream, index);
         RedlaneErrand *errand = entry->errand;
         RedlaneFault fault;
 
@@ -202,6 +203,16 @@ encode(RedlaneStream *stream)
         if (!errand) { /* its deadline has passed: it leaves no trace */
             continue;
         }
+        if (unlikely(!entry->ready && !errand->wanted(errand))) {
+            redlane_stream_entry(stream, index)->errand = NULL;
+            redlane_fault_set(&fault, REDLANE_FAULT_CLOSED, "cancelled");
+            redlane_stream_fail_errand(stream, errand, false, &fault);
+            if (stream->phase != REDLANE_STREAM_READY) {
+                return;
+            }
+            continue;
+        }
+        entry = redlane_stream_entry(stream, index);
         if (likely(redlane_encode_request(out, errand->vectors, errand->count,
                                           errand->transaction) == 0)) {
             entry->left = replies_of(errand);

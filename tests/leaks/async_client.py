@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import itertools
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
@@ -33,6 +34,12 @@ def on(
     return lambda: loop.run_until_complete(awaits())
 
 
+def each(number: int, once: Once) -> Once:
+    """What takes long is run at each so-manieth call alone."""
+    calls = itertools.count()
+    return lambda: once() if next(calls) % number == 0 else None
+
+
 def cases(url: str) -> Iterator[tuple[str, Once]]:
     with contextlib.closing(asyncio.new_event_loop()) as loop:
         client = AsyncClient(url, timeout=10)
@@ -43,7 +50,7 @@ def cases(url: str) -> Iterator[tuple[str, Once]]:
         yield "a client for each use", on(loop, opened, url)
         yield "an error", on(loop, failing, client)
         yield "scan_iter", on(loop, scanned, client)
-        yield "a loop for each use", lambda: asyncio.run(commands(client))
+        yield "a loop for each use", each(5, lambda: asyncio.run(commands(client)))
         yield "after its end", on(loop, closed, url)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import warnings
 from collections.abc import Iterator
 from typing import Any
@@ -30,7 +29,6 @@ def forgotten(client: AsyncClient[Any]) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         client.get("key")
-        gc.collect()
 
 
 def thrown(client: AsyncClient[Any]) -> None:

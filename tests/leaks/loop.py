@@ -8,16 +8,16 @@ import warnings
 from collections.abc import Iterator
 from typing import Any
 
-from async_client import commands, own_type
+from async_client import commands, each, own_type
 from measure import Once, main
 from redlane import AsyncClient
 
 
 def cases(url: str) -> Iterator[tuple[str, Once]]:
     client = AsyncClient(url, timeout=10)
-    yield "closed", lambda: asyncio.run(commands(client))
-    yield "dropped", lambda: dropped(client)
-    yield "dropped while it waits", lambda: waiting(client)
+    yield "closed", each(5, lambda: asyncio.run(commands(client)))
+    yield "dropped", each(10, lambda: dropped(client))
+    yield "dropped while it waits", each(10, lambda: waiting(client))
 
 
 def dropped(client: AsyncClient[Any]) -> None:

@@ -8,7 +8,7 @@ import contextlib
 from collections.abc import Iterator
 from typing import Any
 
-from async_client import on, opened, own_type
+from async_client import each, on, opened, own_type
 from measure import Once, main
 from redlane import AsyncClient, RedlaneError
 
@@ -17,11 +17,11 @@ def cases(url: str) -> Iterator[tuple[str, Once]]:
     with contextlib.closing(asyncio.new_event_loop()) as loop:
         client = AsyncClient(url, timeout=10)
         yield "opened and closed", on(loop, opened, url)
-        yield "large values", on(loop, large, client)
+        yield "large values", each(10, on(loop, large, client))
         if url.startswith("redis://"):
-            yield "a command that blocks", on(loop, blocks, client)
-            yield "ended by the server", on(loop, killed, client)
-        yield "nobody there", on(loop, nobody)
+            yield "a command that blocks", each(10, on(loop, blocks, client))
+            yield "ended by the server", each(20, on(loop, killed, client))
+        yield "nobody there", each(20, on(loop, nobody))
 
 
 async def large(client: AsyncClient[Any]) -> None:
