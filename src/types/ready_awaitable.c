@@ -21,6 +21,7 @@ typedef struct Ready {
         struct Ready *next; /* in the free list */
     };
     RedlaneState *state; /* BORROWED */
+    bool tracked;        /* by the collector */
 } Ready;
 
 /* RedlaneState.ready */
@@ -40,7 +41,8 @@ redlane_ready_awaitable_new(RedlaneState *state, PyObject *STEALS value)
     if (likely(self != NULL)) {
         kept->free = self->next;
         kept->count--;
-        (void)PyObject_Init((PyObject *)self, type);
+        Py_INCREF(type);
+        _Py_NewReference((PyObject *)self); /* it has its type still */
     }
     else {
         self = PyObject_GC_New(Ready, type);
@@ -52,7 +54,8 @@ redlane_ready_awaitable_new(RedlaneState *state, PyObject *STEALS value)
     }
     self->value = value;
     /* As a tuple of such: what holds nothing that refers to others is in no cycle. */
-    if (unlikely(PyType_IS_GC(Py_TYPE(value)))) {
+    self->tracked = PyType_IS_GC(Py_TYPE(value));
+    if (unlikely(self->tracked)) {
         PyObject_GC_Track(self);
     }
     return (PyObject *)self;
@@ -116,8 +119,10 @@ is_clean(PyObject *stop)
 {
     PyStopIterationObject *kept = (PyStopIterationObject *)stop;
 
-    return Py_REFCNT(stop) == 1 && !kept->traceback && !kept->context && !kept->cause &&
-           !kept->dict && !kept->notes;
+    return Py_REFCNT(stop) == 1 &&
+           ((uintptr_t)kept->traceback | (uintptr_t)kept->context |
+            (uintptr_t)kept->cause | (uintptr_t)kept->dict | (uintptr_t)kept->notes) ==
+               0;
 }
 
 /* As redlane_awaitable_return, with the exception that is kept. STEALS value */
@@ -149,10 +154,10 @@ drop_kept_value(Kept *kept)
     PyStopIterationObject *stop = (PyStopIterationObject *)kept->stop;
     PyObject *value;
 
-    if (stop && Py_REFCNT(stop) == 1 && stop->value && stop->value != Py_None) {
+    if (likely(stop && Py_REFCNT(stop) == 1)) {
         value = stop->value;
-        stop->value = Py_NewRef(Py_None);
-        Py_DECREF(value);
+        stop->value = NULL; /* reads as None */
+        Py_XDECREF(value);
     }
 }
 #endif
@@ -268,7 +273,7 @@ ready_tp_dealloc(PyObject *object)
     Kept *kept = self->state->ready;
     PyObject *value = self->value;
 
-    if (PyObject_GC_IsTracked(object)) {
+    if (unlikely(self->tracked)) {
         PyObject_GC_UnTrack(object);
     }
 #if KEEPS_STOP
