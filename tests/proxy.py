@@ -23,6 +23,7 @@ from the next chunk on:
 from __future__ import annotations
 
 import contextlib
+import select
 import socket
 import struct
 import threading
@@ -45,6 +46,17 @@ def abort(link: socket.socket) -> None:
 def hang_up(link: socket.socket) -> None:
     with contextlib.suppress(OSError):
         link.shutdown(socket.SHUT_RDWR)
+
+
+def is_reset(link: socket.socket) -> bool:
+    """What its peer sent before that is still read, as late as this thread gets to run;
+    but who has given it up has gone on, and it must not come after what follows."""
+    number = link.fileno()
+    if number < 0:  # closed by another thread
+        return True
+    poll = select.poll()
+    poll.register(number, 0)  # errors are told unasked
+    return any(event & select.POLLERR for _, event in poll.poll(0))
 
 
 class Pair:
@@ -185,6 +197,8 @@ class Proxy:
                 limit = smallest(self.cut_requests_after, pair.cut_requests_at)
                 part = within(data, pair.requested, limit)
                 pair.requested += len(part)
+                if is_reset(pair.client):
+                    break
                 pair.server.sendall(part)
                 if limit is not None and pair.requested >= limit:
                     break

@@ -60,6 +60,7 @@ def subclass() -> None:
 
     own = Own("memory://")
     assert own.get("nothing") is None
+    del own, Own
     gc.collect(0)
 
 
