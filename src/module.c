@@ -5,7 +5,11 @@
 #include "py/state.h"
 #include "store/background.h"
 #include "store/background_setup.h"
+#include "types/async_cache.h"
+#include "types/async_counter.h"
+#include "types/async_method.h"
 #include "types/async_reply.h"
+#include "types/async_video_cache.h"
 #include "types/cache.h"
 #include "types/cached_function.h"
 #include "types/cached_method.h"
@@ -14,10 +18,12 @@
 #include "types/content_key.h"
 #include "types/counter.h"
 #include "types/flight.h"
+#include "types/flow.h"
 #include "types/loop_bell.h"
 #include "types/message.h"
 #include "types/monitor.h"
 #include "types/pubsub.h"
+#include "types/ready_awaitable.h"
 #include "types/stored.h"
 #include "types/subscription.h"
 #include "types/tool.h"
@@ -44,6 +50,8 @@ module_exec(PyObject *module)
         redlane_async_pipeline_setup,
         redlane_content_key_setup,
         redlane_flight_setup,
+        redlane_ready_awaitable_setup,
+        redlane_flow_setup,
         redlane_cache_setup,
         redlane_cached_function_setup,
         redlane_cached_method_setup,
@@ -57,6 +65,10 @@ module_exec(PyObject *module)
         redlane_subscription_wait_setup,
         redlane_subscription_setup,
         redlane_pubsub_setup,
+        redlane_async_method_setup,
+        redlane_async_cache_setup,
+        redlane_async_counter_setup,
+        redlane_async_video_cache_setup,
         redlane_tool_setup,
         redlane_monitor_setup,
         redlane_stored_setup,
@@ -90,6 +102,8 @@ module_free(void *module)
     (void)module_clear((PyObject *)module);
     redlane_digest_clear(redlane_state_of_module((PyObject *)module));
     redlane_flight_table_free(redlane_state_of_module((PyObject *)module));
+    redlane_ready_awaitable_free_kept(redlane_state_of_module((PyObject *)module));
+    redlane_flow_free_kept(redlane_state_of_module((PyObject *)module));
     redlane_loops_release(redlane_state_of_module((PyObject *)module)->loops);
     redlane_background_release(redlane_state_of_module((PyObject *)module)->background);
 }

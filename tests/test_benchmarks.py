@@ -40,6 +40,7 @@ ROWS = {
         | {"cachebox.TTLCache", "Flask-Caching, memory", "msgspec.json.decode alone"},
         LRU,
     ],
+    6: [{"empty coroutine", "aiocache, memory", "cashews, memory"}],
     13: [
         {"json.dumps", "msgspec", *GETS},
         {"zlib.decompress"},

@@ -33,7 +33,11 @@ def run_program(program: Path) -> str:
     return done.stdout
 
 
-@pytest.mark.parametrize("variant", [[], ["-U__SSE2__"]], ids=["native", "portable"])
+@pytest.mark.parametrize(
+    "variant",
+    [[], ["-U__SSE2__", "-DREDLANE_FIBER_UCONTEXT"]],
+    ids=["native", "portable"],
+)
 def test_unit_tests_pass(tmp_path: Path, variant: list[str]) -> None:
     sources = sorted(CORE.glob("*.c"))
     sources += sorted(set(TESTS.glob("*.c")) - {TESTS / "print_scripts.c"})

@@ -395,6 +395,7 @@ HEAP_TYPE = 1 << 9  # Py_TPFLAGS_HEAPTYPE
 TYPES = (
     *("Client", "Pipeline", "Cache", "CachedFunction", "Counter", "VideoCache"),
     *("Subscription", "Message", "BytesMessage"),
+    *("AsyncCache", "AsyncCounter", "AsyncVideoCache"),
 )
 
 

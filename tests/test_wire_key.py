@@ -415,7 +415,6 @@ def test_other_callables() -> None:
 
 
 def test_what_is_not_supported_says_so() -> None:
-    async def coroutine() -> None: ...
     async def asynchronous() -> Any:
         yield
 
@@ -423,10 +422,9 @@ def test_what_is_not_supported_says_so() -> None:
         yield
 
     for function, kind in (
-        (coroutine, "coroutine functions"),
-        (asynchronous, "asynchronous generator functions"),
-        (generator, "generator functions"),
-        (functools.partial(coroutine), "coroutine functions"),
+        (asynchronous, "an asynchronous generator function"),
+        (generator, "a generator function"),
+        (functools.partial(generator), "a generator function"),
     ):
         with pytest.raises(TypeError, match=kind):
             cache(function)

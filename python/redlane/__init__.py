@@ -7,8 +7,11 @@ default client (default_client()), which is made from the environment on first u
 from __future__ import annotations
 
 from redlane._core import (
+    AsyncCache,
     AsyncClient,
+    AsyncCounter,
     AsyncPipeline,
+    AsyncVideoCache,
     AuthenticationError,
     BusyError,
     BytesMessage,
@@ -45,8 +48,11 @@ if TYPE_CHECKING:
     from redlane._ready import cache, invalidate_cache, video_cache
 
 __all__ = [
+    "AsyncCache",
     "AsyncClient",
+    "AsyncCounter",
     "AsyncPipeline",
+    "AsyncVideoCache",
     "AuthenticationError",
     "BusyError",
     "BytesMessage",

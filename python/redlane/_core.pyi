@@ -5,6 +5,7 @@ from collections.abc import (
     AsyncIterator,
     Awaitable,
     Callable,
+    Coroutine,
     Iterable,
     Iterator,
     Mapping,
@@ -60,6 +61,7 @@ _Names: TypeAlias = _Name | Iterable[_Name]
 
 _T = TypeVar("_T", str, bytes, default=bytes)
 _M = TypeVar("_M", bound=Message | BytesMessage, default=BytesMessage, covariant=True)
+_A = TypeVar("_A")
 _S = TypeVar("_S")
 _P = ParamSpec("_P")
 _Q = ParamSpec("_Q")
@@ -1276,6 +1278,40 @@ class CachedFunction(Generic[_P, _R]):
     def cache_key(self, *args: _P.args, **kwargs: _P.kwargs) -> str: ...
     def cache_info(self) -> CacheInfo: ...
 
+# A cached coroutine function: a CachedFunction too, whose methods are awaited.
+@type_check_only
+@final
+class _AsyncCachedFunction(Generic[_P, _A]):
+    __name__: str
+    __qualname__: str
+    __wrapped__: Callable[_P, Coroutine[Any, Any, _A]]
+    @property
+    def cache(self) -> Cache: ...
+    def __call__(
+        self, *args: _P.args, **kwargs: _P.kwargs
+    ) -> Coroutine[Any, Any, _A]: ...
+    @overload
+    def __get__(self, instance: None, owner: Any = None, /) -> Self: ...
+    @overload
+    def __get__(
+        self: _AsyncCachedFunction[Concatenate[Any, _Q], _A],
+        instance: object,
+        owner: Any = None,
+        /,
+    ) -> _AsyncCachedMethod[_Q, _A]: ...
+    def invalidate(
+        self, *args: _P.args, **kwargs: _P.kwargs
+    ) -> Coroutine[Any, Any, bool]: ...
+    def invalidate_all(self) -> Coroutine[Any, Any, int]: ...
+    def refresh(
+        self, *args: _P.args, **kwargs: _P.kwargs
+    ) -> Coroutine[Any, Any, _A]: ...
+    def uncached(
+        self, *args: _P.args, **kwargs: _P.kwargs
+    ) -> Coroutine[Any, Any, _A]: ...
+    def cache_key(self, *args: _P.args, **kwargs: _P.kwargs) -> str: ...
+    def cache_info(self) -> CacheInfo: ...
+
 @disjoint_base
 class Cache:
     def __new__(
@@ -1297,6 +1333,12 @@ class Cache:
     def prefix(self) -> str: ...
     @property
     def client(self) -> Client[Any]: ...
+    @property
+    def aio(self) -> AsyncCache: ...
+    @overload
+    def __call__(  # type: ignore[overload-overlap]
+        self, function: Callable[_P, Coroutine[Any, Any, _A]], /
+    ) -> _AsyncCachedFunction[_P, _A]: ...
     @overload
     def __call__(self, function: Callable[_P, _R], /) -> CachedFunction[_P, _R]: ...
     @overload
@@ -1378,6 +1420,113 @@ class Cache:
     def disabled(self) -> AbstractContextManager[None]: ...
 
 @final
+class AsyncCache:
+    def __new__(
+        cls,
+        client_or_url: Client[Any] | str | None = None,
+        prefix: str = "cache",
+        ttl: _Period | None = None,
+        serializer: _SerializerName | _Serializer = "json",
+        *,
+        fallback: _Fallback = "memory",
+        strict: bool = False,
+        compress: Literal["zlib"] | None = None,
+        compress_above: int | None = 1024,
+        seal: _SealKey | list[_SealKey] | tuple[_SealKey, ...] | None = None,
+        near: bool = True,
+        near_ttl: _Period = 60,
+    ) -> Self: ...
+    @property
+    def prefix(self) -> str: ...
+    @property
+    def sync(self) -> Cache: ...
+    @overload
+    def __call__(  # type: ignore[overload-overlap]
+        self, function: Callable[_P, Coroutine[Any, Any, _A]], /
+    ) -> _AsyncCachedFunction[_P, _A]: ...
+    @overload
+    def __call__(self, function: Callable[_P, _R], /) -> CachedFunction[_P, _R]: ...
+    @overload
+    def __call__(
+        self,
+        *,
+        ttl: _Period | Callable[[Any], _Period | None] | None = None,
+        jitter: float | None = None,
+        name: str | None = None,
+        key: str | Callable[..., str | bytes] | None = None,
+        namespace: str | None = None,
+        ignore: Iterable[str] | None = None,
+        condition: Callable[..., object] | None = None,
+        unless: Callable[..., object] | None = None,
+        lock: bool = True,
+        cache_exceptions: Mapping[type[Exception], _Period] | None = None,
+        soft_timeout: _Period | None = None,
+        hard_timeout: _Period | None = None,
+        share: bool = False,
+        stale: _Period | None = None,
+        early: bool = False,
+        on_error: Literal["stale"] | None = None,
+        max_stale: _Period | None = None,
+        tags: _FunctionTags | None = None,
+    ) -> _CacheDecorator: ...
+    def get(self, key: _CacheKey, default: Any = None) -> Coroutine[Any, Any, Any]: ...
+    def set(
+        self,
+        key: _CacheKey,
+        value: Any,
+        ttl: _Period | None = None,
+        durable: bool = False,
+        tags: _Tags | None = None,
+    ) -> Coroutine[Any, Any, bool]: ...
+    def add(
+        self,
+        key: _CacheKey,
+        value: Any,
+        ttl: _Period | None = None,
+        tags: _Tags | None = None,
+    ) -> Coroutine[Any, Any, bool]: ...
+    def delete(self, key: _CacheKey, /) -> Coroutine[Any, Any, bool]: ...
+    def has(self, key: _CacheKey, /) -> Coroutine[Any, Any, bool]: ...
+    def ttl(self, key: _CacheKey, /) -> Coroutine[Any, Any, float | None]: ...
+    def touch(
+        self, key: _CacheKey, ttl: _Period | None = None
+    ) -> Coroutine[Any, Any, bool]: ...
+    def increment(
+        self, key: _CacheKey, amount: int = 1, ttl: _Period | None = None
+    ) -> Coroutine[Any, Any, int | None]: ...
+    def decrement(
+        self, key: _CacheKey, amount: int = 1, ttl: _Period | None = None
+    ) -> Coroutine[Any, Any, int | None]: ...
+    def get_or_set(
+        self,
+        key: _CacheKey,
+        factory: Callable[[], Any | Coroutine[Any, Any, Any]],
+        ttl: _Period | None = None,
+        tags: _Tags | None = None,
+    ) -> Coroutine[Any, Any, Any]: ...
+    def get_many(self, keys: Iterable[_C], /) -> Coroutine[Any, Any, dict[_C, Any]]: ...
+    def set_many(
+        self,
+        mapping: Mapping[_C, Any],
+        ttl: _Period | None = None,
+        durable: bool = False,
+        tags: _Tags | None = None,
+    ) -> Coroutine[Any, Any, None]: ...
+    def delete_many(self, keys: Iterable[_CacheKey], /) -> Coroutine[Any, Any, int]: ...
+    def invalidate(self, pattern: _CacheKey, /) -> Coroutine[Any, Any, int]: ...
+    def clear(self) -> Coroutine[Any, Any, int]: ...
+    def invalidate_tags(self, *tags: _CacheKey) -> Coroutine[Any, Any, int]: ...
+    def namespace(self, name: str, /) -> AsyncCache: ...
+    def counter(
+        self,
+        template: str,
+        ttl: _Period | None = None,
+        source: Callable[..., int | Coroutine[Any, Any, int]] | None = None,
+    ) -> AsyncCounter: ...
+    def stats(self) -> Coroutine[Any, Any, dict[str, Any]]: ...
+    def disabled(self) -> AbstractContextManager[None]: ...
+
+@final
 class Counter:
     def __new__(
         cls,
@@ -1390,12 +1539,43 @@ class Counter:
     ) -> Self: ...
     @property
     def template(self) -> str: ...
+    @property
+    def aio(self) -> AsyncCounter: ...
     def get(self, *ids: object) -> int | None: ...
     def increment(self, *ids: object, amount: int = 1) -> int | None: ...
     def decrement(self, *ids: object, amount: int = 1) -> int | None: ...
     def transfer(self, old: object, new: object) -> tuple[int | None, int | None]: ...
     def delete(self, *ids: object) -> bool: ...
     def reset(self, *ids: object) -> bool: ...
+    def key(self, *ids: object) -> str: ...
+
+@final
+class AsyncCounter:
+    def __new__(
+        cls,
+        client: Client[Any] | Cache | AsyncCache | str | None,
+        template: str,
+        ttl: _Period | None = None,
+        source: Callable[..., int | Coroutine[Any, Any, int]] | None = None,
+        *,
+        fallback: _Fallback = "memory",
+    ) -> Self: ...
+    @property
+    def template(self) -> str: ...
+    @property
+    def sync(self) -> Counter: ...
+    def get(self, *ids: object) -> Coroutine[Any, Any, int | None]: ...
+    def increment(
+        self, *ids: object, amount: int = 1
+    ) -> Coroutine[Any, Any, int | None]: ...
+    def decrement(
+        self, *ids: object, amount: int = 1
+    ) -> Coroutine[Any, Any, int | None]: ...
+    def transfer(
+        self, old: object, new: object
+    ) -> Coroutine[Any, Any, tuple[int | None, int | None]]: ...
+    def delete(self, *ids: object) -> Coroutine[Any, Any, bool]: ...
+    def reset(self, *ids: object) -> Coroutine[Any, Any, bool]: ...
     def key(self, *ids: object) -> str: ...
 
 # A cached function with its object: obj.method. All else is as of the function.
@@ -1416,9 +1596,39 @@ class _CachedMethod(Generic[_Q, _R]):
     def cache_key(self, *args: _Q.args, **kwargs: _Q.kwargs) -> str: ...
     def cache_info(self) -> CacheInfo: ...
 
+@type_check_only
+@final
+class _AsyncCachedMethod(Generic[_Q, _A]):
+    __name__: str
+    __qualname__: str
+    __self__: object
+    __wrapped__: Callable[_Q, Coroutine[Any, Any, _A]]
+    @property
+    def cache(self) -> Cache: ...
+    def __call__(
+        self, *args: _Q.args, **kwargs: _Q.kwargs
+    ) -> Coroutine[Any, Any, _A]: ...
+    def invalidate(
+        self, *args: _Q.args, **kwargs: _Q.kwargs
+    ) -> Coroutine[Any, Any, bool]: ...
+    def invalidate_all(self) -> Coroutine[Any, Any, int]: ...
+    def refresh(
+        self, *args: _Q.args, **kwargs: _Q.kwargs
+    ) -> Coroutine[Any, Any, _A]: ...
+    def uncached(
+        self, *args: _Q.args, **kwargs: _Q.kwargs
+    ) -> Coroutine[Any, Any, _A]: ...
+    def cache_key(self, *args: _Q.args, **kwargs: _Q.kwargs) -> str: ...
+    def cache_info(self) -> CacheInfo: ...
+
 # What Cache(...)(ttl=…) returns; it is no type of the module.
 @type_check_only
 class _CacheDecorator(Protocol):
+    @overload
+    def __call__(  # type: ignore[overload-overlap]
+        self, function: Callable[_P, Coroutine[Any, Any, _A]], /
+    ) -> _AsyncCachedFunction[_P, _A]: ...
+    @overload
     def __call__(self, function: Callable[_P, _R], /) -> CachedFunction[_P, _R]: ...
 
 @type_check_only
@@ -1441,6 +1651,26 @@ class VideoCache:
     def get(self, black_card: str, white_cards: Sequence[str]) -> str | None: ...
     def get_stats(self) -> dict[str, Any]: ...
     def startup(self) -> None: ...
+    @property
+    def aio(self) -> AsyncVideoCache: ...
+
+@final
+class AsyncVideoCache:
+    def __new__(cls, client: Client[Any] | str | None = None) -> Self: ...
+    @property
+    def sync(self) -> VideoCache: ...
+    def set(
+        self,
+        black_card: str,
+        white_cards: Sequence[str],
+        video_url: str,
+        permanent: bool = False,
+    ) -> Coroutine[Any, Any, bool]: ...
+    def get(
+        self, black_card: str, white_cards: Sequence[str]
+    ) -> Coroutine[Any, Any, str | None]: ...
+    def get_stats(self) -> Coroutine[Any, Any, dict[str, Any]]: ...
+    def startup(self) -> Coroutine[Any, Any, None]: ...
 
 @final
 class Message(str):

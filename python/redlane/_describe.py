@@ -10,6 +10,7 @@ import sys
 from functools import lru_cache
 from types import (
     BuiltinFunctionType,
+    CodeType,
     FunctionType,
     MethodType,
     ModuleType,
@@ -101,22 +102,29 @@ def _lookup(cls: type, name: str) -> Any:
     return next((vars(base)[name] for base in _mro_of(cls) if name in vars(base)), None)
 
 
-def _kind_of(function: Any) -> str | None:
-    """What `function` returns, when it is not a plain value."""
+def _code_of(function: Any) -> Any:
+    """The code that a call of `function` runs first, where that is known."""
     code = getattr(function, "__code__", None)
     if code is None and not isinstance(function, type):
         while _is_partial(function):
             function = function.func
         call = _lookup(type(function), "__call__")
         code = getattr(function, "__code__", None) or getattr(call, "__code__", None)
-    flags = getattr(code, "co_flags", 0)
-    if flags & _CO_COROUTINE:
-        return "coroutine functions are"
+    return code
+
+
+def _refuse_generators(shown: str, flags: int) -> None:
     if flags & _CO_ASYNC_GENERATOR:
-        return "asynchronous generator functions are"
-    if flags & _CO_GENERATOR:
-        return "generator functions are"
-    return None
+        kind, better = "an asynchronous generator", "async def"
+    elif flags & _CO_GENERATOR:
+        kind, better = "a generator", "def"
+    else:
+        return
+    raise TypeError(
+        f"{shown}() is {kind} function: what it yields can be taken only once, so"
+        f" there is nothing to cache; let cache have a function ({better}) that"
+        " returns a list"
+    )
 
 
 def _is_instance_of_python_class(function: Any) -> bool:
@@ -253,9 +261,10 @@ def describe_callable(
     tuple[Any, ...],
     tuple[Any, ...],
     dict[str, Any],
+    CodeType | None,
 ]:
-    """The key's head, a name for messages, the parameters, and what the callable brings
-    along for them.
+    """The key's head, a name for messages, the parameters, what the callable brings
+    along for them, and, of a coroutine function, its code.
 
     The head is ``namespace:name:module:``; with a key of its own, ``namespace:``.
     """
@@ -266,12 +275,9 @@ def describe_callable(
     if namespace is not None and (not isinstance(namespace, str) or not namespace):
         raise TypeError("namespace must be a non-empty str")
     shown = _shown(function)
-    kind = _kind_of(function)
-    if kind is not None:
-        raise TypeError(
-            f"{shown}(): {kind} not supported by cache yet;"
-            " cache the function that makes the value"
-        )
+    code = _code_of(function)
+    flags = getattr(code, "co_flags", 0)
+    _refuse_generators(shown, flags)
     if key is not None and name is not None:
         raise TypeError("key= says the whole key: name= has no place in it")
     head = f"{_escape(namespace)}:" if namespace else ""
@@ -284,7 +290,14 @@ def describe_callable(
         inner, args, keywords = _unwrap(function)
         if key is None and _hides_state(inner):
             raise TypeError(needs_name(shown))
-    return (head, shown, *_parameters(inner), args, keywords)
+    return (
+        head,
+        shown,
+        *_parameters(inner),
+        args,
+        keywords,
+        code if flags & _CO_COROUTINE else None,
+    )
 
 
 def needs_name(shown: str) -> str:

@@ -43,6 +43,12 @@
     X(SubscriptionType)                          \
     X(SubscriptionWaitType)                      \
     X(LoopBellType)                              \
+    X(ReadyAwaitableType)                        \
+    X(FlowType)                                  \
+    X(AsyncMethodType)                           \
+    X(AsyncCacheType)                            \
+    X(AsyncCounterType)                          \
+    X(AsyncVideoCacheType)                       \
     X(LoopType)                                  \
     X(StreamType)                                \
     X(AsyncClientType)                           \
@@ -61,6 +67,9 @@
     X(load_exception)                            \
     X(call_limited)                              \
     X(submit_refresh)                            \
+    X(submit_task)                               \
+    X(call_limited_task)                         \
+    X(current_task)                              \
     X(find_codec)                                \
     X(zlib_compress)                             \
     X(zlib_decompressobj)                        \
@@ -76,9 +85,11 @@ struct RedlaneState {
     REDLANE_STATE_OBJECTS(REDLANE_STATE_FIELD)
 #undef REDLANE_STATE_FIELD
     unsigned long long default_version; /* types/tool.c: which default client */
-    void *digest;               /* py/digest.c: kept OpenSSL digest and context */
-    void *flights;              /* types/flight.c: computations under way */
-    struct RedlaneLoops *loops; /* wire/loop.c: the event loops in use */
+    void *digest;                   /* py/digest.c: kept OpenSSL digest and context */
+    void *flights;                  /* types/flight.c: computations under way */
+    struct RedlaneFlows *flows;     /* types/flow.c */
+    struct RedlaneReadyKept *ready; /* types/ready_awaitable.c: for the next ones */
+    struct RedlaneLoops *loops;     /* wire/loop.c: the event loops in use */
     struct RedlaneBackground *background; /* store/background.c: the one C thread */
 };
 

@@ -9,6 +9,7 @@
 
 #include "py/args.h"
 #include "py/state.h"
+#include "types/async_cache.h"
 #include "types/call.h"
 #include "types/counter.h"
 #include "types/flight.h"
@@ -517,6 +518,14 @@ cache_get_client(PyObject *self, void *Py_UNUSED(closure))
     return Py_NewRef(cache->tool.client);
 }
 
+PyDoc_STRVAR(aio_doc, "The AsyncCache with the same keys and settings.");
+
+static PyObject *
+cache_get_aio(PyObject *self, void *Py_UNUSED(closure))
+{
+    return redlane_async_cache_of(((RedlaneCache *)self)->state, self);
+}
+
 PyDoc_STRVAR(
     cache_doc,
     "Cache(client_or_url=None, prefix=\"cache\", ttl=None, serializer=\"json\", *,"
@@ -569,6 +578,7 @@ static PyMemberDef members[] = {
 
 static PyGetSetDef getset[] = {
     {"client", cache_get_client, NULL, client_doc, NULL},
+    {"aio", cache_get_aio, NULL, aio_doc, NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 

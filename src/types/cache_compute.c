@@ -2,6 +2,7 @@
 #include "py/state.h"
 #include "types/cache.h"
 #include "types/call.h"
+#include "types/flow.h"
 
 /* The context of a fill; BORROWED but for the tags, a tuple of what was given. */
 typedef struct {
@@ -12,7 +13,10 @@ typedef struct {
 static PyObject *
 call_factory(void *context)
 {
-    return PyObject_CallNoArgs(((Factory *)context)->factory);
+    const Factory *factory = context;
+
+    return redlane_flow_result(factory->cache->state,
+                               PyObject_CallNoArgs(factory->factory));
 }
 
 static int
@@ -80,7 +84,8 @@ cache_get_or_set(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
     }
     disabled = redlane_cache_is_disabled(cache);
     if (disabled) {
-        return disabled < 0 ? NULL : PyObject_CallNoArgs(values[1]);
+        factory = (Factory){cache, values[1], NULL};
+        return disabled < 0 ? NULL : call_factory(&factory);
     }
     if (redlane_cache_key_init(&key, cache, values[0]) < 0) {
         return NULL;

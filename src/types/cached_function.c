@@ -32,9 +32,28 @@ copy_attribute(RedlaneCachedFunction *self, const char *name)
     return result;
 }
 
+/* What inspect and asyncio look at to tell that something is a coroutine function, by
+ * which FastAPI goes too: all four, on every Python from 3.10 to 3.13. RAISES_NEG */
+static int
+show_code(RedlaneCachedFunction *self, PyObject *code)
+{
+    static const char *const defaults[] = {"__defaults__", "__kwdefaults__"};
+    PyObject *name = PyDict_GetItemString(self->dict, "__name__"); /* BORROWED */
+    int result = PyDict_SetItemString(self->dict, "__code__", code);
+
+    if (result == 0 && !(name && PyUnicode_Check(name))) { /* of a partial */
+        result = PyDict_SetItemString(self->dict, "__name__", self->signature.shown);
+    }
+    for (size_t i = 0; result == 0 && i < sizeof(defaults) / sizeof(defaults[0]); i++) {
+        result = PyDict_SetItemString(self->dict, defaults[i], Py_None);
+        result = result < 0 ? -1 : copy_attribute(self, defaults[i]);
+    }
+    return result;
+}
+
 /* The function's own attributes, then its names, then __wrapped__. RAISES_NEG */
 static int
-wrap_function(RedlaneCachedFunction *self)
+wrap_function(RedlaneCachedFunction *self, PyObject *code)
 {
     PyObject *attributes = PyObject_GetAttrString(self->function, "__dict__");
     int result = 0;
@@ -49,6 +68,9 @@ wrap_function(RedlaneCachedFunction *self)
     for (size_t i = 0; result == 0 && i < sizeof(copied) / sizeof(copied[0]); i++) {
         result = copy_attribute(self, copied[i]);
     }
+    if (result == 0 && code) {
+        result = show_code(self, code);
+    }
     if (result == 0) {
         result = PyDict_SetItemString(self->dict, "__wrapped__", self->function);
     }
@@ -58,18 +80,28 @@ wrap_function(RedlaneCachedFunction *self)
 static int
 init_function(RedlaneCachedFunction *self, const RedlaneFunctionOptions *options)
 {
+    PyObject *code;
+    int result = -1;
+
     if (redlane_signature_init(&self->signature, self->state, self->function,
-                               &options->key) < 0 ||
-        redlane_result_type_init(
-            &self->type, self->state, self->function,
-            redlane_serializer_typed_name(&self->cache->serializer)) < 0 ||
-        redlane_function_options_init(self, options) < 0) {
+                               &options->key, &code) < 0) {
         return -1;
     }
-    redlane_level0_init(&self->level0, &self->signature);
-    self->form = redlane_near_form_new();
-    self->dict = PyDict_New();
-    return self->dict ? wrap_function(self) : -1;
+    self->awaits = code != NULL;
+    if (self->awaits) {
+        self->vectorcall = redlane_cached_function_await;
+    }
+    if (redlane_result_type_init(
+            &self->type, self->state, self->function,
+            redlane_serializer_typed_name(&self->cache->serializer)) == 0 &&
+        redlane_function_options_init(self, options) == 0) {
+        redlane_level0_init(&self->level0, &self->signature);
+        self->form = redlane_near_form_new();
+        self->dict = PyDict_New();
+        result = self->dict ? wrap_function(self, code) : -1;
+    }
+    Py_XDECREF(code);
+    return result;
 }
 
 static PyObject *

@@ -36,6 +36,7 @@ typedef struct {
     int64_t hard_ms;     /* 0: none; how long a caller waits for the function */
     bool lock;           /* single flight */
     bool freshens;       /* `fresh` has something to do */
+    bool awaits;         /* it is a coroutine function */
     RedlaneFresh fresh;  /* how each call begins */
     int64_t reported;    /* when a refresh that failed was logged last */
     bool hooked;         /* redlane_function_options_hook has something to do */
@@ -93,6 +94,10 @@ PyObject *redlane_function_compute(PyObject *self, PyObject *const *args, size_t
                                    PyObject *kwnames, bool refresh);
 PyObject *redlane_cached_function_vectorcall(PyObject *self, PyObject *const *args,
                                              size_t nargsf, PyObject *kwnames);
+
+/* The same of a coroutine function: an awaitable. */
+PyObject *redlane_cached_function_await(PyObject *self, PyObject *const *args,
+                                        size_t nargsf, PyObject *kwnames);
 extern PyMethodDef redlane_cached_function_methods[];
 
 #endif

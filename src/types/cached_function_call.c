@@ -1,8 +1,13 @@
 /* A cached function: being called, and the methods that take the same arguments.
- * Lock: the GIL. */
+ * Lock: the GIL.
+ *
+ * A coroutine function that is called makes an awaitable: with the result where that is
+ * near, else a flow that does what a call of another function does. */
 #include "py/state.h"
 #include "types/cached_function.h"
 #include "types/flight.h"
+#include "types/flow.h"
+#include "types/ready_awaitable.h"
 
 typedef RedlaneFunctionCall Call;
 
@@ -22,9 +27,11 @@ static PyObject *
 call_function(void *context)
 {
     Call *call = context;
+    PyObject *value = PyObject_Vectorcall(call->self->function, call->args,
+                                          call->nargsf, call->kwnames);
 
-    return PyObject_Vectorcall(call->self->function, call->args, call->nargsf,
-                               call->kwnames);
+    return likely(!call->self->awaits) ? value
+                                       : redlane_flow_result(call->self->state, value);
 }
 
 static int
@@ -164,13 +171,39 @@ call_by_key(Call *call, const RedlaneLevel0Key *arguments)
     return value;
 }
 
+/* Lays a call's arguments out for level 0; false: it goes by its key. */
+static inline bool
+take_arguments(RedlaneCachedFunction *self, PyObject *const *args, size_t nargsf,
+               PyObject *kwnames, RedlaneLevel0Key *arguments)
+{
+    return likely(self->cache->near) &&
+           likely(redlane_level0_key(&self->level0, args, PyVectorcall_NARGS(nargsf),
+                                     kwnames, arguments));
+}
+
+/* What level 0 holds for a call, counted; or NULL, then an exception may be set. */
+static inline PyObject *
+find_hit(RedlaneCachedFunction *self, const RedlaneLevel0Key *arguments)
+{
+    RedlaneLevel0Item *item = redlane_level0_find(&self->level0, arguments);
+
+    if (unlikely(!item || !redlane_tool_is_current(&self->cache->tool))) {
+        return NULL;
+    }
+    if (unlikely(item->encoded)) {
+        return decode_item(self, item);
+    }
+    count_near_hit(self);
+    return Py_NewRef(item->object);
+}
+
 PyObject *
 redlane_cached_function_vectorcall(PyObject *function, PyObject *const *args,
                                    size_t nargsf, PyObject *kwnames)
 {
     RedlaneCachedFunction *self = (RedlaneCachedFunction *)function;
     RedlaneLevel0Key arguments;
-    RedlaneLevel0Item *item;
+    PyObject *value;
     Call call;
 
     start_call(&call, function, args, nargsf, kwnames);
@@ -181,25 +214,55 @@ redlane_cached_function_vectorcall(PyObject *function, PyObject *const *args,
             return bypassed < 0 ? NULL : call_function(&call);
         }
     }
-    if (unlikely(!self->cache->near) ||
-        unlikely(!redlane_level0_key(&self->level0, args, PyVectorcall_NARGS(nargsf),
-                                     kwnames, &arguments))) {
+    if (unlikely(!take_arguments(self, args, nargsf, kwnames, &arguments))) {
         return call_by_key(&call, NULL);
     }
-    item = redlane_level0_find(&self->level0, &arguments);
-    if (likely(item && redlane_tool_is_current(&self->cache->tool))) {
-        PyObject *value;
-
-        if (likely(!item->encoded)) {
-            count_near_hit(self);
-            return Py_NewRef(item->object);
-        }
-        value = decode_item(self, item);
-        if (value || PyErr_Occurred()) {
-            return value;
-        }
+    value = find_hit(self, &arguments);
+    if (likely(value != NULL) || PyErr_Occurred()) {
+        return value;
     }
     return call_by_key(&call, &arguments);
+}
+
+/* In a flow. A call that does not fit is told at once, as any. */
+static PyObject *
+start_flow(Call *call)
+{
+    RedlaneBuffer key = {0};
+    int bound = redlane_function_key(call, &key);
+
+    redlane_buffer_free(&key);
+    if (bound == 0) {
+        return call_function(call);
+    }
+    return bound < 0
+               ? NULL
+               : redlane_flow_new(call->self->state, redlane_cached_function_vectorcall,
+                                  (PyObject *)call->self, call->args, call->nargsf,
+                                  call->kwnames);
+}
+
+PyObject *
+redlane_cached_function_await(PyObject *function, PyObject *const *args, size_t nargsf,
+                              PyObject *kwnames)
+{
+    RedlaneCachedFunction *self = (RedlaneCachedFunction *)function;
+    RedlaneLevel0Key arguments;
+    PyObject *value;
+    Call call;
+
+    if (likely(!self->unless && !self->cache->disabled &&
+               take_arguments(self, args, nargsf, kwnames, &arguments))) {
+        value = find_hit(self, &arguments);
+        if (likely(value != NULL)) {
+            return redlane_ready_awaitable_new(self->state, value);
+        }
+        if (PyErr_Occurred()) {
+            return NULL;
+        }
+    }
+    start_call(&call, function, args, nargsf, kwnames);
+    return start_flow(&call);
 }
 
 /* The key of a method's arguments, which must fit the function. RAISES_NEG */
@@ -246,14 +309,13 @@ PyDoc_STRVAR(
     "    bool: whether there was one.");
 
 static PyObject *
-function_invalidate(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
-                    PyObject *kwnames)
+invalidate(PyObject *self, PyObject *const *args, size_t nargs, PyObject *kwnames)
 {
     Call call;
     RedlaneBuffer key = {0};
     int deleted = -1;
 
-    start_call(&call, self, args, (size_t)nargs, kwnames);
+    start_call(&call, self, args, nargs, kwnames);
     if (make_key(&call, &key) == 0) {
         deleted = redlane_cache_delete_key(call.self->cache,
                                            (RedlaneArg){key.data, key.size});
@@ -265,13 +327,33 @@ function_invalidate(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
     return deleted < 0 ? NULL : PyBool_FromLong(deleted);
 }
 
+/* Does it now, or makes an awaitable of it. */
+static PyObject *
+do_or_await(PyObject *self, RedlaneFlowCall work, PyObject *const *args,
+            Py_ssize_t nargs, PyObject *kwnames)
+{
+    RedlaneCachedFunction *function = (RedlaneCachedFunction *)self;
+
+    return function->awaits ? redlane_flow_new(function->state, work, self, args,
+                                               (size_t)nargs, kwnames)
+                            : work(self, args, (size_t)nargs, kwnames);
+}
+
+static PyObject *
+function_invalidate(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
+                    PyObject *kwnames)
+{
+    return do_or_await(self, invalidate, args, nargs, kwnames);
+}
+
 PyDoc_STRVAR(invalidate_all_doc, "invalidate_all($self, /)\n--\n\n"
                                  "Deletes every cached result of this function.\n\n"
                                  "Returns:\n"
                                  "    int: how many went.");
 
 static PyObject *
-function_invalidate_all(PyObject *self, PyObject *Py_UNUSED(ignored))
+invalidate_all(PyObject *self, PyObject *const *Py_UNUSED(args),
+               size_t Py_UNUSED(nargs), PyObject *Py_UNUSED(kwnames))
 {
     RedlaneCachedFunction *function = (RedlaneCachedFunction *)self;
     RedlaneBuffer pattern = {0};
@@ -286,6 +368,12 @@ function_invalidate_all(PyObject *self, PyObject *Py_UNUSED(ignored))
     return count;
 }
 
+static PyObject *
+function_invalidate_all(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    return do_or_await(self, invalidate_all, NULL, 0, NULL);
+}
+
 PyDoc_STRVAR(refresh_doc,
              "refresh($self, /, *args, **kwargs)\n--\n\n"
              "Computes the result anew, whatever is cached, and stores it.\n\n"
@@ -295,22 +383,21 @@ PyDoc_STRVAR(refresh_doc,
              "    The new result.");
 
 static PyObject *
-function_refresh(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
-                 PyObject *kwnames)
+refresh(PyObject *self, PyObject *const *args, size_t nargs, PyObject *kwnames)
 {
     Call call;
     RedlaneBuffer key = {0};
     PyObject *value = NULL;
     int bypassed;
 
-    start_call(&call, self, args, (size_t)nargs, kwnames);
+    start_call(&call, self, args, nargs, kwnames);
     if (make_key(&call, &key) == 0) {
         bypassed = is_bypassed(&call);
         if (bypassed == 0 && call.self->hard_ms) {
             value = redlane_function_limited_refresh(&call);
         }
         else if (bypassed == 0) {
-            value = redlane_function_compute(self, args, (size_t)nargs, kwnames, true);
+            value = redlane_function_compute(self, args, nargs, kwnames, true);
         }
         else if (bypassed > 0 &&
                  redlane_cache_delete_key(call.self->cache,
@@ -320,6 +407,13 @@ function_refresh(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
     }
     redlane_buffer_free(&key);
     return value;
+}
+
+static PyObject *
+function_refresh(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
+                 PyObject *kwnames)
+{
+    return do_or_await(self, refresh, args, nargs, kwnames);
 }
 
 PyDoc_STRVAR(uncached_doc, "uncached($self, /, *args, **kwargs)\n--\n\n"

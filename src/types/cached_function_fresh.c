@@ -1,13 +1,15 @@
 /* A cached function's options of freshness, and its refreshes behind. Lock: the GIL.
  *
- * A refresh is a job for a worker thread: (function, capsule, values, names) holds the
- * call's arguments and the flight, which ends with the capsule if the job never runs.
+ * A refresh is a job for a worker thread, of a coroutine function for a task:
+ * (function, capsule, values, names) holds the call's arguments and the flight, which
+ * ends with the capsule if the job never runs.
  */
 #include "core/buffer.h"
 #include "py/args.h"
 #include "py/errors.h"
 #include "py/state.h"
 #include "types/cached_function.h"
+#include "types/flow.h"
 
 #define CAPSULE "redlane.refresh"
 
@@ -118,6 +120,31 @@ run_refresh(PyObject *bundle, PyObject *Py_UNUSED(ignored))
     Py_RETURN_NONE;
 }
 
+static PyObject *
+run_in_flow(PyObject *bundle, PyObject *const *Py_UNUSED(args), size_t Py_UNUSED(nargs),
+            PyObject *Py_UNUSED(kwnames))
+{
+    return run_refresh(bundle, NULL);
+}
+
+/* Lets somebody run it, if anybody can: a new reference, or NULL. */
+static PyObject *
+submit(RedlaneCachedFunction *self, PyObject *bundle)
+{
+    static PyMethodDef method = {"refresh", run_refresh, METH_NOARGS, NULL};
+    RedlaneState *state = self->state;
+    PyObject *job, *answer = NULL;
+
+    job = self->awaits ? redlane_flow_new(state, run_in_flow, bundle, NULL, 0, NULL)
+                       : PyCFunction_New(&method, bundle);
+    if (job) {
+        answer = PyObject_CallOneArg(
+            self->awaits ? state->submit_task : state->submit_refresh, job);
+        Py_DECREF(job);
+    }
+    return answer;
+}
+
 /* STEALS flight */
 static PyObject *
 new_task(RedlaneFlight *flight, const RedlaneFreshOld *old)
@@ -142,12 +169,11 @@ new_task(RedlaneFlight *flight, const RedlaneFreshOld *old)
 static int
 spawn_refresh(void *context, RedlaneFlight *flight, const RedlaneFreshOld *old)
 {
-    static PyMethodDef method = {"refresh", run_refresh, METH_NOARGS, NULL};
     RedlaneFunctionCall *call = context;
     PyObject *names = call->kwnames ? call->kwnames : Py_None;
     Py_ssize_t count = PyVectorcall_NARGS(call->nargsf);
     PyObject *capsule = new_task(flight, old), *values = NULL, *bundle = NULL;
-    PyObject *job = NULL, *answer = NULL;
+    PyObject *answer = NULL;
 
     count += call->kwnames ? PyTuple_GET_SIZE(call->kwnames) : 0;
     values = capsule ? PyTuple_New(count) : NULL;
@@ -158,17 +184,13 @@ spawn_refresh(void *context, RedlaneFlight *flight, const RedlaneFreshOld *old)
         bundle = PyTuple_Pack(4, call->self, capsule, values, names);
     }
     if (bundle) {
-        job = PyCFunction_New(&method, bundle);
-    }
-    if (job) {
-        answer = PyObject_CallOneArg(call->self->state->submit_refresh, job);
+        answer = submit(call->self, bundle);
     }
     if (!answer && (PyErr_ExceptionMatches(PyExc_MemoryError) ||
                     PyErr_ExceptionMatches(PyExc_RuntimeError))) {
         PyErr_Clear(); /* no worker is to be had: a later call will try */
     }
     Py_XDECREF(answer);
-    Py_XDECREF(job);
     Py_XDECREF(bundle);
     Py_XDECREF(values);
     Py_XDECREF(capsule);
@@ -207,6 +229,8 @@ redlane_function_fresh_init(RedlaneCachedFunction *self,
     fresh->spawn = spawn_refresh;
     fresh->is_same = is_same;
     fresh->reported = &self->reported;
-    return redlane_function_import(&self->state->submit_refresh, "redlane._workers",
-                                   "submit_refresh");
+    return self->awaits ? redlane_function_import(&self->state->submit_task,
+                                                  "redlane._tasks", "submit_task")
+                        : redlane_function_import(&self->state->submit_refresh,
+                                                  "redlane._workers", "submit_refresh");
 }

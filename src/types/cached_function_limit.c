@@ -1,29 +1,62 @@
 /* Calls of functions with a hard time-out. Lock: the GIL.
  *
- * A function that runs cannot be stopped, so a worker thread runs it, in a copy of the
- * caller's context, and the caller waits for that: with the value or exception, or,
- * when the time is over, without. The worker goes on and stores what it computes. A
- * value that is there needs no worker, at the price of one more GET for one that is
- * not.
+ * A function that runs cannot be stopped, so a worker thread runs it (a coroutine
+ * function: a task of its own), in a copy of the caller's context, and the caller waits
+ * for that: with the value or exception, or, when the time is over, without. The worker
+ * goes on and stores what it computes. A value that is there needs no worker, at the
+ * price of one more GET for one that is not.
  */
 #include "py/state.h"
 #include "types/cached_function.h"
+#include "types/flow.h"
 
 static PyObject *
-compute(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+compute(PyObject *self, PyObject *const *args, size_t nargs, PyObject *kwnames)
 {
-    return redlane_function_compute(self, args, (size_t)nargs, kwnames, false);
+    return redlane_function_compute(self, args, nargs, kwnames, false);
 }
 
 static PyObject *
-compute_anew(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+compute_anew(PyObject *self, PyObject *const *args, size_t nargs, PyObject *kwnames)
 {
-    return redlane_function_compute(self, args, (size_t)nargs, kwnames, true);
+    return redlane_function_compute(self, args, nargs, kwnames, true);
+}
+
+static PyObject *
+compute_on_thread(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
+                  PyObject *kwnames)
+{
+    return compute(self, args, (size_t)nargs, kwnames);
+}
+
+static PyObject *
+compute_anew_on_thread(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
+                       PyObject *kwnames)
+{
+    return compute_anew(self, args, (size_t)nargs, kwnames);
+}
+
+/* call_limited_task(awaitable, seconds, shown), awaited */
+static PyObject *
+await_task(RedlaneFunctionCall *call, RedlaneFlow *flow, RedlaneFlowCall work)
+{
+    RedlaneCachedFunction *self = call->self;
+    PyObject *job = redlane_flow_new(self->state, work, (PyObject *)self, call->args,
+                                     call->nargsf, call->kwnames);
+    PyObject *waiting = NULL;
+
+    if (job) {
+        waiting =
+            PyObject_CallFunction(self->state->call_limited_task, "OdO", job,
+                                  (double)self->hard_ms / 1000, self->signature.shown);
+        Py_DECREF(job);
+    }
+    return waiting ? redlane_flow_await(flow, waiting) : NULL;
 }
 
 /* call_limited(work, seconds, shown, *args, **kwargs) */
 static PyObject *
-call_worker(RedlaneFunctionCall *call, PyMethodDef *work)
+call_thread(RedlaneFunctionCall *call, PyMethodDef *work)
 {
     RedlaneCachedFunction *self = call->self;
     Py_ssize_t nargs = PyVectorcall_NARGS(call->nargsf);
@@ -51,20 +84,32 @@ call_worker(RedlaneFunctionCall *call, PyMethodDef *work)
     return value;
 }
 
+static PyObject *
+call_worker(RedlaneFunctionCall *call, bool anew)
+{
+    static PyMethodDef work = {"call", (PyCFunction)(void (*)(void))compute_on_thread,
+                               METH_FASTCALL | METH_KEYWORDS, NULL};
+    static PyMethodDef refresh = {"refresh",
+                                  (PyCFunction)(void (*)(void))compute_anew_on_thread,
+                                  METH_FASTCALL | METH_KEYWORDS, NULL};
+    RedlaneFlow *flow =
+        call->self->awaits ? redlane_flow_current(call->self->state) : NULL;
+
+    if (flow) {
+        return await_task(call, flow, anew ? compute_anew : compute);
+    }
+    return call_thread(call, anew ? &refresh : &work);
+}
+
 PyObject *
 redlane_function_limited_refresh(RedlaneFunctionCall *call)
 {
-    static PyMethodDef work = {"refresh", (PyCFunction)(void (*)(void))compute_anew,
-                               METH_FASTCALL | METH_KEYWORDS, NULL};
-
-    return call_worker(call, &work);
+    return call_worker(call, true);
 }
 
 PyObject *
 redlane_function_limited(RedlaneFunctionCall *call, RedlaneArg key)
 {
-    static PyMethodDef work = {"call", (PyCFunction)(void (*)(void))compute,
-                               METH_FASTCALL | METH_KEYWORDS, NULL};
     const RedlaneFill *fill = &call->fill;
     PyObject *value;
     int found;
@@ -85,6 +130,6 @@ redlane_function_limited(RedlaneFunctionCall *call, RedlaneArg key)
         redlane_fresh_count(fill);
         return value;
     }
-    value = call_worker(call, &work);
+    value = call_worker(call, false);
     return likely(value || !fill->fresh) ? value : redlane_fresh_rescue(fill, key);
 }

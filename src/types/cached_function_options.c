@@ -185,8 +185,10 @@ redlane_function_options_init(RedlaneCachedFunction *self,
     if (self->hard_ms == 0) {
         return 0;
     }
-    return redlane_function_import(&self->state->call_limited, "redlane._workers",
-                                   "call_limited");
+    return self->awaits ? redlane_function_import(&self->state->call_limited_task,
+                                                  "redlane._tasks", "call_limited_task")
+                        : redlane_function_import(&self->state->call_limited,
+                                                  "redlane._workers", "call_limited");
 }
 
 void

@@ -37,8 +37,8 @@ method_vectorcall(PyObject *self, PyObject *const *args, size_t nargsf,
     if (given) {
         memcpy(all + 1, args, (size_t)given * sizeof(*all));
     }
-    result = redlane_cached_function_vectorcall((PyObject *)method->function, all,
-                                                (size_t)nargs + 1, kwnames);
+    result = method->function->vectorcall((PyObject *)method->function, all,
+                                          (size_t)nargs + 1, kwnames);
     if (all != few) {
         PyMem_Free(all);
     }

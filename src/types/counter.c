@@ -11,7 +11,9 @@
 #include "core/number.h"
 #include "py/args.h"
 #include "py/state.h"
+#include "types/async_counter.h"
 #include "types/call.h"
+#include "types/flow.h"
 #include "types/results.h"
 
 #include <structmember.h>
@@ -207,6 +209,7 @@ call_source(void *context)
     value = PyObject_Vectorcall(source, target->ids,
                                 (size_t)PyTuple_GET_SIZE(counter->fields), NULL);
     Py_DECREF(source);
+    value = redlane_flow_result(counter->state, value);
     if (!value) {
         return NULL;
     }
@@ -485,6 +488,14 @@ PyDoc_STRVAR(
     {#name, (PyCFunction)(void (*)(void))counter_##name, \
      METH_FASTCALL | METH_KEYWORDS, doc}
 
+PyDoc_STRVAR(aio_doc, "The AsyncCounter of the same counters.");
+
+static PyObject *
+counter_get_aio(PyObject *self, void *Py_UNUSED(closure))
+{
+    return redlane_async_counter_of(((RedlaneCounter *)self)->state, self);
+}
+
 int
 redlane_counter_setup(PyObject *module)
 {
@@ -504,6 +515,10 @@ redlane_counter_setup(PyObject *module)
          "The key, with its fields."},
         {NULL, 0, 0, 0, NULL},
     };
+    static PyGetSetDef getset[] = {
+        {"aio", counter_get_aio, NULL, aio_doc, NULL},
+        {NULL, NULL, NULL, NULL, NULL},
+    };
     static PyType_Slot slots[] = {
         {Py_tp_doc, (void *)counter_type_doc},
         {Py_tp_new, counter_tp_new},
@@ -513,6 +528,7 @@ redlane_counter_setup(PyObject *module)
         {Py_tp_repr, counter_tp_repr},
         {Py_tp_methods, methods},
         {Py_tp_members, members},
+        {Py_tp_getset, getset},
         {0, NULL},
     };
     static PyType_Spec spec = {

@@ -1,5 +1,6 @@
-/* Flights: computations under way. Lock: the GIL; nothing here runs Python code but
- * the release of a value or an error, which is done last. */
+/* Flights: computations under way. Lock: the GIL; nothing here runs Python code but the
+ * end of a flight, which is in no table any more: flows are woken, a value or an error
+ * released. */
 #include "types/flight.h"
 
 #include "core/clock.h"
@@ -129,9 +130,19 @@ write_lease(Table *table, char *lease)
     memcpy(lease + REDLANE_MARK_SIZE + 1, id, sizeof(id));
 }
 
-static RedlaneFlight *
-begin_flight(Table *table, RedlaneLink *link, RedlaneArg key, bool leased)
+void
+redlane_flight_own(RedlaneState *state, RedlaneFlight *flight)
 {
+    RedlaneFlow *flow = redlane_flow_current(state);
+
+    flight->owner = PyThread_get_thread_ident();
+    flight->task = flow ? redlane_flow_task(flow) : NULL;
+}
+
+static RedlaneFlight *
+begin_flight(RedlaneState *state, RedlaneLink *link, RedlaneArg key, bool leased)
+{
+    Table *table = get_table(state);
     RedlaneFlight *flight = PyMem_Malloc(sizeof(*flight) + key.size);
     RedlaneFlight **bucket;
 
@@ -143,11 +154,11 @@ begin_flight(Table *table, RedlaneLink *link, RedlaneArg key, bool leased)
         .references = 1,
         .link = redlane_link_hold(link),
         .hash = redlane_hash_bytes(&table->seed, key.data, key.size),
-        .owner = PyThread_get_thread_ident(),
         .generation = table->generation,
         .leased = leased,
         .key_size = key.size,
     };
+    redlane_flight_own(state, flight);
     memcpy(flight->key, key.data, key.size);
     bucket = &table->buckets[flight->hash % BUCKETS];
     flight->next = *bucket;
@@ -162,11 +173,10 @@ begin_flight(Table *table, RedlaneLink *link, RedlaneArg key, bool leased)
 RedlaneFlight *
 redlane_flight_begin(RedlaneState *state, RedlaneLink *link, RedlaneArg key)
 {
-    Table *table = get_table(state);
-    RedlaneFlight *flight = begin_flight(table, link, key, true);
+    RedlaneFlight *flight = begin_flight(state, link, key, true);
 
     if (flight) {
-        write_lease(table, flight->lease);
+        write_lease(get_table(state), flight->lease);
     }
     return flight;
 }
@@ -175,7 +185,7 @@ RedlaneFlight *
 redlane_flight_begin_alone(RedlaneState *state, RedlaneLink *link, RedlaneArg key,
                            const char *met)
 {
-    RedlaneFlight *flight = begin_flight(get_table(state), link, key, false);
+    RedlaneFlight *flight = begin_flight(state, link, key, false);
 
     if (flight && met) {
         memcpy(flight->lease, met, sizeof(flight->lease));
@@ -212,6 +222,12 @@ redlane_flight_finish(RedlaneFlight *flight, PyObject *value, PyObject *error)
     flight->done = true;
     if (flight->turnstile) {
         PyThread_release_lock(flight->turnstile);
+    }
+    while (unlikely(flight->wakers != NULL)) {
+        RedlaneWaker *waker = flight->wakers;
+
+        flight->wakers = waker->next;
+        redlane_waker_wake(waker);
     }
     redlane_flight_release(flight);
 }
@@ -268,6 +284,8 @@ redlane_flight_find(RedlaneState *state, RedlaneLink *link, RedlaneArg key,
                     const char *lease)
 {
     static const char none[REDLANE_LEASE_SIZE];
+    RedlaneFlow *flow = redlane_flow_current(state);
+    const void *task = flow ? redlane_flow_task(flow) : NULL; /* may run other code */
     Table *table = get_table(state);
     uint64_t hash = redlane_hash_bytes(&table->seed, key.data, key.size);
     RedlaneFlight *flight = table->buckets[hash % BUCKETS];
@@ -278,8 +296,9 @@ redlane_flight_find(RedlaneState *state, RedlaneLink *link, RedlaneArg key,
             memcmp(flight->lease, lease ? lease : none, sizeof(flight->lease)) != 0) {
             continue;
         }
-        /* A loader that calls itself must not wait for itself. */
-        if (flight->owner != thread) {
+        /* A loader that calls itself must not wait for itself, nor a thread for a task
+         * of its own event loop. */
+        if (flight->owner != thread || (task && flight->task && flight->task != task)) {
             flight->references++;
             return flight;
         }
@@ -344,9 +363,37 @@ redlane_flight_wait(RedlaneFlight *flight)
                                                  REDLANE_LEASE_MS * REDLANE_NS_PER_MS);
 }
 
+static int
+wait_in_flow(RedlaneFlow *flow, RedlaneFlight *flight, int64_t deadline)
+{
+    RedlaneWaker waker, **where;
+    int result = redlane_waker_init(&waker, redlane_link_state(flight->link));
+
+    if (result == 0) {
+        waker.next = flight->wakers;
+        flight->wakers = &waker;
+    }
+    while (result == 0 && !flight->done && redlane_clock_now() < deadline) {
+        result = redlane_flow_wait(flow, &waker, deadline);
+    }
+    for (where = &flight->wakers; *where; where = &(*where)->next) {
+        if (*where == &waker) {
+            *where = waker.next;
+            break;
+        }
+    }
+    redlane_waker_clear(&waker);
+    return result < 0 ? -1 : flight->done;
+}
+
 int
 redlane_flight_wait_until(RedlaneFlight *flight, int64_t deadline)
 {
+    RedlaneFlow *flow = redlane_flow_current(redlane_link_state(flight->link));
+
+    if (unlikely(flow != NULL)) {
+        return wait_in_flow(flow, flight, deadline);
+    }
     if (!flight->done && !flight->turnstile) {
         flight->turnstile = PyThread_allocate_lock();
         if (!flight->turnstile) {

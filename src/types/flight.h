@@ -21,6 +21,7 @@
 #include "core/script.h"
 #include "core/vector.h"
 #include "store/link.h"
+#include "types/flow_wait.h"
 #include "types/tags.h"
 
 #define REDLANE_LEASE_SIZE (REDLANE_MARK_SIZE + 1 + 16)
@@ -37,7 +38,8 @@ struct RedlaneFlight {
     size_t references;              /* leader and waiters */
     RedlaneLink *link;              /* held */
     uint64_t hash;                  /* of the key */
-    unsigned long owner;            /* the leader's thread */
+    unsigned long owner;            /* the leader's thread … */
+    const void *task;               /* … and its task, if it is a flow's */
     unsigned generation;            /* of forks */
     bool leased;                    /* `lease` is its own: it may store */
     bool marked;                    /* invalidated meanwhile */
@@ -46,6 +48,7 @@ struct RedlaneFlight {
     bool refresh;                   /* of a value that stays in its place meanwhile … */
     uint64_t replaces;              /* … and has this nonce */
     PyThread_type_lock turnstile;   /* made by the first waiter */
+    RedlaneWaker *wakers;           /* of flows that wait */
     PyObject *value;                /* bytes as stored, or NULL */
     PyObject *error;                /* what the loader raised, or NULL */
     const RedlaneTags *tags;        /* of the value, while it is computed; or NULL */
@@ -74,13 +77,17 @@ void redlane_flight_finish(RedlaneFlight *flight, PyObject *value, PyObject *err
  * interruption. Keeps the exception that is set. */
 void redlane_flight_fail(RedlaneFlight *flight);
 
+/* This thread, or the task that runs in it, leads it from now on. */
+void redlane_flight_own(RedlaneState *state, RedlaneFlight *flight);
+
 /* Any thread's unmarked refresh of the value with this nonce, with a new reference; or
  * NULL. */
 RedlaneFlight *redlane_flight_find_refresh(RedlaneState *state, RedlaneLink *link,
                                            RedlaneArg key, uint64_t replaces);
 
-/* Another thread's unmarked flight, with a new reference, or NULL: one that placed or
- * met `lease`, or, where that is NULL, one that met none. */
+/* An unmarked flight, with a new reference, or NULL: one that placed or met `lease`,
+ * or, where that is NULL, one that met none. It is another thread's, or, in a flow,
+ * another task's: nobody can wait for what cannot go on before. */
 RedlaneFlight *redlane_flight_find(RedlaneState *state, RedlaneLink *link,
                                    RedlaneArg key, const char *lease);
 void redlane_flight_release(RedlaneFlight *flight);
@@ -92,8 +99,8 @@ bool redlane_flight_is_ours(RedlaneState *state, const char *lease);
 bool redlane_flight_is_over(RedlaneState *state, RedlaneLink *link, RedlaneArg key,
                             const char *lease);
 
-/* Waits until it is done: 1, or until the time of a lease is over: 0. Ctrl-C or a
- * signal handler's exception: -1. Gives up the GIL. */
+/* Waits until it is done: 1, or until the time of a lease is over: 0. Ctrl-C, a signal
+ * handler's exception, in a flow its cancellation: -1. Gives up the GIL. */
 int redlane_flight_wait(RedlaneFlight *flight);
 
 /* The same, until a deadline (CLOCK_MONOTONIC ns). */

@@ -294,7 +294,7 @@ redlane_fresh_run(RedlaneFill *fill, RedlaneFlight *flight, const RedlaneFreshOl
     PyObject *value = NULL;
     int result;
 
-    flight->owner = PyThread_get_thread_ident(); /* who started it may wait for it */
+    redlane_flight_own(fill->tool->state, flight); /* who started it may wait for it */
     if (learn_generations(fill) < 0) {
         redlane_flight_finish(flight, NULL, NULL);
         result = -1;

@@ -14,13 +14,20 @@
 /* How often one looks who waits for an invalidation. */
 #define LOOK_INTERVAL (500 * REDLANE_NS_PER_MS)
 
-/* -1 with an exception set: a signal handler raised. */
+/* In a flow, how often it looks whether an invalidation has come: in memory. */
+#define FLOW_LOOK (5 * REDLANE_NS_PER_MS)
+
+/* -1 with an exception set: a signal handler raised, or a flow was cancelled. */
 static int
-pause_for(int64_t length)
+pause_for(RedlaneState *state, int64_t length)
 {
     RedlaneWait wait = {.deadline = REDLANE_NEVER};
+    RedlaneFlow *flow = redlane_flow_current(state);
     RedlaneFault fault;
 
+    if (flow) {
+        return redlane_flow_pause(flow, state, length);
+    }
     Py_BEGIN_ALLOW_THREADS(void)
     redlane_wait_pause_nogil(&wait, length, &fault);
     Py_END_ALLOW_THREADS
@@ -84,13 +91,20 @@ look(const RedlaneFill *fill, const RedlaneFlight *flight, PyObject **stored,
 /* Until the invalidation of the key comes, or it is time to look without one: a lease
  * that lapses is announced late. -1 with an exception set. */
 static int
-wait_for_news(RedlaneNear *near, const RedlaneFlight *flight,
+wait_for_news(RedlaneState *state, RedlaneNear *near, const RedlaneFlight *flight,
               const RedlaneNearTicket *ticket)
 {
     int64_t until = redlane_clock_now() + LOOK_INTERVAL;
     bool changed = false;
 
     while (!changed && !flight->marked && redlane_clock_now() < until) {
+        if (redlane_flow_current(state)) {
+            if (pause_for(state, FLOW_LOOK) < 0) {
+                return -1;
+            }
+            changed = redlane_near_wait_nogil(near, ticket, 0);
+            continue;
+        }
         Py_BEGIN_ALLOW_THREADS
         changed = redlane_near_wait_nogil(near, ticket,
                                           redlane_clock_now() + REDLANE_WAIT_SLICE);
@@ -126,6 +140,7 @@ redlane_lease_wait(const RedlaneFill *fill, const RedlaneFlight *flight,
     int64_t over = redlane_clock_now() + REDLANE_LEASE_MS * REDLANE_NS_PER_MS;
     /* The flight has just been begun, and holds the link that this one belongs to. */
     RedlaneNear *near = redlane_fill_has_near(fill) ? fill->near : NULL;
+    RedlaneState *state = fill->tool->state;
     RedlaneBackoff backoff;
     bool unknown = false;
 
@@ -138,14 +153,15 @@ redlane_lease_wait(const RedlaneFill *fill, const RedlaneFlight *flight,
         if (near) { /* before the look, so that nothing is missed between them */
             ticket = redlane_near_ticket(near, flight->key, flight->key_size);
         }
-        if (!ticket.generation && pause_for(redlane_backoff_next(&backoff)) < 0) {
+        if (!ticket.generation &&
+            pause_for(state, redlane_backoff_next(&backoff)) < 0) {
             return REDLANE_LEASE_ERROR;
         }
         end = look(fill, flight, stored, &unknown);
         if (end != REDLANE_LEASE_HELD || unknown) {
             return end;
         }
-        if (ticket.generation && wait_for_news(near, flight, &ticket) < 0) {
+        if (ticket.generation && wait_for_news(state, near, flight, &ticket) < 0) {
             return REDLANE_LEASE_ERROR;
         }
     }

@@ -5,6 +5,7 @@
 #include "core/number.h"
 #include "py/state.h"
 #include "types/client.h"
+#include "types/flow_store.h"
 
 int
 redlane_tool_policy(PyObject *name, RedlanePolicy *policy)
@@ -37,6 +38,10 @@ redlane_tool_init(RedlaneTool *tool, RedlaneState *state, PyObject *target,
     int is_client;
 
     *tool = (RedlaneTool){.state = state, .policy = policy};
+    if (PyObject_TypeCheck(target, (PyTypeObject *)state->AsyncClientType)) {
+        tool->target = PyObject_GetAttrString(target, "sync");
+        return tool->target ? 0 : -1;
+    }
     if (target != Py_None && !PyUnicode_Check(target)) {
         is_client = PyObject_IsInstance(target, state->ClientType);
         if (is_client < 0) {
@@ -220,7 +225,7 @@ redlane_tool_run(RedlaneTool *tool, const RedlaneVector *vectors, size_t count,
     }
     request = make_request(tool, manner);
     store = redlane_store_hold(tool->store);
-    result = redlane_store_run(store, &request, vectors, count, replies);
+    result = redlane_flow_run(tool->state, store, &request, vectors, count, replies);
     redlane_store_release(store);
     return result;
 }
@@ -257,7 +262,7 @@ execute_named(RedlaneTool *tool, RedlaneCommandId id, RedlaneArg *argv, size_t a
     argv[0] = (RedlaneArg){command->name, strlen(command->name)};
     request = make_request(tool, manner);
     store = redlane_store_hold(tool->store);
-    reply = redlane_store_execute(store, &request, &vector);
+    reply = redlane_flow_execute(tool->state, store, &request, &vector);
     redlane_store_release(store);
     return reply;
 }

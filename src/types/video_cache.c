@@ -12,6 +12,8 @@
 #include "core/number.h"
 #include "py/log.h"
 #include "py/state.h"
+#include "types/async_method.h"
+#include "types/async_video_cache.h"
 #include "types/call.h"
 #include "types/content_key.h"
 #include "types/json_text.h"
@@ -35,11 +37,20 @@ static int
 start_cache(VideoCache *cache)
 {
     RedlaneFault fault = {.kind = REDLANE_FAULT_NONE};
+    RedlaneFlow *flow;
     RedlaneLink *link;
     int answered;
 
     if (likely(cache->started)) {
         return 0;
+    }
+    flow = redlane_flow_current(cache->state);
+    if (flow) {
+        PyObject *done = redlane_async_on_thread(
+            flow, PyObject_GetAttrString((PyObject *)cache, "startup"));
+
+        Py_XDECREF(done);
+        return done ? 0 : -1;
     }
     if (redlane_tool_resolve(&cache->tool) < 0) {
         return -1;
@@ -447,6 +458,14 @@ PyDoc_STRVAR(
     "    client: a Client, a URL, or None for ``redlane.default_client()``.\n"
     "    lazy: look for the server at the first call, or at :meth:`startup`.");
 
+PyDoc_STRVAR(aio_doc, "The AsyncVideoCache of the same videos.");
+
+static PyObject *
+video_get_aio(PyObject *self, void *Py_UNUSED(closure))
+{
+    return redlane_async_video_cache_of(((VideoCache *)self)->state, self);
+}
+
 int
 redlane_video_cache_setup(PyObject *module)
 {
@@ -459,12 +478,17 @@ redlane_video_cache_setup(PyObject *module)
         {"startup", video_startup, METH_NOARGS, startup_doc},
         {NULL, NULL, 0, NULL},
     };
+    static PyGetSetDef getset[] = {
+        {"aio", video_get_aio, NULL, aio_doc, NULL},
+        {NULL, NULL, NULL, NULL, NULL},
+    };
     static PyType_Slot slots[] = {
         {Py_tp_doc, (void *)video_cache_doc},
         {Py_tp_new, video_tp_new},
         {Py_tp_traverse, video_tp_traverse},
         {Py_tp_dealloc, video_tp_dealloc},
         {Py_tp_methods, methods},
+        {Py_tp_getset, getset},
         {0, NULL},
     };
     static PyType_Spec spec = {

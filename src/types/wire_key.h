@@ -52,9 +52,11 @@ typedef struct {
     PyObject *ignore;    /* an iterable of parameter names */
 } RedlaneKeyOptions;
 
-/* Describes `function`. RAISES_NEG */
+/* Describes `function`; `*code` is a new reference to that of a coroutine function, or
+ * NULL. RAISES_NEG */
 int redlane_signature_init(RedlaneSignature *signature, RedlaneState *state,
-                           PyObject *function, const RedlaneKeyOptions *options);
+                           PyObject *function, const RedlaneKeyOptions *options,
+                           PyObject **code);
 int redlane_signature_traverse(RedlaneSignature *signature, visitproc visit, void *arg);
 void redlane_signature_clear(RedlaneSignature *signature);
 

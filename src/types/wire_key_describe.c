@@ -53,24 +53,24 @@ mark_ignored(RedlaneSignature *signature, PyObject *ignore)
 }
 
 static PyObject *
-optional_name(PyObject *name)
+optional(PyObject *object)
 {
-    return name == Py_None ? NULL : Py_NewRef(name);
+    return object == Py_None ? NULL : Py_NewRef(object);
 }
 
-/* Takes the fields out of what describe_callable returned; *args and *keywords are
- * BORROWED from it. RAISES_NEG */
+/* Takes the fields out of what describe_callable returned; *args, *keywords and
+ * *code are BORROWED from it. RAISES_NEG */
 static int
 take_description(RedlaneSignature *signature, PyObject *described, PyObject **args,
-                 PyObject **keywords)
+                 PyObject **keywords, PyObject **code)
 {
     PyObject *star, *stars;
 
-    if (!PyArg_ParseTuple(described, "UUO!nnOOO!O!O!", &signature->head,
+    if (!PyArg_ParseTuple(described, "UUO!nnOOO!O!O!O", &signature->head,
                           &signature->shown, &PyTuple_Type, &signature->names,
                           &signature->positional_only, &signature->positional, &star,
                           &stars, &PyTuple_Type, &signature->defaults, &PyTuple_Type,
-                          args, &PyDict_Type, keywords)) {
+                          args, &PyDict_Type, keywords, code)) {
         signature->head = signature->shown = NULL;
         signature->names = signature->defaults = NULL;
         return -1;
@@ -79,8 +79,8 @@ take_description(RedlaneSignature *signature, PyObject *described, PyObject **ar
     Py_INCREF(signature->shown);
     Py_INCREF(signature->names);
     Py_INCREF(signature->defaults);
-    signature->star = optional_name(star);
-    signature->stars = optional_name(stars);
+    signature->star = optional(star);
+    signature->stars = optional(stars);
     signature->count = PyTuple_GET_SIZE(signature->names);
     return 0;
 }
@@ -231,11 +231,13 @@ take_key(RedlaneSignature *signature, PyObject *describe, PyObject *key)
 
 int
 redlane_signature_init(RedlaneSignature *signature, RedlaneState *state,
-                       PyObject *function, const RedlaneKeyOptions *options)
+                       PyObject *function, const RedlaneKeyOptions *options,
+                       PyObject **code)
 {
-    PyObject *describe, *described = NULL, *args, *keywords;
+    PyObject *describe, *described = NULL, *args, *keywords, *found;
     int result = -1;
 
+    *code = NULL;
     *signature = (RedlaneSignature){.state = state};
     describe = PyImport_ImportModule("redlane._describe");
     signature->no_default =
@@ -244,7 +246,8 @@ redlane_signature_init(RedlaneSignature *signature, RedlaneState *state,
         goto exit;
     }
     described = describe_callable(describe, function, options);
-    if (!described || take_description(signature, described, &args, &keywords) < 0) {
+    if (!described ||
+        take_description(signature, described, &args, &keywords, &found) < 0) {
         goto exit;
     }
     signature->ignored = PyMem_Calloc((size_t)signature->count + 2, sizeof(bool));
@@ -257,6 +260,7 @@ redlane_signature_init(RedlaneSignature *signature, RedlaneState *state,
         take_key(signature, describe, options->key) < 0) {
         goto exit;
     }
+    *code = optional(found);
     result = 0;
 exit:
     if (result < 0) {

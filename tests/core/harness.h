@@ -30,6 +30,7 @@ void test_duration(void);
 void test_envelope(void);
 void test_error_line(void);
 void test_fault(void);
+void test_fiber(void);
 void test_fork_hooks(void);
 void test_glob(void);
 void test_journal(void);

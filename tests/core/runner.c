@@ -62,6 +62,7 @@ main(void)
     test_envelope();
     test_error_line();
     test_fault();
+    test_fiber();
     test_fork_hooks();
     test_glob();
     test_journal();

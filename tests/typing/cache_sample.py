@@ -6,7 +6,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
-from redlane import Cache
+from redlane import AsyncCache, Cache
 from typing_extensions import assert_type
 
 cache = Cache("memory://", ttl="10m")
@@ -35,6 +35,32 @@ class Service:
     @cache(key=lambda self, year: f"report:{year}")
     def report(self, year: int) -> str:
         return str(year)
+
+
+@cache(ttl=5)
+async def awaited(number: int) -> list[int]:
+    return [number]
+
+
+class AsyncService:
+    @cache
+    async def report(self, year: int) -> str:
+        return str(year)
+
+
+async def awaiting() -> None:
+    assert_type(await awaited(1), list[int])
+    assert_type(await awaited.refresh(1), list[int])
+    assert_type(await awaited.invalidate(1), bool)
+    assert_type(await awaited.invalidate_all(), int)
+    assert_type(awaited.cache_key(1), str)
+    assert_type(await AsyncService().report(2025), str)
+    assert_type(await AsyncService().report.invalidate(2025), bool)
+    assert_type(cache.aio, AsyncCache)
+    assert_type(await cache.aio.has("key"), bool)
+    assert_type(await cache.aio.get_many(["a", "b"]), dict[str, Any])
+    assert_type(await cache.aio.counter("n").get(), int | None)
+    await awaited("1")  # type: ignore[arg-type]
 
 
 assert_type(plain(1), list[int])

@@ -1,0 +1,155 @@
+/* Requests to a store, in a flow. Lock: the GIL.
+ *
+ * The request is on the flow's own stack, which stays where it is while the flow waits.
+ */
+#include "types/flow_store.h"
+
+#include "store/async_store.h"
+
+typedef struct {
+    RedlaneCompletion completion;
+    PyObject **replies; /* of who waits */
+    PyObject *future;   /* NULL while nobody waits */
+    PyObject *error;    /* why it failed, or NULL */
+    bool done;
+} Waiting;
+
+static PyObject *
+take_error(void)
+{
+    PyObject *type, *error, *traceback;
+
+    PyErr_Fetch(&type, &error, &traceback);
+    PyErr_NormalizeException(&type, &error, &traceback);
+    if (traceback) {
+        (void)PyException_SetTraceback(error, traceback);
+    }
+    Py_XDECREF(type);
+    Py_XDECREF(traceback);
+    return error;
+}
+
+/* RedlaneCompletion.done. The flow goes on in the loop's next turn. */
+static void
+finish(RedlaneCompletion *completion, PyObject **replies, size_t count)
+{
+    Waiting *waiting = (Waiting *)completion;
+    PyObject *future = waiting->future, *answer;
+
+    if (replies) {
+        memcpy(waiting->replies, replies, count * sizeof(*replies));
+    }
+    else {
+        waiting->error = take_error();
+    }
+    waiting->done = true;
+    if (future) {
+        Py_INCREF(future);
+        answer = PyObject_CallMethod(future, "set_result", "O", Py_None);
+        if (!answer) {
+            PyErr_Clear(); /* cancelled at this moment: the flow is to hear of that */
+        }
+        Py_XDECREF(answer);
+        Py_DECREF(future);
+    }
+}
+
+/* RedlaneCompletion.drop: the loop is gone, and with it who waited. */
+static void
+forget(RedlaneCompletion *completion)
+{
+    (void)completion;
+}
+
+/* RedlaneCompletion.traverse: the flow cannot show the collector what is on its stack.
+ */
+static int
+visit_waiting(RedlaneCompletion *completion, visitproc visit, void *arg)
+{
+    Py_VISIT(((Waiting *)completion)->future);
+    return 0;
+}
+
+/* RAISES_NEG */
+static int
+wait_for(RedlaneFlow *flow, RedlaneLoop *loop, Waiting *waiting, size_t count)
+{
+    PyObject *answer;
+
+    waiting->future = redlane_loop_future(loop);
+    answer =
+        waiting->future ? redlane_flow_await(flow, Py_NewRef(waiting->future)) : NULL;
+    Py_CLEAR(waiting->future);
+    if (answer) {
+        Py_DECREF(answer);
+        return 0;
+    }
+    if (!waiting->done) {
+        redlane_async_store_abandon(&waiting->completion);
+    }
+    else if (waiting->error) {
+        Py_CLEAR(waiting->error);
+    }
+    else {
+        redlane_store_drop_replies(waiting->replies, count);
+    }
+    return -1;
+}
+
+static int
+run_in_flow(RedlaneFlow *flow, RedlaneState *state, RedlaneStore *store,
+            const RedlaneRequest *request, const RedlaneVector *vectors, size_t count,
+            PyObject **replies)
+{
+    RedlaneLoop *loop = redlane_loop_running(state);
+    Waiting waiting = {
+        .completion = {.done = finish, .drop = forget, .traverse = visit_waiting},
+        .replies = replies,
+    };
+
+    if (!loop) {
+        return -1;
+    }
+    redlane_async_store_run(store, loop, request, vectors, count, &waiting.completion);
+    if (!waiting.done && wait_for(flow, loop, &waiting, count) < 0) {
+        return -1;
+    }
+    if (waiting.error) {
+        PyErr_SetObject((PyObject *)Py_TYPE(waiting.error), waiting.error);
+        Py_DECREF(waiting.error);
+        return -1;
+    }
+    return 0;
+}
+
+int
+redlane_flow_run(RedlaneState *state, RedlaneStore *store,
+                 const RedlaneRequest *request, const RedlaneVector *vectors,
+                 size_t count, PyObject **replies)
+{
+    RedlaneFlow *flow = redlane_flow_current(state);
+
+    return likely(!flow)
+               ? redlane_store_run(store, request, vectors, count, replies)
+               : run_in_flow(flow, state, store, request, vectors, count, replies);
+}
+
+PyObject *
+redlane_flow_execute(RedlaneState *state, RedlaneStore *store,
+                     const RedlaneRequest *request, const RedlaneVector *vector)
+{
+    RedlaneFlow *flow = redlane_flow_current(state);
+    PyObject *reply;
+
+    if (likely(!flow)) {
+        return redlane_store_execute(store, request, vector);
+    }
+    if (run_in_flow(flow, state, store, request, vector, 1, &reply) < 0) {
+        return NULL;
+    }
+    if (PyExceptionInstance_Check(reply)) {
+        PyErr_SetObject((PyObject *)Py_TYPE(reply), reply);
+        Py_CLEAR(reply);
+    }
+    return reply;
+}
