@@ -311,8 +311,44 @@ def test_health(run: Runner, redis_url: str) -> None:
             health = await client.health()
             assert health["mode"] == "redis"
             assert health["connected"] is True
+            assert health["pool"]["loops"] == 1
+            assert health["pool"]["busy"] == 0
+        assert client.sync.health()["pool"]["loops"] == 0
 
     run(main())
+
+
+def test_the_engine_answers_without_a_future() -> None:
+    """What is over at once, well or not, has nothing to wait for."""
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        made = 0
+
+        def create_future() -> asyncio.Future[Any]:
+            nonlocal made
+            made += 1
+            return asyncio.Future(loop=loop)
+
+        loop.create_future = create_future  # type: ignore[method-assign]
+        async with connected("memory://") as client:
+            assert await client.set("k", "v") is True
+            assert await client.get("k") == b"v"
+            assert await client.get("none") is None
+            assert await client.hmget("h", []) == []
+            with pytest.raises(redlane.WrongTypeError):
+                await client.hget("k", "f")
+            async with client.pipeline() as pipeline:
+                assert await pipeline.incr("n").get("k").execute() == [1, b"v"]
+            assert made == 0
+            coroutine = client.get("k")
+            with pytest.raises(StopIteration) as stop:
+                coroutine.send(None)
+            assert stop.value.value == b"v"
+            with pytest.raises(RuntimeError, match="await"):
+                coroutine.send(None)
+
+    asyncio.run(main())
 
 
 def test_from_env(monkeypatch: pytest.MonkeyPatch, redis_url: str) -> None:

@@ -160,8 +160,9 @@ put_pool(PyObject *report, RedlaneStore *remote)
     }
     redlane_remote_store_stats(remote, &stats);
     return put(report, "pool",
-               Py_BuildValue("{s:n,s:n,s:n}", "idle", (Py_ssize_t)stats.idle, "busy",
-                             (Py_ssize_t)stats.busy, "size", (Py_ssize_t)stats.size));
+               Py_BuildValue("{s:n,s:n,s:n,s:n}", "idle", (Py_ssize_t)stats.idle,
+                             "busy", (Py_ssize_t)stats.busy, "size",
+                             (Py_ssize_t)stats.size, "loops", (Py_ssize_t)stats.loops));
 }
 
 static int

@@ -264,9 +264,11 @@ redlane_remote_store_close(RedlaneStore *base)
 void
 redlane_remote_store_stats(RedlaneStore *base, RedlaneRemoteStats *stats)
 {
+    RemoteStore *store = (RemoteStore *)base;
     RedlanePoolStats pool;
 
-    redlane_pool_stats(((RemoteStore *)base)->pool, &pool);
+    redlane_pool_stats(store->pool, &pool);
+    stats->loops = redlane_channels_count(&store->channels);
     stats->idle = pool.idle;
     stats->busy = pool.taken;
     stats->size = pool.size;

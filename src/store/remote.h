@@ -33,7 +33,8 @@ RedlaneChannels *redlane_remote_store_channels(RedlaneStore *store);
 void redlane_remote_store_close(RedlaneStore *store);
 
 typedef struct {
-    size_t idle, busy, size; /* connections; size is the bound */
+    size_t idle, busy, size; /* connections of threads; size is the bound */
+    size_t loops;            /* connections of event loops */
     char server_version[32]; /* "7.0.15", or "" before the first connection */
 } RedlaneRemoteStats;
 

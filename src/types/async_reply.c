@@ -1,7 +1,8 @@
 /* A request that is awaited.
  *
- *   AsyncReply ── await ──▶ starts the trip, and is done with: the Waiter has the
- * future trip ══▶ Waiter ──▶ future.set_result ──▶ whoever awaits
+ *   AsyncReply ── await ──▶ starts the trip, and is done with
+ *   trip ──▶ Waiter ──▶ [over before it was waited for: a ready awaitable]
+ *   trip ══▶ Waiter ──▶ future.set_result ──▶ whoever awaits
  *
  * Whoever is cancelled has a cancelled future, which takes no result: the reply is then
  * dropped here. GIL held. */
@@ -10,11 +11,20 @@
 #include "py/log.h"
 #include "py/state.h"
 #include "store/async_store.h"
+#include "types/ready_awaitable.h"
+
+/* How a request ended that was over while it was being started. */
+typedef struct {
+    bool over;
+    PyObject *result; /* or NULL, and: */
+    PyObject *type, *value, *traceback;
+} Early;
 
 typedef struct {
     RedlaneCompletion completion; /* first */
     RedlaneState *state;          /* BORROWED */
-    PyObject *future;             /* NULL before it is started */
+    PyObject *future;             /* NULL before it is waited for */
+    Early *early;                 /* BORROWED, while it is being started */
     RedlaneShape shape;
     PyObject *cast; /* score_cast_func, or NULL */
     bool empty;     /* nothing is sent: the result is an empty list */
@@ -126,11 +136,22 @@ raise_in(Waiter *waiter)
     Py_XDECREF(traceback);
 }
 
-/* Gives the future its result, or the exception that is set for NULL; frees the waiter.
- * STEALS result */
+/* Gives whoever waits the result, or the exception that is set for NULL; frees the
+ * waiter. STEALS result */
 static void
 settle(Waiter *waiter, PyObject *STEALS result)
 {
+    Early *early = waiter->early;
+
+    if (early) {
+        early->over = true;
+        early->result = result;
+        if (!result) {
+            PyErr_Fetch(&early->type, &early->value, &early->traceback);
+        }
+        free_waiter(waiter);
+        return;
+    }
     if (unlikely(!result)) {
         raise_in(waiter);
     }
@@ -163,16 +184,28 @@ waiter_done(RedlaneCompletion *completion, PyObject **replies, size_t count)
 static void
 waiter_drop(RedlaneCompletion *completion)
 {
-    free_waiter((Waiter *)completion);
+    Waiter *waiter = (Waiter *)completion;
+
+    if (unlikely(waiter->early)) {
+        PyErr_SetString(PyExc_RuntimeError, "the event loop is gone");
+        settle(waiter, NULL);
+        return;
+    }
+    free_waiter(waiter);
 }
 
 /* RedlaneCompletion.wanted */
 static bool
 waiter_wanted(RedlaneCompletion *completion)
 {
-    PyObject *done = PyObject_CallMethod(((Waiter *)completion)->future, "done", NULL);
-    bool wanted = done != Py_True;
+    PyObject *future = ((Waiter *)completion)->future, *done;
+    bool wanted;
 
+    if (!future) { /* it is being started */
+        return true;
+    }
+    done = PyObject_CallMethod(future, "done", NULL);
+    wanted = done != Py_True;
     Py_XDECREF(done);
     PyErr_Clear();
     return wanted;
@@ -205,6 +238,41 @@ iterate(PyObject *future)
     return methods->am_await(future);
 }
 
+/* What is awaited of one that is over: an iterator with its result; NULL with its
+ * exception. */
+static PyObject *
+take_early(RedlaneState *state, Early *early)
+{
+    if (unlikely(!early->result)) {
+        PyErr_Restore(early->type, early->value, early->traceback);
+        return NULL;
+    }
+    return redlane_ready_awaitable_new(state, early->result);
+}
+
+/* What is awaited of one that is on its way. Making a future may run anything, also
+ * what ends the request. */
+static PyObject *
+await_future(Waiter *waiter, RedlaneLoop *loop, Early *early)
+{
+    PyObject *future = redlane_loop_future(loop), *iterator;
+
+    if (unlikely(early->over)) {
+        Py_XDECREF(future);
+        return NULL;
+    }
+    if (!future) {
+        redlane_async_store_abandon(&waiter->completion);
+        free_waiter(waiter);
+        return NULL;
+    }
+    waiter->early = NULL;
+    waiter->future = Py_NewRef(future);
+    iterator = iterate(future);
+    Py_DECREF(future);
+    return iterator;
+}
+
 /* Starts it, and gives what the awaiting coroutine goes on with. */
 static PyObject *
 start(AsyncReply *self)
@@ -212,7 +280,8 @@ start(AsyncReply *self)
     RedlaneClient *client = self->client;
     Waiter *waiter = self->waiter;
     struct RedlaneAsyncTrip *trip = self->trip;
-    PyObject *future, *iterator;
+    Early early = {.over = false};
+    PyObject *iterator;
     RedlaneLoop *loop;
 
     if (!client) {
@@ -223,14 +292,10 @@ start(AsyncReply *self)
     if (!loop || redlane_client_check(client) < 0) {
         return NULL;
     }
-    future = redlane_loop_future(loop);
-    if (!future) {
-        return NULL;
-    }
-    waiter->future = Py_NewRef(future);
     self->waiter = NULL;
     self->trip = NULL;
     self->client = NULL;
+    waiter->early = &early;
     if (unlikely(!trip)) {
         settle(waiter, PyList_New(0));
     }
@@ -242,8 +307,11 @@ start(AsyncReply *self)
         redlane_async_store_begin(trip, loop, redlane_client_deadline(client),
                                   &waiter->completion);
     }
-    iterator = iterate(future);
-    Py_DECREF(future);
+    iterator = early.over ? NULL : await_future(waiter, loop, &early);
+    if (early.over) {
+        PyErr_Clear(); /* of a future that was not made */
+        iterator = take_early(client->state, &early);
+    }
     Py_DECREF(client);
     return iterator;
 }

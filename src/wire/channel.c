@@ -168,22 +168,19 @@ redlane_channels_close(RedlaneChannels *channels)
     PyErr_Restore(type, value, traceback);
 }
 
-void
-redlane_channels_stats(const RedlaneChannels *channels, RedlaneChannelsStats *stats)
+size_t
+redlane_channels_count(const RedlaneChannels *channels)
 {
-    *stats = (RedlaneChannelsStats){0};
+    size_t count = 0;
+
     for (const RedlaneChannel *channel = channels->first; channel;
          channel = channel->next) {
         for (const RedlaneStream *stream = channel->streams; stream;
              stream = stream->next) {
-            if (stream->live) {
-                stats->busy++;
-            }
-            else {
-                stats->idle++;
-            }
+            count++;
         }
     }
+    return count;
 }
 
 /* --- sending --- */

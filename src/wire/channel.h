@@ -60,12 +60,8 @@ typedef struct {
 /* No new requests; what is under way ends first, each on its own loop. */
 void redlane_channels_close(RedlaneChannels *channels);
 
-typedef struct {
-    size_t idle, busy; /* connections of all loops */
-} RedlaneChannelsStats;
-
-void redlane_channels_stats(const RedlaneChannels *channels,
-                            RedlaneChannelsStats *stats);
+/* The connections of all loops. */
+size_t redlane_channels_count(const RedlaneChannels *channels);
 
 /* The channel of the running loop, made on first use; NULL with an exception set. */
 RedlaneChannel *redlane_channels_find(RedlaneChannels *channels, RedlaneLoop *loop);
