@@ -13,6 +13,8 @@
 #include "store/async_store.h"
 #include "types/ready_awaitable.h"
 
+#define STOPPED "a command raised StopIteration"
+
 /* How a request ended that was over while it was being started. */
 typedef struct {
     bool over;
@@ -121,8 +123,7 @@ raise_in(Waiter *waiter)
         /* A cancelled one takes nothing, a StopIteration is not taken. */
         if (PyErr_ExceptionMatches(PyExc_TypeError)) {
             PyErr_Clear();
-            refusal = PyObject_CallFunction(PyExc_RuntimeError, "s",
-                                            "a command raised StopIteration");
+            refusal = PyObject_CallFunction(PyExc_RuntimeError, "s", STOPPED);
             if (refusal) {
                 (void)call_future(waiter->future, waiter->state->set_exception,
                                   refusal);
@@ -245,6 +246,9 @@ take_early(RedlaneState *state, Early *early)
 {
     if (unlikely(!early->result)) {
         PyErr_Restore(early->type, early->value, early->traceback);
+        if (PyErr_ExceptionMatches(PyExc_StopIteration)) { /* it would say: a result */
+            PyErr_SetString(PyExc_RuntimeError, STOPPED);
+        }
         return NULL;
     }
     return redlane_ready_awaitable_new(state, early->result);
