@@ -7,6 +7,7 @@
  * dropped here. GIL held. */
 #include "types/async_reply.h"
 
+#include "py/errors.h"
 #include "py/log.h"
 #include "py/state.h"
 #include "store/async_store.h"
@@ -119,7 +120,7 @@ raise_in(Waiter *waiter)
                 Py_DECREF(refusal);
             }
         }
-        PyErr_Clear();
+        redlane_errors_put_off();
     }
     Py_XDECREF(type);
     Py_XDECREF(value);
@@ -135,7 +136,7 @@ settle(Waiter *waiter, PyObject *STEALS result)
         raise_in(waiter);
     }
     else if (call_future(waiter->future, waiter->state->set_result, result) < 0) {
-        PyErr_Clear(); /* whoever awaited it was cancelled */
+        redlane_errors_put_off(); /* whoever awaited it was cancelled */
     }
     Py_XDECREF(result);
     free_waiter(waiter);
@@ -174,7 +175,7 @@ waiter_wanted(RedlaneCompletion *completion)
     bool wanted = done != Py_True;
 
     Py_XDECREF(done);
-    PyErr_Clear();
+    redlane_errors_put_off();
     return wanted;
 }
 
@@ -205,6 +206,22 @@ iterate(PyObject *future)
     return methods->am_await(future);
 }
 
+/* Ends one that was not started. */
+static void
+give_up(AsyncReply *self)
+{
+    struct RedlaneAsyncTrip *trip = self->trip;
+    Waiter *waiter = self->waiter;
+    RedlaneClient *client = self->client;
+
+    self->trip = NULL;
+    self->waiter = NULL;
+    self->client = NULL;
+    redlane_async_store_discard(trip);
+    free_waiter(waiter);
+    Py_XDECREF((PyObject *)client);
+}
+
 /* Starts it, and gives what the awaiting coroutine goes on with. */
 static PyObject *
 start(AsyncReply *self)
@@ -212,7 +229,7 @@ start(AsyncReply *self)
     RedlaneClient *client = self->client;
     Waiter *waiter = self->waiter;
     struct RedlaneAsyncTrip *trip = self->trip;
-    PyObject *future, *iterator;
+    PyObject *future, *iterator, *type, *value, *traceback;
     RedlaneLoop *loop;
 
     if (!client) {
@@ -221,6 +238,9 @@ start(AsyncReply *self)
     }
     loop = redlane_loop_running(client->state);
     if (!loop || redlane_client_check(client) < 0) {
+        PyErr_Fetch(&type, &value, &traceback);
+        give_up(self); /* it was awaited */
+        PyErr_Restore(type, value, traceback);
         return NULL;
     }
     future = redlane_loop_future(loop);
@@ -307,22 +327,6 @@ async_reply_send(PyObject *self, PyObject *value)
         break;
     }
     return NULL;
-}
-
-/* Ends one that was not started. */
-static void
-give_up(AsyncReply *self)
-{
-    struct RedlaneAsyncTrip *trip = self->trip;
-    Waiter *waiter = self->waiter;
-    RedlaneClient *client = self->client;
-
-    self->trip = NULL;
-    self->waiter = NULL;
-    self->client = NULL;
-    redlane_async_store_discard(trip);
-    free_waiter(waiter);
-    Py_XDECREF((PyObject *)client);
 }
 
 static PyObject *
