@@ -235,6 +235,33 @@ redlane_errors_is_interruption(void)
     return PyErr_Occurred() && !PyErr_ExceptionMatches(PyExc_Exception);
 }
 
+/* Py_AddPendingCall's. STEALS error */
+static int
+raise_again(void *error)
+{
+    PyErr_SetObject((PyObject *)Py_TYPE((PyObject *)error), error);
+    Py_DECREF((PyObject *)error);
+    return -1;
+}
+
+void
+redlane_errors_put_off(void)
+{
+    PyObject *type, *error, *traceback;
+
+    if (!redlane_errors_is_interruption()) {
+        PyErr_Clear();
+        return;
+    }
+    PyErr_Fetch(&type, &error, &traceback);
+    PyErr_NormalizeException(&type, &error, &traceback);
+    if (Py_AddPendingCall(raise_again, error) < 0) {
+        Py_XDECREF(error); /* as many wait already */
+    }
+    Py_XDECREF(type);
+    Py_XDECREF(traceback);
+}
+
 void
 redlane_errors_restore(PyObject *type, PyObject *error, PyObject *traceback)
 {

@@ -32,6 +32,10 @@ int redlane_errors_is_refusal(RedlaneState *state, PyObject *reply);
  * drop, and no error. */
 bool redlane_errors_is_interruption(void);
 
+/* Drops what is set, where nobody can be told; but an interruption is raised again, in
+ * the main thread, which runs the handlers of signals, as soon as it runs Python. */
+void redlane_errors_put_off(void);
+
 /* Sets again what PyErr_Fetch gave, if that was anything, in place of what has failed
  * since; but an interruption since then stays. STEALS all three */
 void redlane_errors_restore(PyObject *type, PyObject *error, PyObject *traceback);

@@ -358,6 +358,18 @@ replace_parts(RedlaneAsyncTrip *trip)
 
 /* --- where it goes --- */
 
+/* Nobody waits for what was not sent: it is not. */
+static void
+cancel_parked(RedlaneAsyncTrip *trip)
+{
+    RedlaneFault fault;
+
+    redlane_fault_set(&fault, REDLANE_FAULT_CLOSED, "cancelled");
+    redlane_remote_raise(trip->store->state, trip->trip.self->members->settings, &fault,
+                         trip->trip.vectors, trip->trip.count);
+    finish(trip, -1);
+}
+
 static int64_t
 parked_tick(RedlaneLoopMember *member, int64_t now)
 {
@@ -366,6 +378,11 @@ parked_tick(RedlaneLoopMember *member, int64_t now)
                                      offsetof(RedlaneAsyncTrip, parked));
     RedlaneFallback *self = trip->trip.self;
 
+    if (!errand_wanted(&trip->errand)) {
+        redlane_loop_leave(trip->loop, member);
+        cancel_parked(trip);
+        return REDLANE_NEVER;
+    }
     if (!self->members->closed && now < trip->request.deadline &&
         redlane_guard_route(self->members->guard).state == REDLANE_BREAKER_SUSPECT) {
         redlane_trip_see_to_probe(self);

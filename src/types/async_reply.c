@@ -8,6 +8,7 @@
  * dropped here. GIL held. */
 #include "types/async_reply.h"
 
+#include "py/errors.h"
 #include "py/log.h"
 #include "py/state.h"
 #include "store/async_store.h"
@@ -130,7 +131,7 @@ raise_in(Waiter *waiter)
                 Py_DECREF(refusal);
             }
         }
-        PyErr_Clear();
+        redlane_errors_put_off();
     }
     Py_XDECREF(type);
     Py_XDECREF(value);
@@ -157,7 +158,7 @@ settle(Waiter *waiter, PyObject *STEALS result)
         raise_in(waiter);
     }
     else if (call_future(waiter->future, waiter->state->set_result, result) < 0) {
-        PyErr_Clear(); /* whoever awaited it was cancelled */
+        redlane_errors_put_off(); /* whoever awaited it was cancelled */
     }
     Py_XDECREF(result);
     free_waiter(waiter);
@@ -208,7 +209,7 @@ waiter_wanted(RedlaneCompletion *completion)
     done = PyObject_CallMethod(future, "done", NULL);
     wanted = done != Py_True;
     Py_XDECREF(done);
-    PyErr_Clear();
+    redlane_errors_put_off();
     return wanted;
 }
 
@@ -277,6 +278,22 @@ await_future(Waiter *waiter, RedlaneLoop *loop, Early *early)
     return iterator;
 }
 
+/* Ends one that was not started. */
+static void
+give_up(AsyncReply *self)
+{
+    struct RedlaneAsyncTrip *trip = self->trip;
+    Waiter *waiter = self->waiter;
+    RedlaneClient *client = self->client;
+
+    self->trip = NULL;
+    self->waiter = NULL;
+    self->client = NULL;
+    redlane_async_store_discard(trip);
+    free_waiter(waiter);
+    Py_XDECREF((PyObject *)client);
+}
+
 /* Starts it, and gives what the awaiting coroutine goes on with. */
 static PyObject *
 start(AsyncReply *self)
@@ -285,7 +302,7 @@ start(AsyncReply *self)
     Waiter *waiter = self->waiter;
     struct RedlaneAsyncTrip *trip = self->trip;
     Early early = {.over = false};
-    PyObject *iterator;
+    PyObject *iterator, *type, *value, *traceback;
     RedlaneLoop *loop;
 
     if (!client) {
@@ -294,6 +311,9 @@ start(AsyncReply *self)
     }
     loop = redlane_loop_running(client->state);
     if (!loop || redlane_client_check(client) < 0) {
+        PyErr_Fetch(&type, &value, &traceback);
+        give_up(self); /* it was awaited */
+        PyErr_Restore(type, value, traceback);
         return NULL;
     }
     self->waiter = NULL;
@@ -379,22 +399,6 @@ async_reply_send(PyObject *self, PyObject *value)
         break;
     }
     return NULL;
-}
-
-/* Ends one that was not started. */
-static void
-give_up(AsyncReply *self)
-{
-    struct RedlaneAsyncTrip *trip = self->trip;
-    Waiter *waiter = self->waiter;
-    RedlaneClient *client = self->client;
-
-    self->trip = NULL;
-    self->waiter = NULL;
-    self->client = NULL;
-    redlane_async_store_discard(trip);
-    free_waiter(waiter);
-    Py_XDECREF((PyObject *)client);
 }
 
 static PyObject *

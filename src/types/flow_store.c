@@ -4,6 +4,7 @@
  */
 #include "types/flow_store.h"
 
+#include "py/errors.h"
 #include "store/async_store.h"
 
 typedef struct {
@@ -47,7 +48,8 @@ finish(RedlaneCompletion *completion, PyObject **replies, size_t count)
         Py_INCREF(future);
         answer = PyObject_CallMethod(future, "set_result", "O", Py_None);
         if (!answer) {
-            PyErr_Clear(); /* cancelled at this moment: the flow is to hear of that */
+            /* Cancelled at this moment: the flow is to hear of that. */
+            redlane_errors_put_off();
         }
         Py_XDECREF(answer);
         Py_DECREF(future);

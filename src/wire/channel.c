@@ -2,6 +2,7 @@
 #include "wire/channel.h"
 
 #include "core/clock.h"
+#include "py/errors.h"
 #include "wire/stream.h"
 
 /* --- the members of a loop --- */
@@ -72,6 +73,7 @@ channel_drop(RedlaneLoopMember *member)
 {
     RedlaneChannel *channel = (RedlaneChannel *)member;
 
+    unlink_home(channel); /* a request may have been the last to hold what owns it */
     while (channel->streams) {
         redlane_stream_drop(channel->streams);
     }
@@ -128,6 +130,13 @@ redlane_channels_find(RedlaneChannels *channels, RedlaneLoop *loop)
     if (likely(channel && channel->loop == loop)) {
         return channel;
     }
+    if (channels->closed) { /* what was under way has more to ask */
+        channel = new_channel(channels, loop);
+        if (channel) {
+            channel->last = true;
+        }
+        return channel;
+    }
     while (channel && channel->loop != loop) {
         channel = channel->next;
     }
@@ -148,22 +157,28 @@ redlane_channels_close(RedlaneChannels *channels)
 {
     PyObject *type, *value, *traceback;
 
+    channels->closed = true;
     PyErr_Fetch(&type, &value, &traceback); /* a link may end while one is raised */
     while (channels->first) {
         RedlaneChannel *channel = channels->first;
+        RedlaneLoop *loop = channel->loop;
 
+        Py_INCREF((PyObject *)loop);
         unlink_home(channel);
         channel->closing = true;
-        if (redlane_loop_is_running(channel->loop)) {
+        if (redlane_loop_is_running(loop)) {
             retire_streams(channel);
             /* It is freed by the tick: whoever called may be one of its own. */
-            (void)redlane_loop_wake_at(channel->loop, 0);
-            PyErr_Clear();
+            (void)redlane_loop_wake_at(loop, 0);
+            redlane_errors_put_off();
         }
-        else if (!redlane_loop_call_threadsafe(channel->loop)) {
-            redlane_loop_leave(channel->loop, &channel->member);
+        else if (!redlane_loop_call_threadsafe(loop) &&
+                 redlane_loop_has(loop, &channel->member)) {
+            /* The loop is closed, and no other thread has found that meanwhile. */
+            redlane_loop_leave(loop, &channel->member);
             channel_drop(&channel->member);
         }
+        Py_DECREF((PyObject *)loop);
     }
     PyErr_Restore(type, value, traceback);
 }
@@ -234,10 +249,12 @@ redlane_channel_send(RedlaneChannel *channel, RedlaneErrand *errand)
         return -1;
     }
     Py_INCREF(stream);
-    if (errand->alone) {
-        stream->alone = stream->retired = true;
+    stream->alone = errand->alone;
+    stream->retired = errand->alone || channel->last;
+    if (channel->last) {
+        channel->closing = true;
     }
-    else {
+    else if (!errand->alone) {
         channel->current = stream;
     }
     result = redlane_stream_push(stream, errand);
@@ -250,7 +267,7 @@ redlane_channel_send(RedlaneChannel *channel, RedlaneErrand *errand)
     }
     else if (stream->phase != REDLANE_STREAM_ENDED &&
              redlane_loop_wake_at(channel->loop, first_look(stream)) < 0) {
-        PyErr_Clear(); /* its errand's deadline is armed */
+        redlane_errors_put_off(); /* its errand's deadline is armed */
     }
     Py_DECREF(stream);
     return result;

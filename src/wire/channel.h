@@ -54,6 +54,7 @@ typedef struct {
     RedlaneState *state; /* BORROWED */
     RedlaneSettings *settings;
     RedlaneChannel *first;                            /* the one used last */
+    bool closed;                                      /* what is sent now is the last */
     char server_version[REDLANE_SERVER_VERSION_SIZE]; /* of the newest connection */
 } RedlaneChannels;
 

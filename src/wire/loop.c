@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include "core/clock.h"
+#include "py/errors.h"
 #include "py/state.h"
 
 /* The event loop's attribute that holds us. */
@@ -77,15 +78,34 @@ drop_members(RedlaneLoop *self)
     }
 }
 
+/* Breaks the cycle with the event loop. */
+static void
+let_go(RedlaneLoop *self)
+{
+    PyObject *loop;
+
+    unlink_loop(self);
+    drop_members(self);
+    loop = self->loop;
+    self->loop = NULL; /* first: nobody calls its methods any more */
+    Py_CLEAR(self->call_soon);
+    Py_CLEAR(self->call_later);
+    Py_CLEAR(self->create_future);
+    Py_CLEAR(self->get_running_loop);
+    Py_CLEAR(self->on_timer);
+    Py_CLEAR(self->timer);
+    Py_XDECREF(loop);
+}
+
 static bool
 is_closed(RedlaneLoop *self)
 {
     PyObject *loop = Py_XNewRef(self->loop), *closed = NULL;
     bool result;
 
-    if (loop && self->members) {
+    if (loop) {
         closed = PyObject_CallMethod(loop, "is_closed", NULL);
-        PyErr_Clear();
+        redlane_errors_put_off();
     }
     result = closed == Py_True;
     Py_XDECREF(closed);
@@ -93,7 +113,8 @@ is_closed(RedlaneLoop *self)
     return result;
 }
 
-/* Loops that were closed, and may not be collected for long, give up what they hold. */
+/* Loops that were closed, and may not be collected for long, are let go with all that
+ * they hold. */
 static void
 sweep_closed(RedlaneLoops *loops)
 {
@@ -101,11 +122,12 @@ sweep_closed(RedlaneLoops *loops)
 
     while (object) {
         RedlaneLoop *self = (RedlaneLoop *)object;
+        bool closed = is_closed(self);
 
-        if (is_closed(self)) {
-            drop_members(self);
-        }
         object = Py_XNewRef(self->place ? (PyObject *)self->next : NULL);
+        if (closed) {
+            let_go(self);
+        }
         Py_DECREF(self);
     }
 }
@@ -279,15 +301,16 @@ redlane_loop_watch(RedlaneLoop *loop, const char *name, int fd, PyObject *callba
 bool
 redlane_loop_call_threadsafe(RedlaneLoop *loop)
 {
-    int result;
+    bool called;
 
     if (!loop->loop || getpid() != loop->process) {
         return false;
     }
-    result = dropped(
-        PyObject_CallMethod(loop->loop, "call_soon_threadsafe", "O", loop->on_timer));
-    PyErr_Clear();
-    return result == 0;
+    called = dropped(PyObject_CallMethod(loop->loop, "call_soon_threadsafe", "O",
+                                         loop->on_timer)) == 0 ||
+             redlane_errors_is_interruption(); /* the loop lives */
+    redlane_errors_put_off();
+    return called;
 }
 
 /* --- members and the timer --- */
@@ -319,6 +342,17 @@ redlane_loop_leave(RedlaneLoop *loop, RedlaneLoopMember *member)
     member->place = NULL;
 }
 
+bool
+redlane_loop_has(const RedlaneLoop *loop, const RedlaneLoopMember *member)
+{
+    const RedlaneLoopMember *found = loop->members;
+
+    while (found && found != member) {
+        found = found->next;
+    }
+    return found != NULL;
+}
+
 static void
 disarm(RedlaneLoop *self)
 {
@@ -331,7 +365,7 @@ disarm(RedlaneLoop *self)
 
         Py_XDECREF(result);
         Py_DECREF(timer);
-        PyErr_Clear();
+        redlane_errors_put_off();
     }
 }
 
@@ -415,17 +449,7 @@ loop_tp_traverse(PyObject *object, visitproc visit, void *arg)
 static int
 loop_tp_clear(PyObject *object)
 {
-    RedlaneLoop *self = (RedlaneLoop *)object;
-
-    unlink_loop(self);
-    drop_members(self);
-    Py_CLEAR(self->loop);
-    Py_CLEAR(self->call_soon);
-    Py_CLEAR(self->call_later);
-    Py_CLEAR(self->create_future);
-    Py_CLEAR(self->get_running_loop);
-    Py_CLEAR(self->on_timer);
-    Py_CLEAR(self->timer);
+    let_go((RedlaneLoop *)object);
     return 0;
 }
 

@@ -4,8 +4,8 @@
  *   event loop ──attribute──▶ RedlaneLoop ──▶ members: connections, parked requests
  *        ▲──────── methods ──────┘
  *
- * The two are a cycle, which is the collector's. A loop that was closed loses its
- * members when the next loop is met, or with the object. GIL held; but for
+ * The two are a cycle, which is the collector's; that of a loop which was closed is
+ * broken when the next loop is met, and its members leave it. GIL held; but for
  * redlane_loop_call_threadsafe on the loop's own thread. */
 #ifndef REDLANE_WIRE_LOOP_H
 #define REDLANE_WIRE_LOOP_H
@@ -50,6 +50,9 @@ struct RedlaneLoopMember {
 
 void redlane_loop_join(RedlaneLoop *loop, RedlaneLoopMember *member);
 void redlane_loop_leave(RedlaneLoop *loop, RedlaneLoopMember *member);
+
+/* Whether it is (still) one; it may be freed. */
+bool redlane_loop_has(const RedlaneLoop *loop, const RedlaneLoopMember *member);
 
 /* All members are ticked at `when` at the latest: one timer a loop, armed anew only
  * where it would come too late. RAISES_NEG */

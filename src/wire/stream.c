@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "core/clock.h"
+#include "py/errors.h"
 #include "py/state.h"
 #include "wire/reply_object.h"
 
@@ -20,7 +21,7 @@ unwatch(RedlaneStream *stream, const char *name, bool *watched)
         *watched = false;
         if (redlane_loop_watch(stream->channel->loop, name, stream->watched, NULL) <
             0) {
-            PyErr_Clear(); /* the loop is closed: it watches nothing */
+            redlane_errors_put_off(); /* the loop is closed: it watches nothing */
         }
     }
 }
@@ -124,15 +125,21 @@ redlane_stream_fail_errand(RedlaneStream *stream, RedlaneErrand *errand, bool se
 /* --- the end --- */
 
 /* A connection at rest may have been closed by the server just before it was used
- * again. Sending once more is safe when nothing was sent, or when nothing was answered
- * and the request changes nothing. */
+ * again, or be unusable for what came on it. Sending once more is safe when nothing was
+ * sent, or when nothing was answered and the request changes nothing. */
 static bool
 may_repeat(const RedlaneEntry *entry, bool sent, uint64_t received,
            const RedlaneFault *fault)
 {
-    return entry->ready && !entry->errand->repeated &&
-           fault->kind == REDLANE_FAULT_LOST &&
-           (!sent || (entry->errand->repeatable && entry->received == received));
+    if (!entry->ready || entry->errand->repeated) {
+        return false;
+    }
+    if (!sent) {
+        return fault->kind == REDLANE_FAULT_LOST ||
+               fault->kind == REDLANE_FAULT_PROTOCOL;
+    }
+    return fault->kind == REDLANE_FAULT_LOST && entry->errand->repeatable &&
+           entry->received == received;
 }
 
 /* What was awaited, once the connection is closed. */
@@ -235,7 +242,7 @@ redlane_stream_end(RedlaneStream *stream, const RedlaneFault *why)
     Py_CLEAR(stream->on_flush);
     if (channel->closing && !channel->streams) {
         (void)redlane_loop_wake_at(channel->loop, 0);
-        PyErr_Clear();
+        redlane_errors_put_off();
     }
     Py_DECREF(stream);
 }
@@ -258,6 +265,9 @@ redlane_stream_retire(RedlaneStream *stream)
 void
 redlane_stream_drop(RedlaneStream *stream)
 {
+    if (stream->phase == REDLANE_STREAM_GREETS) {
+        redlane_handshake_end(stream->connection, &stream->opening->handshake, NULL);
+    }
     stream->phase = REDLANE_STREAM_ENDED;
     leave_channel(stream);
     stream->channel = NULL;

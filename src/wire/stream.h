@@ -64,7 +64,7 @@ struct RedlaneStream {
     bool end_put_off; /* while busy */
     RedlaneFault end_fault;
     int64_t received_at; /* when the last bytes came; coarse clock */
-    size_t batch;        /* requests of the last write */
+    uint64_t taken;      /* bytes received when replies last were complete */
     RedlaneEntry *ring;
     size_t capacity; /* a power of two, or 0 */
     size_t head, unsent, tail;
@@ -132,7 +132,8 @@ struct RedlaneChannel {
     RedlaneStream *current; /* of streams, or NULL */
     RedlaneStream *streams;
     RedlaneStream *ticked, *retiring; /* whose turn comes next */
-    bool closing;
+    bool closing; /* takes no more; freed with its last stream */
+    bool last;    /* made after the end: for one errand */
 };
 
 #endif

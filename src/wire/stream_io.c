@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "core/clock.h"
+#include "py/errors.h"
 #include "py/state.h"
 #include "wire/encode.h"
 #include "wire/reply_object.h"
@@ -131,6 +132,18 @@ take_replies(RedlaneStream *stream, RedlaneFault *fault)
     return 0;
 }
 
+/* Where all that came was complete: gives back the room that a large reply took. */
+static void
+trim(RedlaneStream *stream)
+{
+    RedlaneReader *reader = &stream->connection->reader;
+
+    if (reader->received == reader->completed) {
+        redlane_reader_trim_nogil(reader, reader->received - stream->taken);
+        stream->taken = reader->received;
+    }
+}
+
 /* Receives what has come, and hands it out. -1 with a fault. */
 static int
 receive(RedlaneStream *stream, RedlaneFault *fault)
@@ -157,6 +170,7 @@ receive(RedlaneStream *stream, RedlaneFault *fault)
         if (stream->phase != REDLANE_STREAM_READY) {
             return 0;
         }
+        trim(stream);
         if (!connection->transport.session &&
             reader->received - before < RECEIVE_FULL) {
             return 0;
@@ -165,7 +179,7 @@ receive(RedlaneStream *stream, RedlaneFault *fault)
     /* A session may hold more, of which the descriptor says nothing. */
     if (connection->transport.session &&
         redlane_loop_call_soon(stream->channel->loop, stream->on_event) < 0) {
-        PyErr_Clear();
+        redlane_errors_put_off();
         redlane_fault_set(fault, REDLANE_FAULT_MEMORY, "out of memory");
         return -1;
     }
@@ -287,7 +301,7 @@ watch(RedlaneStream *stream, RedlaneFault *fault)
     }
     if (redlane_stream_watch(stream, transport->fd, true, (events & POLLOUT) != 0) <
         0) {
-        PyErr_Clear();
+        redlane_errors_put_off();
         redlane_fault_set(fault, REDLANE_FAULT_LOST,
                           "the event loop cannot watch the connection");
         return -1;

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "core/clock.h"
+#include "py/errors.h"
 #include "wire/dial.h"
 #include "wire/stream.h"
 #include "wire/tls.h"
@@ -29,7 +30,7 @@ watch_transport(RedlaneStream *stream, short events, RedlaneFault *fault)
                              (events & POLLIN) != 0, (events & POLLOUT) != 0) < 0) {
         redlane_fault_set(fault, REDLANE_FAULT_CONNECT,
                           "the event loop cannot watch the connection");
-        PyErr_Clear();
+        redlane_errors_put_off();
         return -1;
     }
     return 0;
@@ -147,6 +148,17 @@ secure(RedlaneStream *stream, RedlaneFault *fault)
     return secure_further(stream, fault);
 }
 
+/* The address has its share of the time, which ends before that of all. */
+static void
+wait_for_address(RedlaneStream *stream, RedlaneStreamPhase phase)
+{
+    stream->phase = phase;
+    if (redlane_loop_wake_at(stream->channel->loop, redlane_stream_open_due(stream)) <
+        0) {
+        redlane_errors_put_off(); /* the deadlines of its errands are armed */
+    }
+}
+
 /* Tries the addresses from the next one on, each for its share of the time. */
 static int
 dial(RedlaneStream *stream, RedlaneFault *fault)
@@ -167,10 +179,10 @@ dial(RedlaneStream *stream, RedlaneFault *fault)
         case REDLANE_DIAL_DONE:
             return secure(stream, fault);
         case REDLANE_DIAL_WAITS:
-            stream->phase = REDLANE_STREAM_CONNECTS;
+            wait_for_address(stream, REDLANE_STREAM_CONNECTS);
             return watch_transport(stream, POLLOUT, fault);
         case REDLANE_DIAL_AGAIN:
-            stream->phase = REDLANE_STREAM_PAUSES;
+            wait_for_address(stream, REDLANE_STREAM_PAUSES);
             return 0;
         case REDLANE_DIAL_FAILED:
             opening->next++;
@@ -242,7 +254,7 @@ resolve(RedlaneStream *stream, RedlaneFault *fault)
                              false) < 0) {
         redlane_fault_set(fault, REDLANE_FAULT_CONNECT,
                           "the event loop cannot watch the look-up of the name");
-        PyErr_Clear();
+        redlane_errors_put_off();
         return -1;
     }
     return 0;
