@@ -8,7 +8,6 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <sys/mman.h>
-#include <unistd.h>
 
 #if defined(__x86_64__) && defined(__ELF__) && !defined(__CET__) && \
     !defined(REDLANE_FIBER_UCONTEXT)
@@ -16,6 +15,12 @@
 #else
 #define OWN_SWITCH 0
 #include <ucontext.h>
+#endif
+
+#if !defined(__SANITIZE_ADDRESS__) && defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define __SANITIZE_ADDRESS__ 1 /* Clang says it so */
+#endif
 #endif
 
 #ifdef __SANITIZE_ADDRESS__
@@ -31,12 +36,15 @@
 
 #define KEPT ((size_t)64 << 10) /* of a stack that is trimmed */
 
+/* Wider than the page that a thread has: a function with a large array must not step
+ * over it into the next fiber's stack. It takes no memory. */
+#define GUARD ((size_t)256 << 10)
+
 struct RedlaneFiber {
     void (*run)(void *context);
     void *context;
     bool done;
-    char *stack;  /* its lowest page is never touched */
-    size_t guard; /* the size of that page */
+    char *stack; /* its lowest GUARD bytes are never touched */
 #if OWN_SWITCH
     void *inside, *outside; /* stack pointers of who does not run */
 #else
@@ -54,8 +62,8 @@ static void
 tell_inward(RedlaneFiber *fiber, void **fake)
 {
 #ifdef __SANITIZE_ADDRESS__
-    __sanitizer_start_switch_fiber(fake, fiber->stack + fiber->guard,
-                                   REDLANE_FIBER_STACK - fiber->guard);
+    __sanitizer_start_switch_fiber(fake, fiber->stack + GUARD,
+                                   REDLANE_FIBER_STACK - GUARD);
 #else
     (void)fiber;
     (void)fake;
@@ -191,8 +199,8 @@ prepare(RedlaneFiber *fiber)
 
     (void)getcontext(&fiber->inside);
     fiber->inside.uc_link = NULL;
-    fiber->inside.uc_stack.ss_sp = fiber->stack + fiber->guard;
-    fiber->inside.uc_stack.ss_size = REDLANE_FIBER_STACK - fiber->guard;
+    fiber->inside.uc_stack.ss_sp = fiber->stack + GUARD;
+    fiber->inside.uc_stack.ss_size = REDLANE_FIBER_STACK - GUARD;
     makecontext(&fiber->inside, (void (*)(void))begin_halves, 2,
                 (unsigned)(address >> 32), (unsigned)address);
 }
@@ -225,9 +233,8 @@ redlane_fiber_new(void)
         return NULL;
     }
     fiber->stack = stack;
-    fiber->guard = (size_t)sysconf(_SC_PAGESIZE);
     fiber->done = true;
-    if (mprotect(stack, fiber->guard, PROT_NONE) < 0) {
+    if (mprotect(stack, GUARD, PROT_NONE) < 0) {
         redlane_fiber_free(fiber);
         return NULL;
     }
@@ -279,6 +286,6 @@ redlane_fiber_leave(RedlaneFiber *fiber)
 void
 redlane_fiber_trim(RedlaneFiber *fiber)
 {
-    (void)madvise(fiber->stack + fiber->guard,
-                  REDLANE_FIBER_STACK - fiber->guard - KEPT, MADV_DONTNEED);
+    (void)madvise(fiber->stack + GUARD,
+                  REDLANE_FIBER_STACK - GUARD - KEPT, MADV_DONTNEED);
 }

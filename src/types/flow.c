@@ -28,6 +28,8 @@ struct RedlaneFlow {
     const void *task;
     RedlaneFiber *fiber;   /* while it is RUNNING or WAITING */
     PyObject *awaited;     /* an iterator, or NULL */
+    PyObject *const *held; /* what is shown to the collector besides … */
+    size_t held_count;     /* … so many; BORROWED from its own stack */
     PyObject *outcome;     /* what it gave; NULL with an exception set */
     PyObject *result;      /* the call's own, on the way out */
     PyThreadState *thread; /* while its fiber runs … */
@@ -195,6 +197,13 @@ redlane_flow_await(RedlaneFlow *flow, PyObject *STEALS awaitable)
     outcome = flow->outcome;
     flow->outcome = NULL;
     return outcome;
+}
+
+void
+redlane_flow_show(RedlaneFlow *flow, PyObject *const *held, size_t count)
+{
+    flow->held = held;
+    flow->held_count = count;
 }
 
 PyObject *
@@ -520,6 +529,9 @@ flow_tp_traverse(PyObject *self, visitproc visit, void *arg)
     Py_VISIT(flow->kwnames);
     Py_VISIT(flow->awaited);
     Py_VISIT(flow->outcome);
+    for (size_t i = 0; i < flow->held_count; i++) {
+        Py_VISIT(flow->held[i]);
+    }
     for (Py_ssize_t i = 0; i < Py_SIZE(flow); i++) {
         Py_VISIT(flow->args[i]);
     }
@@ -576,6 +588,8 @@ redlane_flow_new(RedlaneState *state, RedlaneFlowCall call, PyObject *target,
     flow->closing = flow->task_known = false;
     flow->fiber = NULL;
     flow->awaited = flow->outcome = flow->result = NULL;
+    flow->held = NULL;
+    flow->held_count = 0;
     flow->depth = 0;
     for (Py_ssize_t i = 0; i < count; i++) {
         flow->args[i] = Py_NewRef(args[i]);

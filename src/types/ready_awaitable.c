@@ -277,10 +277,12 @@ ready_tp_dealloc(PyObject *object)
         PyObject_GC_UnTrack(object);
     }
 #if KEEPS_STOP
-    drop_kept_value(kept);
+    if (likely(kept != NULL)) {
+        drop_kept_value(kept);
+    }
 #endif
     Py_XDECREF(value);
-    if (likely(kept->count < FREE_MAX)) {
+    if (likely(kept && kept->count < FREE_MAX)) {
         self->next = kept->free;
         kept->free = self;
         kept->count++;
