@@ -17,13 +17,15 @@
 #include <ucontext.h>
 #endif
 
-#if !defined(__SANITIZE_ADDRESS__) && defined(__has_feature)
-#if __has_feature(address_sanitizer)
-#define __SANITIZE_ADDRESS__ 1 /* Clang says it so */
+#if defined(__SANITIZE_ADDRESS__)
+#define SANITIZED 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) /* as Clang says it */
+#define SANITIZED 1
 #endif
 #endif
 
-#ifdef __SANITIZE_ADDRESS__
+#ifdef SANITIZED
 #include <sanitizer/common_interface_defs.h>
 #endif
 
@@ -35,6 +37,12 @@
 #endif
 
 #define KEPT ((size_t)64 << 10) /* of a stack that is trimmed */
+
+/* One is trimmed each time that so many were given back: each in its turn, since those
+ * at the bottom of the pool are not used again before the next rush. */
+#define TRIM_EVERY 128
+
+#define POOL_MAX (sizeof(((RedlaneFiberPool *)0)->fibers) / sizeof(RedlaneFiber *))
 
 /* Wider than the page that a thread has: a function with a large array must not step
  * over it into the next fiber's stack. It takes no memory. */
@@ -50,7 +58,7 @@ struct RedlaneFiber {
 #else
     ucontext_t inside, outside;
 #endif
-#ifdef __SANITIZE_ADDRESS__
+#ifdef SANITIZED
     void *fake; /* what the sanitizer keeps for its stack */
     const void *outer;
     size_t outer_size;
@@ -61,7 +69,7 @@ struct RedlaneFiber {
 static void
 tell_inward(RedlaneFiber *fiber, void **fake)
 {
-#ifdef __SANITIZE_ADDRESS__
+#ifdef SANITIZED
     __sanitizer_start_switch_fiber(fake, fiber->stack + GUARD,
                                    REDLANE_FIBER_STACK - GUARD);
 #else
@@ -73,7 +81,7 @@ tell_inward(RedlaneFiber *fiber, void **fake)
 static void
 tell_back_outside(void *fake)
 {
-#ifdef __SANITIZE_ADDRESS__
+#ifdef SANITIZED
     __sanitizer_finish_switch_fiber(fake, NULL, NULL);
 #else
     (void)fake;
@@ -83,7 +91,7 @@ tell_back_outside(void *fake)
 static void
 tell_outward(RedlaneFiber *fiber)
 {
-#ifdef __SANITIZE_ADDRESS__
+#ifdef SANITIZED
     __sanitizer_start_switch_fiber(fiber->done ? NULL : &fiber->fake, fiber->outer,
                                    fiber->outer_size);
 #else
@@ -94,7 +102,7 @@ tell_outward(RedlaneFiber *fiber)
 static void
 tell_inside(RedlaneFiber *fiber)
 {
-#ifdef __SANITIZE_ADDRESS__
+#ifdef SANITIZED
     __sanitizer_finish_switch_fiber(fiber->fake, &fiber->outer, &fiber->outer_size);
 #else
     (void)fiber;
@@ -258,7 +266,7 @@ redlane_fiber_start(RedlaneFiber *fiber, void (*run)(void *context), void *conte
     fiber->run = run;
     fiber->context = context;
     fiber->done = false;
-#ifdef __SANITIZE_ADDRESS__
+#ifdef SANITIZED
     fiber->fake = NULL;
 #endif
     prepare(fiber);
@@ -283,9 +291,36 @@ redlane_fiber_leave(RedlaneFiber *fiber)
     tell_inside(fiber);
 }
 
-void
-redlane_fiber_trim(RedlaneFiber *fiber)
+static void
+trim(RedlaneFiber *fiber)
 {
-    (void)madvise(fiber->stack + GUARD,
-                  REDLANE_FIBER_STACK - GUARD - KEPT, MADV_DONTNEED);
+    (void)madvise(fiber->stack + GUARD, REDLANE_FIBER_STACK - GUARD - KEPT,
+                  MADV_DONTNEED);
+}
+
+RedlaneFiber *
+redlane_fiber_take(RedlaneFiberPool *pool)
+{
+    return pool->count ? pool->fibers[--pool->count] : redlane_fiber_new();
+}
+
+void
+redlane_fiber_give(RedlaneFiberPool *pool, RedlaneFiber *fiber)
+{
+    if (pool->count == POOL_MAX) {
+        redlane_fiber_free(fiber);
+        return;
+    }
+    pool->fibers[pool->count++] = fiber;
+    if (++pool->given % TRIM_EVERY == 0) {
+        trim(pool->fibers[pool->given / TRIM_EVERY % pool->count]);
+    }
+}
+
+void
+redlane_fiber_pool_clear(RedlaneFiberPool *pool)
+{
+    while (pool->count) {
+        redlane_fiber_free(pool->fibers[--pool->count]);
+    }
 }

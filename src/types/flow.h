@@ -20,6 +20,8 @@
 
 #include <stdbool.h>
 
+#include "core/fiber.h"
+#include "core/fork.h"
 #include "py/state.h"
 
 typedef struct RedlaneFlow RedlaneFlow;
@@ -41,8 +43,8 @@ RedlaneFlow *redlane_flow_find(RedlaneState *state);
 /* What flows there are, and fibers to be used again. */
 struct RedlaneFlows {
     RedlaneFlow *running; /* the one entered last; each knows the one before */
-    struct RedlaneFiber *fibers[32];
-    unsigned fiber_count, trims;
+    RedlaneFiberPool fibers;
+    RedlaneForkHook hook;
 };
 
 static inline RedlaneFlow *
