@@ -22,8 +22,10 @@ _tasks: WeakKeyDictionary[asyncio.AbstractEventLoop, set[asyncio.Task[Any]]] = (
 
 def _keep(job: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
     loop = asyncio.get_running_loop()
-    for other in [other for other in list(_tasks) if other.is_closed()]:
-        del _tasks[other]  # its tasks hold it
+    for reference in _tasks.keyrefs():  # other threads change it meanwhile
+        other = reference()
+        if other is not None and other.is_closed():
+            _tasks.pop(other, None)  # its tasks hold it
     task = loop.create_task(job)
     kept = _tasks.setdefault(loop, set())
     kept.add(task)

@@ -8,7 +8,6 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <sys/mman.h>
-#include <unistd.h>
 
 #if defined(__x86_64__) && defined(__ELF__) && !defined(__CET__) && \
     !defined(REDLANE_FIBER_UCONTEXT)
@@ -18,7 +17,15 @@
 #include <ucontext.h>
 #endif
 
-#ifdef __SANITIZE_ADDRESS__
+#if defined(__SANITIZE_ADDRESS__)
+#define SANITIZED 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) /* as Clang says it */
+#define SANITIZED 1
+#endif
+#endif
+
+#ifdef SANITIZED
 #include <sanitizer/common_interface_defs.h>
 #endif
 
@@ -31,18 +38,27 @@
 
 #define KEPT ((size_t)64 << 10) /* of a stack that is trimmed */
 
+/* One is trimmed each time that so many were given back: each in its turn, since those
+ * at the bottom of the pool are not used again before the next rush. */
+#define TRIM_EVERY 128
+
+#define POOL_MAX (sizeof(((RedlaneFiberPool *)0)->fibers) / sizeof(RedlaneFiber *))
+
+/* Wider than the page that a thread has: a function with a large array must not step
+ * over it into the next fiber's stack. It takes no memory. */
+#define GUARD ((size_t)256 << 10)
+
 struct RedlaneFiber {
     void (*run)(void *context);
     void *context;
     bool done;
-    char *stack;  /* its lowest page is never touched */
-    size_t guard; /* the size of that page */
+    char *stack; /* its lowest GUARD bytes are never touched */
 #if OWN_SWITCH
     void *inside, *outside; /* stack pointers of who does not run */
 #else
     ucontext_t inside, outside;
 #endif
-#ifdef __SANITIZE_ADDRESS__
+#ifdef SANITIZED
     void *fake; /* what the sanitizer keeps for its stack */
     const void *outer;
     size_t outer_size;
@@ -53,9 +69,9 @@ struct RedlaneFiber {
 static void
 tell_inward(RedlaneFiber *fiber, void **fake)
 {
-#ifdef __SANITIZE_ADDRESS__
-    __sanitizer_start_switch_fiber(fake, fiber->stack + fiber->guard,
-                                   REDLANE_FIBER_STACK - fiber->guard);
+#ifdef SANITIZED
+    __sanitizer_start_switch_fiber(fake, fiber->stack + GUARD,
+                                   REDLANE_FIBER_STACK - GUARD);
 #else
     (void)fiber;
     (void)fake;
@@ -65,7 +81,7 @@ tell_inward(RedlaneFiber *fiber, void **fake)
 static void
 tell_back_outside(void *fake)
 {
-#ifdef __SANITIZE_ADDRESS__
+#ifdef SANITIZED
     __sanitizer_finish_switch_fiber(fake, NULL, NULL);
 #else
     (void)fake;
@@ -75,7 +91,7 @@ tell_back_outside(void *fake)
 static void
 tell_outward(RedlaneFiber *fiber)
 {
-#ifdef __SANITIZE_ADDRESS__
+#ifdef SANITIZED
     __sanitizer_start_switch_fiber(fiber->done ? NULL : &fiber->fake, fiber->outer,
                                    fiber->outer_size);
 #else
@@ -86,7 +102,7 @@ tell_outward(RedlaneFiber *fiber)
 static void
 tell_inside(RedlaneFiber *fiber)
 {
-#ifdef __SANITIZE_ADDRESS__
+#ifdef SANITIZED
     __sanitizer_finish_switch_fiber(fiber->fake, &fiber->outer, &fiber->outer_size);
 #else
     (void)fiber;
@@ -191,8 +207,8 @@ prepare(RedlaneFiber *fiber)
 
     (void)getcontext(&fiber->inside);
     fiber->inside.uc_link = NULL;
-    fiber->inside.uc_stack.ss_sp = fiber->stack + fiber->guard;
-    fiber->inside.uc_stack.ss_size = REDLANE_FIBER_STACK - fiber->guard;
+    fiber->inside.uc_stack.ss_sp = fiber->stack + GUARD;
+    fiber->inside.uc_stack.ss_size = REDLANE_FIBER_STACK - GUARD;
     makecontext(&fiber->inside, (void (*)(void))begin_halves, 2,
                 (unsigned)(address >> 32), (unsigned)address);
 }
@@ -225,9 +241,8 @@ redlane_fiber_new(void)
         return NULL;
     }
     fiber->stack = stack;
-    fiber->guard = (size_t)sysconf(_SC_PAGESIZE);
     fiber->done = true;
-    if (mprotect(stack, fiber->guard, PROT_NONE) < 0) {
+    if (mprotect(stack, GUARD, PROT_NONE) < 0) {
         redlane_fiber_free(fiber);
         return NULL;
     }
@@ -251,7 +266,7 @@ redlane_fiber_start(RedlaneFiber *fiber, void (*run)(void *context), void *conte
     fiber->run = run;
     fiber->context = context;
     fiber->done = false;
-#ifdef __SANITIZE_ADDRESS__
+#ifdef SANITIZED
     fiber->fake = NULL;
 #endif
     prepare(fiber);
@@ -276,9 +291,36 @@ redlane_fiber_leave(RedlaneFiber *fiber)
     tell_inside(fiber);
 }
 
-void
-redlane_fiber_trim(RedlaneFiber *fiber)
+static void
+trim(RedlaneFiber *fiber)
 {
-    (void)madvise(fiber->stack + fiber->guard,
-                  REDLANE_FIBER_STACK - fiber->guard - KEPT, MADV_DONTNEED);
+    (void)madvise(fiber->stack + GUARD, REDLANE_FIBER_STACK - GUARD - KEPT,
+                  MADV_DONTNEED);
+}
+
+RedlaneFiber *
+redlane_fiber_take(RedlaneFiberPool *pool)
+{
+    return pool->count ? pool->fibers[--pool->count] : redlane_fiber_new();
+}
+
+void
+redlane_fiber_give(RedlaneFiberPool *pool, RedlaneFiber *fiber)
+{
+    if (pool->count == POOL_MAX) {
+        redlane_fiber_free(fiber);
+        return;
+    }
+    pool->fibers[pool->count++] = fiber;
+    if (++pool->given % TRIM_EVERY == 0) {
+        trim(pool->fibers[pool->given / TRIM_EVERY % pool->count]);
+    }
+}
+
+void
+redlane_fiber_pool_clear(RedlaneFiberPool *pool)
+{
+    while (pool->count) {
+        redlane_fiber_free(pool->fibers[--pool->count]);
+    }
 }

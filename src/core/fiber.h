@@ -34,7 +34,18 @@ bool redlane_fiber_enter(RedlaneFiber *fiber);
 /* From its own stack. */
 void redlane_fiber_leave(RedlaneFiber *fiber);
 
-/* Gives back what deep calls have touched of its stack. */
-void redlane_fiber_trim(RedlaneFiber *fiber);
+/* Fibers to be used again: those given back, none of which runs. Zeroed it is empty. */
+typedef struct {
+    RedlaneFiber *fibers[32];
+    unsigned count, given;
+} RedlaneFiberPool;
+
+/* NULL: no memory. */
+RedlaneFiber *redlane_fiber_take(RedlaneFiberPool *pool);
+
+/* Now and then gives the system what deep calls have touched of one that is kept. */
+void redlane_fiber_give(RedlaneFiberPool *pool, RedlaneFiber *fiber);
+
+void redlane_fiber_pool_clear(RedlaneFiberPool *pool);
 
 #endif

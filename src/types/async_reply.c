@@ -12,6 +12,7 @@
 #include "py/log.h"
 #include "py/state.h"
 #include "store/async_store.h"
+#include "types/awaitable.h"
 #include "types/ready_awaitable.h"
 
 #define STOPPED "a command raised StopIteration"
@@ -586,6 +587,25 @@ static PyMethodDef async_reply_methods[] = {
     {NULL, NULL, 0, NULL},
 };
 
+/* What inspect.getcoroutinestate() asks for, and through it anyio. It has no frame, in
+ * which Python 3.10 looks whether it has begun, unless it runs. */
+static PyObject *
+async_reply_get_suspended(PyObject *object, void *Py_UNUSED(closure))
+{
+    return PyBool_FromLong(((AsyncReply *)object)->iterator != NULL);
+}
+
+static PyGetSetDef async_reply_getset[] = {
+#if PY_VERSION_HEX >= 0x030B0000
+    {"cr_running", redlane_awaitable_get_false, NULL, NULL, NULL},
+#else
+    {"cr_running", async_reply_get_suspended, NULL, NULL, NULL},
+#endif
+    {"cr_suspended", async_reply_get_suspended, NULL, NULL, NULL},
+    {"cr_frame", redlane_awaitable_get_none, NULL, NULL, NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
 PyDoc_STRVAR(async_reply_doc,
              "What a method of AsyncClient gives: runs when it is awaited, once.");
 
@@ -596,6 +616,7 @@ static PyType_Slot async_reply_slots[] = {
     {Py_tp_traverse, async_reply_tp_traverse},
     {Py_tp_clear, async_reply_tp_clear},
     {Py_tp_methods, async_reply_methods},
+    {Py_tp_getset, async_reply_getset},
     {Py_am_await, async_reply_am_await},
     {Py_am_send, async_reply_am_send},
     {0, NULL},

@@ -1,13 +1,9 @@
 /* Flows: awaitables whose C code may wait. Lock: the GIL. */
 #include "types/flow.h"
 
-#include "core/fiber.h"
-#include "types/ready_awaitable.h"
+#include <pthread.h>
 
-#define FIBERS_MAX (sizeof(((struct RedlaneFlows *)0)->fibers) / sizeof(RedlaneFiber *))
-
-/* A stack is trimmed each time that so many fibers were given back. */
-#define TRIM_EVERY 256
+#include "types/awaitable.h"
 
 typedef enum {
     FLOW_NEW,
@@ -28,12 +24,15 @@ struct RedlaneFlow {
     const void *task;
     RedlaneFiber *fiber;   /* while it is RUNNING or WAITING */
     PyObject *awaited;     /* an iterator, or NULL */
+    PyObject *const *held; /* what is shown to the collector besides … */
+    size_t held_count;     /* … so many; BORROWED from its own stack */
     PyObject *outcome;     /* what it gave; NULL with an exception set */
     PyObject *result;      /* the call's own, on the way out */
     PyThreadState *thread; /* while its fiber runs … */
-    const void *frame;     /* … the frame that it was entered from … */
-    RedlaneFlow *outer;    /* … and the flow that was entered before */
-    int depth;             /* of C calls that stand on its fiber */
+    pthread_t native;
+    const void *frame;  /* … the frame that it was entered from … */
+    RedlaneFlow *outer; /* … and the flow that was entered before */
+    int depth;          /* of C calls that stand on its fiber */
     PyObject *args[];
 };
 
@@ -80,30 +79,27 @@ redlane_flow_find(RedlaneState *state)
 /* --- fibers ------------------------------------------------------------------------
  */
 
-static RedlaneFiber *
-take_fiber(struct RedlaneFlows *flows)
+static void
+ignore_fork(void *context)
 {
-    RedlaneFiber *fiber =
-        flows->fiber_count ? flows->fibers[--flows->fiber_count] : redlane_fiber_new();
-
-    if (!fiber) {
-        (void)PyErr_NoMemory();
-    }
-    return fiber;
+    (void)context;
 }
 
+/* In a child only the thread that forked is left. The others' flows never go on, and a
+ * new thread may get the address of one that is gone. */
 static void
-give_fiber(struct RedlaneFlows *flows, RedlaneFiber *fiber)
+forget_threads(void *context)
 {
-    if (flows->fiber_count == FIBERS_MAX) {
-        redlane_fiber_free(fiber);
-        return;
+    RedlaneFlow **where = &((struct RedlaneFlows *)context)->running;
+
+    while (*where) {
+        if (pthread_equal((*where)->native, pthread_self())) {
+            where = &(*where)->outer;
+        }
+        else {
+            *where = (*where)->outer;
+        }
     }
-    if (++flows->trims == TRIM_EVERY) {
-        flows->trims = 0;
-        redlane_fiber_trim(fiber);
-    }
-    flows->fibers[flows->fiber_count++] = fiber;
 }
 
 /* On the fiber. */
@@ -126,6 +122,7 @@ enter(RedlaneFlow *flow)
     bool done;
 
     flow->thread = thread;
+    flow->native = pthread_self();
     flow->frame = frame_of(thread);
     flow->outer = flows->running;
     flows->running = flow;
@@ -149,34 +146,6 @@ redlane_flow_is_closing(const RedlaneFlow *flow)
     return flow->closing;
 }
 
-/* What is sent to, as `await` finds it. A new reference, or NULL. STEALS */
-static PyObject *
-find_iterator(PyObject *awaitable)
-{
-    PyAsyncMethods *methods = Py_TYPE(awaitable)->tp_as_async;
-    PyObject *iterator;
-
-    if (PyCoro_CheckExact(awaitable)) {
-        return awaitable;
-    }
-    if (!methods || !methods->am_await) {
-        PyErr_Format(PyExc_TypeError,
-                     "object %.100s can't be used in 'await' expression",
-                     Py_TYPE(awaitable)->tp_name);
-        Py_DECREF(awaitable);
-        return NULL;
-    }
-    iterator = methods->am_await(awaitable);
-    Py_DECREF(awaitable);
-    if (iterator && !PyIter_Check(iterator)) {
-        PyErr_Format(PyExc_TypeError,
-                     "__await__() returned non-iterator of type %.100s",
-                     Py_TYPE(iterator)->tp_name);
-        Py_CLEAR(iterator);
-    }
-    return iterator;
-}
-
 PyObject *
 redlane_flow_await(RedlaneFlow *flow, PyObject *STEALS awaitable)
 {
@@ -187,7 +156,7 @@ redlane_flow_await(RedlaneFlow *flow, PyObject *STEALS awaitable)
         PyErr_SetNone(PyExc_GeneratorExit);
         return NULL;
     }
-    flow->awaited = find_iterator(awaitable);
+    flow->awaited = redlane_awaitable_iterator(awaitable);
     if (!flow->awaited) {
         return NULL;
     }
@@ -195,6 +164,13 @@ redlane_flow_await(RedlaneFlow *flow, PyObject *STEALS awaitable)
     outcome = flow->outcome;
     flow->outcome = NULL;
     return outcome;
+}
+
+void
+redlane_flow_show(RedlaneFlow *flow, PyObject *const *held, size_t count)
+{
+    flow->held = held;
+    flow->held_count = count;
 }
 
 PyObject *
@@ -284,12 +260,16 @@ advance(RedlaneFlow *flow, PyObject *sent, PyObject **result)
     *result = flow->result;
     flow->result = NULL;
     flow->phase = FLOW_DONE;
-    give_fiber(flow->state->flows, flow->fiber);
+    redlane_fiber_give(&flow->state->flows->fibers, flow->fiber);
     flow->fiber = NULL;
     PyErr_Fetch(&type, &error, &traceback);
     drop_call(flow);
     PyErr_Restore(type, error, traceback);
-    return *result ? PYGEN_RETURN : PYGEN_ERROR;
+    if (*result) {
+        return PYGEN_RETURN;
+    }
+    redlane_awaitable_guard_stop();
+    return PYGEN_ERROR;
 }
 
 /* Whether it can be sent to. RAISES_NEG */
@@ -322,8 +302,9 @@ flow_am_send(PyObject *self, PyObject *sent, PyObject **result)
                             "can't send non-None value to a just-started coroutine");
             return PYGEN_ERROR;
         }
-        flow->fiber = take_fiber(flow->state->flows);
+        flow->fiber = redlane_fiber_take(&flow->state->flows->fibers);
         if (!flow->fiber) {
+            (void)PyErr_NoMemory();
             return PYGEN_ERROR;
         }
         redlane_fiber_start(flow->fiber, run_flow, flow);
@@ -359,44 +340,6 @@ flow_tp_iternext(PyObject *self)
     return flow_send(self, Py_None);
 }
 
-/* Calls a method that an iterator may have: 1, 0 where it has none. RAISES_NEG */
-static int
-call_optional(PyObject *iterator, const char *name, PyObject *const *args,
-              Py_ssize_t nargs, PyObject **result)
-{
-    PyObject *method = PyObject_GetAttrString(iterator, name);
-
-    *result = NULL;
-    if (!method) {
-        if (!PyErr_ExceptionMatches(PyExc_AttributeError)) {
-            return -1;
-        }
-        PyErr_Clear();
-        return 0;
-    }
-    *result = PyObject_Vectorcall(method, args, (size_t)nargs, NULL);
-    Py_DECREF(method);
-    return *result ? 1 : -1;
-}
-
-/* An iterator's end by `throw`: StopIteration's value, or NULL with the exception set.
- */
-static PyObject *
-take_return(void)
-{
-    PyObject *type, *error, *traceback, *value = NULL;
-
-    if (PyErr_ExceptionMatches(PyExc_StopIteration)) {
-        PyErr_Fetch(&type, &error, &traceback);
-        PyErr_NormalizeException(&type, &error, &traceback);
-        value = error ? PyObject_GetAttrString(error, "value") : NULL;
-        Py_XDECREF(type);
-        Py_XDECREF(error);
-        Py_XDECREF(traceback);
-    }
-    return value;
-}
-
 /* Ends what it awaits, and lets its code end: it waits no more. The exception that is
  * set is raised where it stands. */
 static PySendResult
@@ -407,7 +350,7 @@ unwind(RedlaneFlow *flow, PyObject **result)
     flow->phase = FLOW_RUNNING;
     flow->closing = true;
     PyErr_Fetch(&type, &error, &traceback);
-    if (call_optional(flow->awaited, "close", NULL, 0, &closed) < 0) {
+    if (redlane_awaitable_call_optional(flow->awaited, "close", NULL, 0, &closed) < 0) {
         Py_XDECREF(type); /* its own exception counts */
         Py_XDECREF(error);
         Py_XDECREF(traceback);
@@ -446,7 +389,8 @@ flow_throw(PyObject *self, PyObject *const *args, Py_ssize_t nargs)
         return unwrap(status, result);
     }
     flow->phase = FLOW_RUNNING;
-    thrown = call_optional(flow->awaited, "throw", args, nargs, &result);
+    thrown =
+        redlane_awaitable_call_optional(flow->awaited, "throw", args, nargs, &result);
     if (thrown == 1) {
         flow->phase = FLOW_WAITING;
         return result;
@@ -455,7 +399,7 @@ flow_throw(PyObject *self, PyObject *const *args, Py_ssize_t nargs)
         redlane_awaitable_throw(args, nargs);
     }
     else {
-        flow->outcome = take_return();
+        flow->outcome = redlane_awaitable_take_return();
     }
     drop_awaited(flow);
     status = advance(flow, NULL, &result);
@@ -510,6 +454,31 @@ flow_tp_finalize(PyObject *self)
     PyErr_Restore(type, error, traceback);
 }
 
+/* What inspect.getcoroutinestate() asks for, and through it anyio. A flow has no frame;
+ * Python 3.10 looks into that for whether it has begun, unless it runs. */
+static PyObject *
+flow_get_running(PyObject *self, void *Py_UNUSED(closure))
+{
+    Phase phase = ((RedlaneFlow *)self)->phase;
+
+    return PyBool_FromLong(phase == FLOW_RUNNING ||
+                           (PY_VERSION_HEX < 0x030B0000 && phase == FLOW_WAITING));
+}
+
+static PyObject *
+flow_get_suspended(PyObject *self, void *Py_UNUSED(closure))
+{
+    return PyBool_FromLong(((RedlaneFlow *)self)->phase == FLOW_WAITING);
+}
+
+static PyObject *
+flow_get_await(PyObject *self, void *Py_UNUSED(closure))
+{
+    PyObject *awaited = ((RedlaneFlow *)self)->awaited;
+
+    return Py_NewRef(awaited ? awaited : Py_None);
+}
+
 static int
 flow_tp_traverse(PyObject *self, visitproc visit, void *arg)
 {
@@ -520,6 +489,9 @@ flow_tp_traverse(PyObject *self, visitproc visit, void *arg)
     Py_VISIT(flow->kwnames);
     Py_VISIT(flow->awaited);
     Py_VISIT(flow->outcome);
+    for (size_t i = 0; i < flow->held_count; i++) {
+        Py_VISIT(flow->held[i]);
+    }
     for (Py_ssize_t i = 0; i < Py_SIZE(flow); i++) {
         Py_VISIT(flow->args[i]);
     }
@@ -576,6 +548,8 @@ redlane_flow_new(RedlaneState *state, RedlaneFlowCall call, PyObject *target,
     flow->closing = flow->task_known = false;
     flow->fiber = NULL;
     flow->awaited = flow->outcome = flow->result = NULL;
+    flow->held = NULL;
+    flow->held_count = 0;
     flow->depth = 0;
     for (Py_ssize_t i = 0; i < count; i++) {
         flow->args[i] = Py_NewRef(args[i]);
@@ -589,9 +563,11 @@ redlane_flow_free_kept(RedlaneState *state)
 {
     struct RedlaneFlows *flows = state->flows;
 
-    while (flows && flows->fiber_count) {
-        redlane_fiber_free(flows->fibers[--flows->fiber_count]);
+    if (!flows) {
+        return;
     }
+    redlane_fork_unregister(&flows->hook);
+    redlane_fiber_pool_clear(&flows->fibers);
     PyMem_Free(flows);
     state->flows = NULL;
 }
@@ -605,6 +581,13 @@ redlane_flow_setup(PyObject *module)
         {"close", flow_close, METH_NOARGS, close_doc},
         {NULL, NULL, 0, NULL},
     };
+    static PyGetSetDef getset[] = {
+        {"cr_running", flow_get_running, NULL, NULL, NULL},
+        {"cr_suspended", flow_get_suspended, NULL, NULL, NULL},
+        {"cr_await", flow_get_await, NULL, NULL, NULL},
+        {"cr_frame", redlane_awaitable_get_none, NULL, NULL, NULL},
+        {NULL, NULL, NULL, NULL, NULL},
+    };
     static PyType_Slot slots[] = {
         {Py_tp_doc, "A coroutine whose code is C."},
         {Py_tp_traverse, flow_tp_traverse},
@@ -616,6 +599,7 @@ redlane_flow_setup(PyObject *module)
         {Py_tp_iter, PyObject_SelfIter},
         {Py_tp_iternext, flow_tp_iternext},
         {Py_tp_methods, methods},
+        {Py_tp_getset, getset},
         {0, NULL},
     };
     static PyType_Spec spec = {
@@ -627,12 +611,25 @@ redlane_flow_setup(PyObject *module)
         .slots = slots,
     };
     RedlaneState *state = redlane_state_of_module(module);
+    struct RedlaneFlows *flows = PyMem_Calloc(1, sizeof(*flows));
 
-    state->flows = PyMem_Calloc(1, sizeof(*state->flows));
-    if (!state->flows) {
+    if (!flows) {
         (void)PyErr_NoMemory();
         return -1;
     }
+    flows->hook = (RedlaneForkHook){
+        .rank = REDLANE_FORK_FALLBACK,
+        .prepare = ignore_fork,
+        .parent = ignore_fork,
+        .child = forget_threads,
+        .context = flows,
+    };
+    if (redlane_fork_register(&flows->hook) < 0) {
+        PyMem_Free(flows);
+        (void)PyErr_NoMemory();
+        return -1;
+    }
+    state->flows = flows;
     state->FlowType = PyType_FromModuleAndSpec(module, &spec, NULL);
     return state->FlowType ? 0 : -1;
 }

@@ -20,6 +20,8 @@
 
 #include <stdbool.h>
 
+#include "core/fiber.h"
+#include "core/fork.h"
 #include "py/state.h"
 
 typedef struct RedlaneFlow RedlaneFlow;
@@ -41,8 +43,8 @@ RedlaneFlow *redlane_flow_find(RedlaneState *state);
 /* What flows there are, and fibers to be used again. */
 struct RedlaneFlows {
     RedlaneFlow *running; /* the one entered last; each knows the one before */
-    struct RedlaneFiber *fibers[32];
-    unsigned fiber_count, trims;
+    RedlaneFiberPool fibers;
+    RedlaneForkHook hook;
 };
 
 static inline RedlaneFlow *
@@ -53,6 +55,10 @@ redlane_flow_current(RedlaneState *state)
 
 /* Leaves until it is over: its result, or NULL with an exception set. STEALS */
 PyObject *redlane_flow_await(RedlaneFlow *flow, PyObject *STEALS awaitable);
+
+/* What its code holds while it waits and the collector must know of, for it leads back
+ * to the flow: so many objects, which stay where they are. NULL, 0: no more. */
+void redlane_flow_show(RedlaneFlow *flow, PyObject *const *held, size_t count);
 
 /* What a caller's function gave, or what that gives when it is awaited, where it can be
  * and a flow runs. STEALS value, which may be NULL with an exception set */

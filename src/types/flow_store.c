@@ -63,24 +63,18 @@ forget(RedlaneCompletion *completion)
     (void)completion;
 }
 
-/* RedlaneCompletion.traverse: the flow cannot show the collector what is on its stack.
- */
-static int
-visit_waiting(RedlaneCompletion *completion, visitproc visit, void *arg)
-{
-    Py_VISIT(((Waiting *)completion)->future);
-    return 0;
-}
-
 /* RAISES_NEG */
 static int
 wait_for(RedlaneFlow *flow, RedlaneLoop *loop, Waiting *waiting, size_t count)
 {
-    PyObject *answer;
+    PyObject *answer = NULL;
 
     waiting->future = redlane_loop_future(loop);
-    answer =
-        waiting->future ? redlane_flow_await(flow, Py_NewRef(waiting->future)) : NULL;
+    if (waiting->future) {
+        redlane_flow_show(flow, &waiting->future, 1);
+        answer = redlane_flow_await(flow, Py_NewRef(waiting->future));
+        redlane_flow_show(flow, NULL, 0);
+    }
     Py_CLEAR(waiting->future);
     if (answer) {
         Py_DECREF(answer);
@@ -105,7 +99,7 @@ run_in_flow(RedlaneFlow *flow, RedlaneState *state, RedlaneStore *store,
 {
     RedlaneLoop *loop = redlane_loop_running(state);
     Waiting waiting = {
-        .completion = {.done = finish, .drop = forget, .traverse = visit_waiting},
+        .completion = {.done = finish, .drop = forget},
         .replies = replies,
     };
 

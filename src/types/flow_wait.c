@@ -113,7 +113,11 @@ redlane_flow_wait(RedlaneFlow *flow, RedlaneWaker *waker, int64_t deadline)
         timer = schedule(waker->loop, "call_later", seconds, waker->future);
     }
     if (timer) {
+        PyObject *held[] = {waker->loop, waker->future, timer};
+
+        redlane_flow_show(flow, held, sizeof(held) / sizeof(held[0]));
         answer = redlane_flow_await(flow, Py_NewRef(waker->future));
+        redlane_flow_show(flow, NULL, 0);
         cancel_timer(timer);
     }
     Py_CLEAR(waker->future);

@@ -9,6 +9,7 @@
 #include <stdbool.h>
 
 #include "py/state.h"
+#include "types/awaitable.h"
 
 #define FREE_MAX 64 /* as many as one turn of a busy loop makes */
 
@@ -59,58 +60,6 @@ redlane_ready_awaitable_new(RedlaneState *state, PyObject *STEALS value)
         PyObject_GC_Track(self);
     }
     return (PyObject *)self;
-}
-
-void
-redlane_awaitable_return(PyObject *value)
-{
-    PyObject *stop = PyObject_CallOneArg(PyExc_StopIteration, value);
-
-    if (stop) {
-        PyErr_SetObject(PyExc_StopIteration, stop);
-        Py_DECREF(stop);
-    }
-}
-
-void
-redlane_awaitable_throw(PyObject *const *args, Py_ssize_t nargs)
-{
-    PyObject *type, *value, *traceback = nargs > 2 ? args[2] : Py_None;
-
-    if (nargs < 1 || nargs > 3) {
-        PyErr_Format(PyExc_TypeError, "throw() takes 1 to 3 arguments (%zd given)",
-                     nargs);
-        return;
-    }
-    type = args[0];
-    value = nargs > 1 ? args[1] : Py_None;
-    if (traceback != Py_None && !PyTraceBack_Check(traceback)) {
-        PyErr_SetString(PyExc_TypeError,
-                        "throw() third argument must be a traceback object");
-        return;
-    }
-    if (PyExceptionInstance_Check(type)) {
-        if (value != Py_None) {
-            PyErr_SetString(PyExc_TypeError,
-                            "instance exception may not have a separate value");
-            return;
-        }
-        value = type;
-        type = (PyObject *)Py_TYPE(value);
-    }
-    else if (!PyExceptionClass_Check(type)) {
-        PyErr_Format(PyExc_TypeError,
-                     "exceptions must be classes or instances deriving from "
-                     "BaseException, not %.100s",
-                     Py_TYPE(type)->tp_name);
-        return;
-    }
-    if (traceback == Py_None) {
-        PyErr_SetObject(type, value == Py_None ? NULL : value);
-        return;
-    }
-    PyErr_Restore(Py_NewRef(type), value == Py_None ? NULL : Py_NewRef(value),
-                  Py_NewRef(traceback));
 }
 
 #if KEEPS_STOP
@@ -277,10 +226,12 @@ ready_tp_dealloc(PyObject *object)
         PyObject_GC_UnTrack(object);
     }
 #if KEEPS_STOP
-    drop_kept_value(kept);
+    if (likely(kept != NULL)) {
+        drop_kept_value(kept);
+    }
 #endif
     Py_XDECREF(value);
-    if (likely(kept->count < FREE_MAX)) {
+    if (likely(kept && kept->count < FREE_MAX)) {
         self->next = kept->free;
         kept->free = self;
         kept->count++;
@@ -319,6 +270,15 @@ redlane_ready_awaitable_setup(PyObject *module)
         {"close", ready_close, METH_NOARGS, close_doc},
         {NULL, NULL, 0, NULL},
     };
+    /* As of a coroutine that has ended, or has not begun: nobody can meet it between.
+     */
+    static PyGetSetDef getset[] = {
+        {"cr_running", redlane_awaitable_get_false, NULL, NULL, NULL},
+        {"cr_suspended", redlane_awaitable_get_false, NULL, NULL, NULL},
+        {"cr_await", redlane_awaitable_get_none, NULL, NULL, NULL},
+        {"cr_frame", redlane_awaitable_get_none, NULL, NULL, NULL},
+        {NULL, NULL, NULL, NULL, NULL},
+    };
     static PyType_Slot slots[] = {
         {Py_tp_doc, "A coroutine whose result is there already."},
         {Py_tp_traverse, ready_tp_traverse},
@@ -329,6 +289,7 @@ redlane_ready_awaitable_setup(PyObject *module)
         {Py_tp_iter, PyObject_SelfIter},
         {Py_tp_iternext, ready_tp_iternext},
         {Py_tp_methods, methods},
+        {Py_tp_getset, getset},
         {0, NULL},
     };
     static PyType_Spec spec = {

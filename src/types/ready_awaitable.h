@@ -19,10 +19,4 @@ PyObject *redlane_ready_awaitable_new(RedlaneState *state, PyObject *STEALS valu
 /* What is kept for the next ones. */
 void redlane_ready_awaitable_free_kept(RedlaneState *state);
 
-/* For other types that are awaited: StopIteration with this result is set. BORROWED */
-void redlane_awaitable_return(PyObject *value);
-
-/* The exception that the arguments of `throw` ask for is set. */
-void redlane_awaitable_throw(PyObject *const *args, Py_ssize_t nargs);
-
 #endif

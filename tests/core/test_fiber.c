@@ -90,26 +90,49 @@ test_fibers_take_turns(void)
     }
 }
 
+/* Often enough for the pool to trim it while it is kept. */
 static void
 test_a_fiber_is_used_again(void)
 {
-    RedlaneFiber *fiber = redlane_fiber_new();
+    RedlaneFiberPool pool = {0};
+    RedlaneFiber *first = redlane_fiber_take(&pool);
     int depth = 0;
 
-    CHECK(fiber != NULL);
-    for (int i = 0; i < 3; i++) {
+    CHECK(first != NULL);
+    redlane_fiber_give(&pool, first);
+    for (int i = 0; i < 300; i++) {
+        RedlaneFiber *fiber = redlane_fiber_take(&pool);
         Walk walked = {.fiber = fiber};
 
+        CHECK(fiber == first);
         redlane_fiber_start(fiber, dive, &depth);
         CHECK(redlane_fiber_enter(fiber));
         CHECK_INTEGER(depth, 4000);
-        redlane_fiber_trim(fiber);
         redlane_fiber_start(fiber, walk, &walked);
         while (!redlane_fiber_enter(fiber)) {
         }
         CHECK(walked.intact);
+        redlane_fiber_give(&pool, fiber);
     }
-    redlane_fiber_free(fiber);
+    redlane_fiber_pool_clear(&pool);
+    CHECK(pool.count == 0);
+}
+
+static void
+test_a_pool_keeps_a_few(void)
+{
+    RedlaneFiberPool pool = {0};
+    RedlaneFiber *fibers[100];
+
+    for (int i = 0; i < 100; i++) {
+        fibers[i] = redlane_fiber_take(&pool);
+        CHECK(fibers[i] != NULL);
+    }
+    for (int i = 0; i < 100; i++) {
+        redlane_fiber_give(&pool, fibers[i]);
+    }
+    CHECK(pool.count == sizeof(pool.fibers) / sizeof(pool.fibers[0]));
+    redlane_fiber_pool_clear(&pool);
 }
 
 void
@@ -118,4 +141,5 @@ test_fiber(void)
     test_switches();
     test_fibers_take_turns();
     test_a_fiber_is_used_again();
+    test_a_pool_keeps_a_few();
 }
