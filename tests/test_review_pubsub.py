@@ -14,7 +14,7 @@ from outage_tools import messages, wait_until
 from redlane import Client, PubSub
 from scripted import Gone, Peer, scripted
 from servers import PATIENT, Server
-from test_pubsub_hostile import bulk, confirm
+from test_pubsub_hostile import confirm
 
 LIMIT = 60.0
 
@@ -36,25 +36,6 @@ def test_no_tight_loop_where_the_server_confirms_and_hangs_up() -> None:
         assert 1 <= server.connections < 40
 
 
-def test_a_lasting_connection_is_followed_by_another_at_once() -> None:
-    """The pauses between attempts begin anew after one that was well for a while."""
-
-    def script(peer: Peer) -> None:
-        peer.greet()
-        confirm(peer)
-        if peer.number % 8 == 7:
-            peer.link.settimeout(1.2)
-            peer.wait_until_gone()
-        raise Gone
-
-    with scripted(script) as server:
-        client = Client(server.url, **PATIENT)
-        subscription = client.subscribe("c", on_gap=lambda gap: None)
-        subscription.get(timeout=0)
-        wait_until(lambda: server.connections > 9, "ten connections")
-        client.close()
-
-
 def test_a_password_that_is_changed_is_told(
     fresh_server: Server, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -62,12 +43,13 @@ def test_a_password_that_is_changed_is_told(
     fresh_server.cli("ACL", "SETUSER", "u", "on", ">canary-one", "+@all", "~*", "&*")
     url = f"redis://u:canary-one@127.0.0.1:{fresh_server.port}/0"
     client = Client(url, **PATIENT)
-    with caplog.at_level(logging.INFO, "redlane"), client.listen("a", print) as listener:
+    with (
+        caplog.at_level(logging.INFO, "redlane"),
+        client.listen("a", print) as listener,
+    ):
         fresh_server.cli("ACL", "SETUSER", "u", "resetpass", ">canary-two")
         fresh_server.cli("CLIENT", "KILL", "TYPE", "pubsub")
-        wait_until(
-            lambda: messages(caplog.records, "WRONGPASS"), "the reason"
-        )
+        wait_until(lambda: messages(caplog.records, "WRONGPASS"), "the reason")
         assert listener.running
         assert not messages(caplog.records, "canary")
     client.close()

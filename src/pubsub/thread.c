@@ -24,7 +24,7 @@ typedef struct {
     RedlaneBackoff backoff;
     int64_t retry_at;
     int64_t opened_at; /* the link, or the one before it */
-    bool failed; /* since the connection was well last */
+    bool failed;       /* since the connection was well last */
 } Thread;
 
 static bool
