@@ -16,6 +16,7 @@ HIREDIS = ("read.c", "sds.c", "alloc.c")
 ASAN = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
 TSAN = ["-fsanitize=thread"]
 WITH_PYTHON = {"exchange.c", "pool.c", "reply_bulk.c", "reply_object.c"}
+WITH_PYTHON |= {"channel.c", "loop.c", "stream.c", "stream_io.c", "stream_open.c"}
 FLAGS = ["-std=gnu11", "-g1", "-O0", "-DNDEBUG", "-DHIREDIS_FLOAT_STRTOD"]
 FLAGS += [f"-I{ROOT / 'src'}", f"-I{TESTS}", f"-isystem{ROOT / 'vendor'}"]
 LIMIT = 30.0  # seconds to wait for what must come

@@ -44,6 +44,7 @@ from redlane._default import close_default_client, configure, default_client
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from redlane._async_pubsub import AsyncListener, AsyncPubSub
     from redlane._pubsub import Listener, PubSub, RedisPubSub, pubsub
     from redlane._ready import cache, invalidate_cache, video_cache
 
@@ -51,7 +52,9 @@ __all__ = [
     "AsyncCache",
     "AsyncClient",
     "AsyncCounter",
+    "AsyncListener",
     "AsyncPipeline",
+    "AsyncPubSub",
     "AsyncVideoCache",
     "AuthenticationError",
     "BusyError",
@@ -96,6 +99,8 @@ __version__ = "0.1.0"
 
 # Where it is: what is imported or made when it is first asked for.
 _LATE = {
+    "AsyncListener": "_async_pubsub",
+    "AsyncPubSub": "_async_pubsub",
     "Listener": "_pubsub",
     "PubSub": "_pubsub",
     "RedisPubSub": "_pubsub",

@@ -57,6 +57,8 @@ class Listener:
             hand_out(self.subscription, self._handle)
         except RedlaneError as error:  # refused by the server
             get_logger().error("subscription ended: %s", error)
+        finally:  # a handler may end its thread
+            self.subscription.close()
 
     @property
     def running(self) -> bool:
@@ -94,8 +96,18 @@ def hand_out(subscription: Subscription[Any], handle: Callable[[Any], object]) -
             get_logger().exception(
                 "a handler of messages on %r raised", message.channel
             )
-        if subscription.closed:
+        if subscription.closed and was_left(subscription):
             break
+
+
+def was_left(subscription: Subscription[Any]) -> bool:
+    """Whether its owner or the client has closed it; what the server refuses is raised
+    after what had come before."""
+    try:
+        subscription.wait(0)
+    except RedlaneError:
+        return False
+    return True
 
 
 def listen(

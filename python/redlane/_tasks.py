@@ -1,5 +1,5 @@
-"""Tasks that may outlast who started them: refreshes behind, and coroutine functions
-past their hard time-out."""
+"""Tasks that may outlast who started them: refreshes behind, coroutine functions past
+their hard time-out, and listeners."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from weakref import WeakKeyDictionary
 from redlane._core import TimeoutError as RedlaneTimeoutError
 from redlane._logging import get_logger
 
-__all__ = ["call_limited_task", "submit_task"]
+__all__ = ["call_limited_task", "keep_task", "submit_task"]
 
 # An event loop keeps only weak references to its tasks. They end with their loop:
 # asyncio.run cancels what is left.
@@ -20,7 +20,8 @@ _tasks: WeakKeyDictionary[asyncio.AbstractEventLoop, set[asyncio.Task[Any]]] = (
 )
 
 
-def _keep(job: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+def keep_task(job: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+    """Runs `job` in a task that its loop keeps until it is done."""
     loop = asyncio.get_running_loop()
     for reference in _tasks.keyrefs():  # other threads change it meanwhile
         other = reference()
@@ -35,7 +36,7 @@ def _keep(job: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
 
 def submit_task(job: Coroutine[Any, Any, object]) -> None:
     """Runs `job`, which raises nothing, in a task of its own."""
-    _keep(job)
+    keep_task(job)
 
 
 class _Warning:
@@ -63,7 +64,7 @@ async def call_limited_task(
         TimeoutError: the time is over. The work goes on.
         What the work raises.
     """
-    task = _keep(work)
+    task = keep_task(work)
     try:
         done, _ = await asyncio.wait({task}, timeout=seconds)
         if done:

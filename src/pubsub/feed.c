@@ -309,6 +309,17 @@ redlane_feed_set_state(RedlaneFeed *feed, RedlaneFeedState state,
     signal_bell(bell);
 }
 
+void
+redlane_feed_rouse(RedlaneFeed *feed)
+{
+    RedlaneBell *bell;
+
+    redlane_lock(&feed->lock);
+    bell = ring_locked(feed);
+    redlane_unlock(&feed->lock);
+    signal_bell(bell);
+}
+
 RedlaneFeedState
 redlane_feed_state(RedlaneFeed *feed, RedlaneFault *fault)
 {

@@ -107,6 +107,9 @@ bool redlane_feed_is_full(RedlaneFeed *feed);
 void redlane_feed_set_state(RedlaneFeed *feed, RedlaneFeedState state,
                             const RedlaneFault *fault);
 
+/* Wakes the reader for what is no letter and no state. */
+void redlane_feed_rouse(RedlaneFeed *feed);
+
 /* In a forked child: nothing can come any more. */
 void redlane_feed_orphan(RedlaneFeed *feed);
 

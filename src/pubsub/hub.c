@@ -375,6 +375,10 @@ redlane_hub_set_reason_locked(RedlaneHub *hub, const char *reason)
     if (strcmp(hub->reason, shown) != 0) {
         memcpy(hub->reason, shown, sizeof(shown));
         hub->told = !shown[0] && !hub->was_told;
+        for (RedlaneFeed *feed = hub->told ? NULL : hub->feeds; feed;
+             feed = feed->next) {
+            redlane_feed_rouse(feed);
+        }
     }
 }
 

@@ -88,7 +88,8 @@ void redlane_topics_free(RedlaneHub *hub);
 
 /* --- hub.c: with the lock ------------------------------------------------- */
 
-/* Why nothing comes, without what a server repeats of a secret; "": it does. */
+/* Why nothing comes, without what a server repeats of a secret; "": it does. Who reads
+ * is woken for what is new: it is told by readers. */
 void redlane_hub_set_reason_locked(RedlaneHub *hub, const char *reason);
 
 /* --- thread.c ------------------------------------------------------------- */

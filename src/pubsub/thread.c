@@ -14,13 +14,17 @@
 #define RETRY_MOST REDLANE_NS_PER_S
 /* What the server refuses, it refuses until its owner changes something. */
 #define RETRY_REFUSED (10 * REDLANE_NS_PER_S)
+/* A connection that lasted so long has proved itself. One that is confirmed has not:
+ * the server may hang up on what it has to say next. */
+#define LASTS_AT_LEAST RETRY_MOST
 
 typedef struct {
     RedlaneHub *hub;      /* held */
     RedlaneHubLink *link; /* or NULL */
     RedlaneBackoff backoff;
     int64_t retry_at;
-    bool failed; /* since the connection was well last */
+    int64_t opened_at; /* the link, or the one before it */
+    bool failed;       /* since the connection was well last */
 } Thread;
 
 static bool
@@ -56,7 +60,7 @@ lose_link(Thread *thread, const RedlaneFault *fault)
 {
     RedlaneHub *hub = thread->hub;
     /* An error line on an open connection may be its last words, whatever it says. */
-    bool refused = !thread->link && is_refusal(fault);
+    bool was_open = thread->link != NULL, refused = !was_open && is_refusal(fault);
 
     (void)pthread_mutex_lock(&hub->lock);
     redlane_hub_set_reason_locked(hub, fault->text);
@@ -65,6 +69,9 @@ lose_link(Thread *thread, const RedlaneFault *fault)
     redlane_hub_link_close(thread->link);
     thread->link = NULL;
     thread->failed = true;
+    if (was_open && redlane_clock_now() - thread->opened_at >= LASTS_AT_LEAST) {
+        redlane_backoff_reset(&thread->backoff);
+    }
     thread->retry_at =
         redlane_clock_now() +
         (refused ? RETRY_REFUSED : redlane_backoff_next(&thread->backoff));
@@ -83,6 +90,7 @@ open_link(Thread *thread)
 
     thread->link = redlane_hub_link_open_nogil(hub, &wait, &fault);
     if (thread->link) {
+        thread->opened_at = redlane_clock_now();
         (void)pthread_mutex_lock(&hub->lock);
         redlane_topics_list_all(hub);
         (void)pthread_mutex_unlock(&hub->lock);
@@ -119,7 +127,7 @@ sleep_until(Thread *thread, int64_t until)
     redlane_platform_wake_drain(thread->hub->wake);
 }
 
-/* Nothing is on its way any more: the connection has proved itself. */
+/* Nothing is on its way any more: all is confirmed. */
 static void
 note_health(Thread *thread)
 {
@@ -127,7 +135,6 @@ note_health(Thread *thread)
 
     if (thread->link->count == 0 && thread->failed) {
         thread->failed = false;
-        redlane_backoff_reset(&thread->backoff);
         (void)pthread_mutex_lock(&hub->lock);
         redlane_hub_set_reason_locked(hub, "");
         (void)pthread_mutex_unlock(&hub->lock);

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "core/glob.h"
+#include "core/platform.h"
 #include "pubsub/hub_internal.h"
 
 static const char too_large[] = "a message was larger than the queue may be";
@@ -260,7 +261,7 @@ redlane_topic_refuse(RedlaneHub *hub, RedlaneTopic *topic, const RedlaneFault *f
 }
 
 static void
-lose_feed(RedlaneFeed *feed, const RedlaneFault *fault, bool refused)
+lose_feed(RedlaneHub *hub, RedlaneFeed *feed, const RedlaneFault *fault, bool refused)
 {
     RedlaneFeedState state = redlane_feed_state(feed, NULL);
 
@@ -270,6 +271,7 @@ lose_feed(RedlaneFeed *feed, const RedlaneFault *fault, bool refused)
     }
     if (refused && state == REDLANE_FEED_JOINING) {
         redlane_feed_set_state(feed, REDLANE_FEED_REFUSED, fault);
+        redlane_topics_leave(hub, feed);
         return;
     }
     if (!feed->owes_gap) {
@@ -316,7 +318,7 @@ redlane_topics_lose(RedlaneHub *hub, const RedlaneFault *fault, bool refused)
         free_unused(hub, table);
     }
     for (RedlaneFeed *feed = hub->feeds; feed; feed = feed->next) {
-        lose_feed(feed, fault, refused);
+        lose_feed(hub, feed, fault, refused);
     }
 }
 
@@ -375,6 +377,9 @@ redlane_topics_deliver(RedlaneHub *hub, RedlaneArg channel, const RedlaneArg *pa
             break;
         }
         hub->starved = hub->starved || (feed->waits && redlane_feed_is_full(feed));
+        if (all && feed->waits) { /* what had filled it may have been dropped */
+            redlane_platform_wake_signal(hub->wake);
+        }
         count++;
     }
     redlane_letter_release(letter);

@@ -47,7 +47,7 @@ loop_bell_ring(PyObject *object, PyObject *unused)
     redlane_platform_wake_drain(self->bell->wake);
     while ((feed = redlane_bell_take(self->bell))) {
         if (feed->owner && redlane_subscription_wake(feed->owner) < 0) {
-            return NULL;
+            PyErr_WriteUnraisable(object); /* the others are still to be woken */
         }
     }
     Py_RETURN_NONE;

@@ -6,6 +6,7 @@
 #include "py/args.h"
 #include "py/state.h"
 #include "types/client.h"
+#include "types/flow_store.h"
 #include "types/message.h"
 #include "types/serializer.h"
 
@@ -55,11 +56,29 @@ publish(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
     if (store) {
         RedlaneRequest request = redlane_client_request((RedlaneClient *)args[0]);
 
-        reply = redlane_store_execute(store, &request, &vector);
+        reply = redlane_flow_execute(state, store, &request, &vector);
         redlane_store_release(store);
     }
     Py_XDECREF(payload);
     return reply;
+}
+
+/* In a flow. */
+static PyObject *
+publish_in_flow(PyObject *module, PyObject *const *args, size_t nargs,
+                PyObject *Py_UNUSED(kwnames))
+{
+    return publish(module, args, (Py_ssize_t)nargs);
+}
+
+PyDoc_STRVAR(publish_async_doc, "_publish_async(client, channel, value, /)\n--\n\n"
+                                "The same, awaited.");
+
+static PyObject *
+publish_async(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
+{
+    return redlane_flow_new(redlane_state_of_module(module), publish_in_flow, module,
+                            args, (size_t)nargs, NULL);
 }
 
 static PyObject *
@@ -107,6 +126,8 @@ read_message(PyObject *module, PyObject *message)
 
 static PyMethodDef functions[] = {
     {"_publish", (PyCFunction)(void (*)(void))publish, METH_FASTCALL, publish_doc},
+    {"_publish_async", (PyCFunction)(void (*)(void))publish_async, METH_FASTCALL,
+     publish_async_doc},
     {"_read_message", read_message, METH_O, read_message_doc},
     {NULL, NULL, 0, NULL},
 };

@@ -11,6 +11,9 @@
 
 /* A thread that may have to run signal handlers looks this often. */
 #define WAIT_SLICE (50 * REDLANE_NS_PER_MS)
+/* Any other looks this often whether its deadline has come: poll counts ms in an int.
+ */
+#define WAIT_MOST (3600 * REDLANE_NS_PER_S)
 
 int
 redlane_subscription_wake(void *subscription)
@@ -71,6 +74,9 @@ sleep_nogil_outside(RedlaneSubscription *self, int64_t deadline)
     if (redlane_platform_is_main_thread() && (left < 0 || left > WAIT_SLICE)) {
         left = WAIT_SLICE;
     }
+    if (left > WAIT_MOST) {
+        left = WAIT_MOST;
+    }
     timeout = deadline != REDLANE_NEVER && left <= 0 ? 0
               : left < 0                             ? -1
                          : (int)(left / REDLANE_NS_PER_MS) + 1;
@@ -101,9 +107,31 @@ wait_thread(RedlaneSubscription *self, RedlaneFeedState seen, int64_t deadline)
     return result;
 }
 
+/* A task of a loop that is closed waits no more. RAISES_NEG */
 static int
-check_idle(const RedlaneSubscription *self)
+forget_dead_future(RedlaneSubscription *self)
 {
+    PyObject *closed;
+    int is_closed;
+
+    if (!self->future || !self->loop) {
+        return 0;
+    }
+    closed = PyObject_CallMethod(self->loop, "is_closed", NULL);
+    is_closed = closed ? PyObject_IsTrue(closed) : -1;
+    Py_XDECREF(closed);
+    if (is_closed > 0) {
+        Py_CLEAR(self->future);
+    }
+    return is_closed < 0 ? -1 : 0;
+}
+
+int
+redlane_subscription_check_idle(RedlaneSubscription *self)
+{
+    if (forget_dead_future(self) < 0) {
+        return -1;
+    }
     if (self->busy || self->future) {
         PyErr_SetString(PyExc_RuntimeError,
                         "the subscription is being read by another thread or task");
@@ -118,7 +146,7 @@ static PyObject *
 next_message(RedlaneSubscription *self, int64_t deadline, bool *ended)
 {
     *ended = false;
-    if (check_idle(self) < 0) {
+    if (redlane_subscription_check_idle(self) < 0) {
         return NULL;
     }
     for (;;) {
@@ -142,7 +170,7 @@ next_message(RedlaneSubscription *self, int64_t deadline, bool *ended)
 static int
 wait_until_settled(RedlaneSubscription *self, int64_t deadline)
 {
-    if (check_idle(self) < 0) {
+    if (redlane_subscription_check_idle(self) < 0) {
         return -1;
     }
     for (;;) {

@@ -47,6 +47,9 @@ PyObject *redlane_subscription_take(RedlaneSubscription *self);
 /* What to do where there is no message: 0: wait, 1: no more come, -1: an exception. */
 int redlane_subscription_look(RedlaneSubscription *self, RedlaneFeedState *state);
 
+/* That nobody else reads it now. RAISES_NEG */
+int redlane_subscription_check_idle(RedlaneSubscription *self);
+
 /* Has the task look again that waits. RAISES_NEG */
 int redlane_subscription_wake(void *subscription);
 

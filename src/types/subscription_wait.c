@@ -14,8 +14,9 @@ typedef enum {
 typedef struct {
     PyObject_HEAD
     RedlaneSubscription *subscription; /* held while it is awaited, or NULL */
-    PyObject *inner;                   /* the iterator of the future, or NULL */
+    PyObject *future, *inner; /* what it waits for, and its iterator; or NULL */
     WaitKind kind;
+    bool busy; /* it runs Python code, which must not drive it */
 } Wait;
 
 /* A task that always finds a message lets the others run after so many. */
@@ -55,19 +56,41 @@ redlane_subscription_wait_done(RedlaneSubscription *self)
     return make_wait(self, WAIT_DONE);
 }
 
+/* The future is awaited no more. A subscription that went on to another loop has
+ * another one by now. */
+static void
+drop_future(Wait *self)
+{
+    if (self->future && self->subscription &&
+        self->subscription->future == self->future) {
+        Py_CLEAR(self->subscription->future);
+    }
+    Py_CLEAR(self->inner);
+    Py_CLEAR(self->future);
+}
+
 /* Nothing is awaited any more. */
 static void
 finish(Wait *self)
 {
-    RedlaneSubscription *subscription = self->subscription;
+    RedlaneSubscription *subscription;
 
-    if (self->inner && subscription) {
-        Py_CLEAR(subscription->future);
-    }
-    Py_CLEAR(self->inner);
+    drop_future(self);
+    subscription = self->subscription;
     self->kind = WAIT_OVER;
     self->subscription = NULL;
     Py_XDECREF(subscription);
+}
+
+/* RAISES_NEG */
+static int
+check_idle(const Wait *self)
+{
+    if (self->busy) {
+        PyErr_SetString(PyExc_RuntimeError, "this is being awaited already");
+        return -1;
+    }
+    return 0;
 }
 
 /* Has the feed ring in the running loop. RAISES_NEG */
@@ -98,9 +121,7 @@ begin(Wait *self, RedlaneFeedState seen)
     PyObject *loop, *future = NULL, *inner = NULL;
     int result = -1;
 
-    if (subscription->future || subscription->busy) {
-        PyErr_SetString(PyExc_RuntimeError,
-                        "the subscription is being read by another thread or task");
+    if (redlane_subscription_check_idle(subscription) < 0) {
         return -1;
     }
     loop = redlane_loop_bell_running(subscription->state);
@@ -115,6 +136,7 @@ begin(Wait *self, RedlaneFeedState seen)
     result = 0;
     if (redlane_feed_arm(subscription->feed, seen)) {
         self->inner = Py_NewRef(inner);
+        self->future = Py_NewRef(future);
         Py_XSETREF(subscription->future, Py_NewRef(future));
     }
 exit:
@@ -161,8 +183,7 @@ turn_inner(Wait *self)
     PyObject *yielded = Py_TYPE(self->inner)->tp_iternext(self->inner);
 
     if (!yielded) {
-        Py_CLEAR(self->inner);
-        Py_CLEAR(self->subscription->future);
+        drop_future(self);
         if (PyErr_Occurred() && PyErr_ExceptionMatches(PyExc_StopIteration)) {
             PyErr_Clear();
         }
@@ -171,9 +192,8 @@ turn_inner(Wait *self)
 }
 
 static PySendResult
-step(Wait *self, PyObject **result)
+step_idle(Wait *self, PyObject **result)
 {
-    *result = NULL;
     if (self->kind == WAIT_OVER) {
         PyErr_SetString(PyExc_RuntimeError, "this was awaited already");
         return PYGEN_ERROR;
@@ -208,6 +228,21 @@ step(Wait *self, PyObject **result)
     }
     finish(self);
     return *result ? PYGEN_RETURN : PYGEN_ERROR;
+}
+
+static PySendResult
+step(Wait *self, PyObject **result)
+{
+    PySendResult sent;
+
+    *result = NULL;
+    if (check_idle(self) < 0) {
+        return PYGEN_ERROR;
+    }
+    self->busy = true;
+    sent = step_idle(self, result);
+    self->busy = false;
+    return sent;
 }
 
 static PySendResult
@@ -248,7 +283,8 @@ wait_throw(PyObject *object, PyObject *args)
     Wait *self = (Wait *)object;
     PyObject *type, *value = NULL, *traceback = NULL, *method, *result;
 
-    if (!PyArg_UnpackTuple(args, "throw", 1, 3, &type, &value, &traceback)) {
+    if (!PyArg_UnpackTuple(args, "throw", 1, 3, &type, &value, &traceback) ||
+        check_idle(self) < 0) {
         return NULL;
     }
     if (self->inner) {
@@ -273,6 +309,9 @@ static PyObject *
 wait_close(PyObject *self, PyObject *unused)
 {
     (void)unused;
+    if (check_idle((Wait *)self) < 0) {
+        return NULL;
+    }
     finish((Wait *)self);
     Py_RETURN_NONE;
 }
@@ -284,6 +323,7 @@ wait_tp_traverse(PyObject *object, visitproc visit, void *arg)
 
     Py_VISIT(Py_TYPE(object));
     Py_VISIT(self->subscription);
+    Py_VISIT(self->future);
     Py_VISIT(self->inner);
     return 0;
 }
