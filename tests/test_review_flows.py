@@ -350,7 +350,7 @@ def test_what_inspect_says_of_one(run: Runner) -> None:
 
 
 def test_anyio_cancels_them(run: Runner, redis_server: Server) -> None:
-    """It asks of each task's coroutine whether it has begun."""
+    """Its cancellation is delivered again and again until the tasks have ended."""
     with Client(redis_server.url, **PATIENT) as client:
         cache = Cache(client)
         begun: list[int] = []
@@ -491,7 +491,9 @@ print("child", status)
 
 
 def test_a_child_forgets_the_flows_of_other_threads(redis_server: Server) -> None:
-    done = run_program(FORK_BESIDE_A_FLOW, redis_server.url, options=["-W", "ignore"], timeout=300)
+    done = run_program(
+        FORK_BESIDE_A_FLOW, redis_server.url, options=["-W", "ignore"], timeout=300
+    )
     assert (done.stdout, done.returncode) == ("child 0\n", 0), done.stderr
 
 
