@@ -587,7 +587,7 @@ static PyMethodDef async_reply_methods[] = {
     {NULL, NULL, 0, NULL},
 };
 
-/* What inspect.getcoroutinestate() asks for, and through it anyio. It has no frame, in
+/* What inspect.getcoroutinestate() asks for. It has no frame, in
  * which Python 3.10 looks whether it has begun, unless it runs. */
 static PyObject *
 async_reply_get_suspended(PyObject *object, void *Py_UNUSED(closure))

@@ -454,7 +454,7 @@ flow_tp_finalize(PyObject *self)
     PyErr_Restore(type, error, traceback);
 }
 
-/* What inspect.getcoroutinestate() asks for, and through it anyio. A flow has no frame;
+/* What inspect.getcoroutinestate() asks for. A flow has no frame;
  * Python 3.10 looks into that for whether it has begun, unless it runs. */
 static PyObject *
 flow_get_running(PyObject *self, void *Py_UNUSED(closure))
