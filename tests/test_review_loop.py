@@ -247,7 +247,7 @@ def test_a_request_that_outlives_client_and_loop(
             import redlane, uvloop
 
             url, kind, ends = sys.argv[1:]
-            make = asyncio.new_event_loop if kind == "asyncio" else uvloop.new_event_loop
+            make = (asyncio if kind == "asyncio" else uvloop).new_event_loop
 
             async def ask(client, ready):
                 asked = asyncio.ensure_future(client.execute("ECHO", "x"))
@@ -258,7 +258,6 @@ def test_a_request_that_outlives_client_and_loop(
             for _ in range(3):
                 client = redlane.AsyncClient(url, timeout=60, connect_timeout=60)
                 loop, asked = make(), []
-                loop.set_debug(False)
                 loop.run_until_complete(ask(client, asked))
                 assert not asked[0].done()
                 asked[0]._log_destroy_pending = False

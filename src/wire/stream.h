@@ -132,8 +132,8 @@ struct RedlaneChannel {
     RedlaneStream *current; /* of streams, or NULL */
     RedlaneStream *streams;
     RedlaneStream *ticked, *retiring; /* whose turn comes next */
-    bool closing; /* takes no more; freed with its last stream */
-    bool last;    /* made after the end: for one errand */
+    bool closing;                     /* takes no more; freed with its last stream */
+    bool last;                        /* made after the end: for one errand */
 };
 
 #endif
