@@ -93,6 +93,17 @@ def fresh_server(server_binary: str) -> Iterator[Server]:
         server.close()
 
 
+@pytest.fixture
+def old_server(server_binary: str) -> Iterator[Server]:
+    """It knows no HELLO, and so no RESP3."""
+    server = Server("--rename-command", "HELLO", "", binary=server_binary)
+    try:
+        server.start()
+        yield server
+    finally:
+        server.close()
+
+
 @pytest.fixture(scope="session")
 def password_server(server_binary: str) -> Iterator[Server]:
     """requirepass, and an ACL user whose name and password need percent-encoding: the

@@ -8,26 +8,18 @@ import subprocess
 import sys
 
 import pytest
+from memory_tools import ALLOCATED
 
 MB = 1 << 20
 BOUND = 16 * MB
 TOLERANCE = 0.04
 
 # In an interpreter of its own, whose heap holds little else.
-MEASURE = """
-import ctypes, gc, json, random, resource, sys
+MEASURE = (
+    ALLOCATED
+    + """
+import gc, json, random, resource, sys
 from redlane import Client
-
-class Info(ctypes.Structure):
-    names = "arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks"
-    _fields_ = [(name, ctypes.c_size_t) for name in [*names.split(), "keepcost"]]
-
-libc = ctypes.CDLL(None)
-libc.mallinfo2.restype = Info
-
-def allocated():
-    info = libc.mallinfo2()
-    return info.uordblks + info.hblkhd
 
 def resident():
     with open("/proc/self/statm") as statm:
@@ -47,6 +39,7 @@ entries = client.dbsize()
 client.flushall()
 print(json.dumps([*full, entries, resident() - pages]))
 """
+)
 
 FILLS = {
     "small strings": """

@@ -3,8 +3,6 @@ every state of it: the parent's link stays, the child makes its own."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 from children import run_program
 from servers import Server
@@ -89,17 +87,6 @@ for turn in range(4):
 assert kept > 0, (before, after)
 print("well")
 """
-
-
-@pytest.fixture
-def old_server(server_binary: str) -> Iterator[Server]:
-    """It knows no HELLO, and so no RESP3."""
-    server = Server("--rename-command", "HELLO", "", binary=server_binary)
-    try:
-        server.start()
-        yield server
-    finally:
-        server.close()
 
 
 def url_of(request: pytest.FixtureRequest, link: str) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -29,17 +28,6 @@ def rules() -> list[str]:
     assert f"user tools {line}\n" in (DOCS / "security.md").read_text()
     assert line.startswith("on >a-long-password ")
     return ["reset", "on", f">{PASSWORD}", *line.split()[2:]]
-
-
-@pytest.fixture
-def old_server(server_binary: str) -> Iterator[Server]:
-    """It knows no HELLO, and so no RESP3."""
-    server = Server("--rename-command", "HELLO", "", binary=server_binary)
-    try:
-        server.start()
-        yield server
-    finally:
-        server.close()
 
 
 def urls(server: Server) -> dict[str, str]:

@@ -1,9 +1,10 @@
 /* Values that depend on other keys. Lock: their own mutex, before any shard's; no GIL.
  *
  * A store first notes its links, then looks whether its tickets hold, then puts the
- * value in. A kill first moves the key's epoch, then ends what the links name: an end
- * moves the value's own epoch. So whichever comes first, no value stays that was stored
- * by what was read before the kill. */
+ * value in, all under the lock: links without a value are dropped where room is needed.
+ * A kill first moves the key's epoch, then ends what the links name: an end moves the
+ * value's own epoch. So whichever comes first, no value stays that was stored by what
+ * was read before the kill. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -133,19 +134,27 @@ add_link(RedlaneNearDependants *dependants, uint64_t key, uint64_t value)
 }
 
 static bool
-note_links(RedlaneNearCache *cache, uint64_t value, const RedlaneNearTicket *keys,
-           size_t count)
+note_links_locked(RedlaneNearCache *cache, uint64_t value,
+                  const RedlaneNearTicket *keys, size_t count)
 {
-    RedlaneNearDependants *dependants = &cache->dependants;
-    bool room;
-
-    (void)pthread_mutex_lock(&dependants->lock);
-    room = make_room(cache, count);
-    for (size_t i = 0; room && i < count; i++) {
-        add_link(dependants, keys[i].hash, value);
+    if (!make_room(cache, count)) {
+        return false;
     }
-    (void)pthread_mutex_unlock(&dependants->lock);
-    return room;
+    for (size_t i = 0; i < count; i++) {
+        add_link(&cache->dependants, keys[i].hash, value);
+    }
+    return true;
+}
+
+static bool
+tickets_hold(RedlaneNear *near, const RedlaneNearTicket *keys, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (!redlane_near_ticket_holds(near, &keys[i])) {
+            return false;
+        }
+    }
+    return true;
 }
 
 RedlaneNearEntry *
@@ -155,18 +164,20 @@ redlane_near_store_dependent(RedlaneNear *near, const char *key, size_t size,
                              const RedlaneNearTicket *keys, size_t count)
 {
     RedlaneNearCache *cache = redlane_near_cache(near);
+    RedlaneNearEntry *entry = NULL;
     RedlaneNearOffer whole = *offer;
 
-    if (!ticket->generation || !note_links(cache, ticket->hash, keys, count)) {
+    if (!ticket->generation) {
         return NULL;
     }
-    for (size_t i = 0; i < count; i++) {
-        if (!redlane_near_ticket_holds(near, &keys[i])) {
-            return NULL;
-        }
-    }
     whole.cost += count * REDLANE_NEAR_DEPENDANT_COST;
-    return redlane_near_store(near, key, size, ticket, &whole);
+    (void)pthread_mutex_lock(&cache->dependants.lock);
+    if (note_links_locked(cache, ticket->hash, keys, count) &&
+        tickets_hold(near, keys, count)) {
+        entry = redlane_near_store(near, key, size, ticket, &whole);
+    }
+    (void)pthread_mutex_unlock(&cache->dependants.lock);
+    return entry;
 }
 
 void
