@@ -6,6 +6,7 @@
 #include "store/background.h"
 #include "store/background_setup.h"
 #include "types/async_cache.h"
+#include "types/async_cooldown.h"
 #include "types/async_counter.h"
 #include "types/async_method.h"
 #include "types/async_reply.h"
@@ -16,6 +17,8 @@
 #include "types/client.h"
 #include "types/command_method.h"
 #include "types/content_key.h"
+#include "types/cooldown.h"
+#include "types/cooldown_state.h"
 #include "types/counter.h"
 #include "types/flight.h"
 #include "types/flow.h"
@@ -26,7 +29,9 @@
 #include "types/ready_awaitable.h"
 #include "types/stored.h"
 #include "types/subscription.h"
+#include "types/tenant_cache.h"
 #include "types/tool.h"
+#include "types/tool_handle.h"
 #include "types/video_cache.h"
 #include "wire/channel.h"
 #include "wire/loop.h"
@@ -58,6 +63,8 @@ module_exec(PyObject *module)
         redlane_cached_classmethod_setup,
         redlane_counter_setup,
         redlane_video_cache_setup,
+        redlane_cooldown_state_setup,
+        redlane_cooldown_setup,
         redlane_message_setup,
         redlane_message_bytes_setup,
         redlane_gap_setup,
@@ -69,6 +76,11 @@ module_exec(PyObject *module)
         redlane_async_cache_setup,
         redlane_async_counter_setup,
         redlane_async_video_cache_setup,
+        redlane_async_cooldown_setup,
+        redlane_tool_handle_setup,
+        redlane_tenant_context_setup,
+        redlane_tenant_cache_setup,
+        redlane_async_tenant_context_setup,
         redlane_tool_setup,
         redlane_monitor_setup,
         redlane_stored_setup,

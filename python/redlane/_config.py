@@ -80,15 +80,22 @@ def _quote(text: str) -> str:
     )
 
 
-def _from_address(address: str, source: str | None = "REDIS_ADDR") -> str:
-    """redis:// with the address, REDIS_PASSWORD and REDIS_DB."""
-    password = _variable("REDIS_PASSWORD")
-    database = _database()
+def _from_address(
+    address: str,
+    source: str | None = "REDIS_ADDR",
+    password: str | None = None,
+    database: int | None = None,
+) -> str:
+    """redis:// with the address, and what is None by REDIS_PASSWORD and REDIS_DB."""
+    if password is None:
+        password = _variable("REDIS_PASSWORD")
+    if database is None:
+        database = _database()
     if any(character in address for character in "/@?#%") or address != address.strip():
         raise _core.ConfigurationError(f"{source}: must be host:port")
     if source is not None:
         _core._check_url(f"redis://{address}", source)
-    user = f":{_quote(password)}@" if password is not None else ""
+    user = f":{_quote(password)}@" if password else ""
     path = f"/{database}" if database is not None else ""
     return _with_tls(f"redis://{user}{address}{path}", source)
 

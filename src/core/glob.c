@@ -107,6 +107,34 @@ is_special(char byte)
     return byte == '*' || byte == '?' || byte == '[' || byte == '\\';
 }
 
+/* "/app/device/name" */
+static bool
+is_tenant_key(const char *text, size_t size)
+{
+    size_t slashes = 0;
+
+    for (size_t i = 0; i < size; i++) {
+        if (text[i] == '/') {
+            slashes++;
+            if (i > 0 && text[i - 1] == '/') {
+                return false;
+            }
+        }
+    }
+    return slashes == 3 && text[0] == '/';
+}
+
+bool
+redlane_glob_means(const char *pattern, size_t pattern_size, const char *text,
+                   size_t text_size)
+{
+    if (!redlane_glob_match(pattern, pattern_size, text, text_size)) {
+        return false;
+    }
+    return pattern_size < 2 || pattern[0] != '\\' || pattern[1] != '/' ||
+           is_tenant_key(text, text_size);
+}
+
 bool
 redlane_glob_is_literal(const char *pattern, size_t pattern_size)
 {

@@ -12,6 +12,13 @@
 bool redlane_glob_match(const char *pattern, size_t pattern_size, const char *text,
                         size_t text_size);
 
+/* True when a key that the pattern found is one that it means. A pattern that begins
+ * with "\/", which a server reads as "/", is of tenants' keys: "/app/device/name", no
+ * part but the last empty, none with a slash. As a glob's star goes beyond slashes,
+ * what a server finds by it is asked here before it is deleted. */
+bool redlane_glob_means(const char *pattern, size_t pattern_size, const char *text,
+                        size_t text_size);
+
 /* True when the pattern holds no special byte, so that only one text can match. */
 bool redlane_glob_is_literal(const char *pattern, size_t pattern_size);
 

@@ -274,7 +274,7 @@ add_pattern(RedlaneJournal *journal, RedlaneArg pattern, size_t freed)
 static bool
 matches(RedlaneArg pattern, RedlaneArg key)
 {
-    return redlane_glob_match(pattern.data, pattern.size, key.data, key.size);
+    return redlane_glob_means(pattern.data, pattern.size, key.data, key.size);
 }
 
 void

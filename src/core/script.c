@@ -24,6 +24,12 @@
     "return n\n"                                                                \
     "end\n"
 
+/* Lua: the server's clock in ms, as digits, and whether the owner is known. */
+#define PRESENCE_LUA                                                                   \
+    "local time = redis.call('TIME')\n"                                                \
+    "local now = string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000))\n" \
+    "local known = redis.call('ZSCORE', KEYS[4], ARGV[1]) and 1 or 0\n"
+
 const RedlaneScript redlane_scripts[REDLANE_SCRIPT_COUNT] = {
     /* ACQUIRE key; lease, px.
      * Returns the string that is there, a lease too. Where nothing is, places the lease
@@ -152,18 +158,26 @@ const RedlaneScript redlane_scripts[REDLANE_SCRIPT_COUNT] = {
          .sha1 = "45922e2d69cdec98086ca0323a4ef821578e452b"},
     /* RESTORE key; value, px ("0": no TTL), "1" or "0".
      * Stores the value where nothing is, or a lease: 1. With "1" one without TTL also
-     * takes the place of what has one. Else, any type: 0. */
+     * takes the place of what has one. Where the same value is, the longer of two TTLs
+     * holds: 1. Else, any type: 0. */
     [REDLANE_SCRIPT_RESTORE] =
         {.name = "restore",
          .text = "if redis.call('EXISTS', KEYS[1]) == 1\n"
                  "and redis.pcall('GETRANGE', KEYS[1], 0, 3) ~= " LEASE "\n"
-                 "and (ARGV[3] == '0' or ARGV[2] ~= '0' or redis.call('PTTL', KEYS[1]) "
-                 "== -1)\n"
-                 "then return 0 end\n"
+                 "then\n"
+                 "local left = redis.call('PTTL', KEYS[1])\n"
+                 "if ARGV[2] ~= '0' and left >= 0 and redis.pcall('GET', KEYS[1]) == "
+                 "ARGV[1] then\n"
+                 "if left < tonumber(ARGV[2]) then redis.call('PEXPIRE', KEYS[1], "
+                 "ARGV[2]) end\n"
+                 "return 1\n"
+                 "end\n"
+                 "if ARGV[3] == '0' or ARGV[2] ~= '0' or left == -1 then return 0 end\n"
+                 "end\n"
                  "if ARGV[2] == '0' then redis.call('SET', KEYS[1], ARGV[1])\n"
                  "else redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2]) end\n"
                  "return 1\n",
-         .sha1 = "311b30072c84cb8c4248790eb9f069876a404a6b"},
+         .sha1 = "fa6f73c6ddb0a3cb4a485635e65fd51f655a1fc3"},
     /* TAGS tag...; generation, px ("0": no TTL).
      * Returns the generation of each tag. Where none is, what else is there too, that
      * is the one given, which is stored. Each lives for px ms more at least, or for
@@ -189,6 +203,82 @@ const RedlaneScript redlane_scripts[REDLANE_SCRIPT_COUNT] = {
                  "end\n"
                  "return all\n",
          .sha1 = "de1fe0461b869070786b2f5aef4f11aeb8b5eeb8"},
+    /* COOLDOWN key; px.
+     * Where nothing is, begins a cooldown of px ms: 0. Else, any type: the ms that are
+     * left, at least 1. What has no TTL is none of ours, and must not block for ever:
+     * it gets one. */
+    [REDLANE_SCRIPT_COOLDOWN] = {.name = "cooldown",
+                                 .text =
+                                     "local left = redis.call('PTTL', KEYS[1])\n"
+                                     "if left == -1 then\n"
+                                     "redis.call('PEXPIRE', KEYS[1], ARGV[1])\n"
+                                     "return tonumber(ARGV[1])\n"
+                                     "end\n"
+                                     "if left > 0 then return left end\n"
+                                     "redis.call('SET', KEYS[1], '1', 'PX', ARGV[1])\n"
+                                     "return 0\n",
+                                 .sha1 = "147a14ebd075c7421d8978b38015cc9f77db522b"},
+    /* The scripts of Presence have four keys: the plain set of users, and beside it the
+     * connections (a hash: connection to owner), the counts (a hash: user to number of
+     * connections) and the servers (a sorted set: owner to the end of its lease, in ms
+     * of the server's clock). Each replies with an array: whether the owner was known,
+     * how many leases have ended, and its own result.
+     *
+     * PRESENCE_JOIN users, connections, counts, servers; owner, lease in ms ("0":
+     * none), then user and connection... Renews the lease and adds the connections. Its
+     * result: how many users came. */
+    [REDLANE_SCRIPT_PRESENCE_JOIN] =
+        {.name = "presence_join",
+         .text = PRESENCE_LUA
+         "local till = 9000000000000000\n"
+         "if ARGV[2] ~= '0' then till = tonumber(now) + ARGV[2] end\n"
+         "redis.call('ZADD', KEYS[4], string.format('%.0f', till), ARGV[1])\n"
+         "local came = 0\n"
+         "for i = 3, #ARGV, 2 do\n"
+         "if redis.call('HSET', KEYS[2], ARGV[i + 1], ARGV[1]) == 1 then "
+         "redis.call('HINCRBY', KEYS[3], ARGV[i], 1) end\n"
+         "came = came + redis.call('SADD', KEYS[1], ARGV[i])\n"
+         "end\n"
+         "return {known, redis.call('ZCOUNT', KEYS[4], '-inf', now), came}\n",
+         .sha1 = "97499f8a9c9b664fffa281d815ac1ec07631a2fa"},
+    /* PRESENCE_LEAVE users, connections, counts, servers; owner, of whom, "1" or "0",
+     * then user and connection...
+     * Ends connections of the second owner, which is the first, or else one whose lease
+     * has ended, or that is not known; with "1" that owner goes too. Its result: how
+     * many users went, for they had no other connection. */
+    [REDLANE_SCRIPT_PRESENCE_LEAVE] =
+        {.name = "presence_leave",
+         .text = PRESENCE_LUA
+         "local went = 0\n"
+         "local till = ARGV[2] ~= ARGV[1] and redis.call('ZSCORE', KEYS[4], ARGV[2])\n"
+         "if not till or tonumber(till) <= tonumber(now) then\n"
+         "for i = 4, #ARGV, 2 do\n"
+         "if redis.call('HGET', KEYS[2], ARGV[i + 1]) == ARGV[2] then\n"
+         "redis.call('HDEL', KEYS[2], ARGV[i + 1])\n"
+         "if redis.call('HINCRBY', KEYS[3], ARGV[i], -1) <= 0 then\n"
+         "redis.call('HDEL', KEYS[3], ARGV[i])\n"
+         "went = went + redis.call('SREM', KEYS[1], ARGV[i])\n"
+         "end\n"
+         "end\n"
+         "end\n"
+         "if ARGV[3] == '1' then redis.call('ZREM', KEYS[4], ARGV[2]) end\n"
+         "end\n"
+         "return {known, redis.call('ZCOUNT', KEYS[4], '-inf', now), went}\n",
+         .sha1 = "a99d95d25dd7fcf4caf40425d00e6a62ffba754c"},
+    /* PRESENCE_READ users, connections, counts, servers; owner, what, user.
+     * Its result, by what: "members", the users; "count", of them; "online", 1 where
+     * the user is; "dead", the owners whose lease has ended. */
+    [REDLANE_SCRIPT_PRESENCE_READ] =
+        {.name = "presence_read",
+         .text = PRESENCE_LUA
+         "local dead, found = redis.call('ZCOUNT', KEYS[4], '-inf', now)\n"
+         "if ARGV[2] == 'members' then found = redis.call('SMEMBERS', KEYS[1])\n"
+         "elseif ARGV[2] == 'count' then found = redis.call('SCARD', KEYS[1])\n"
+         "elseif ARGV[2] == 'online' then found = redis.call('SISMEMBER', KEYS[1], "
+         "ARGV[3])\n"
+         "else found = redis.call('ZRANGEBYSCORE', KEYS[4], '-inf', now) end\n"
+         "return {known, dead, found}\n",
+         .sha1 = "34a4142590fc9e3f8487dcfc2bec0b40816aaf29"},
 };
 
 const RedlaneScript *

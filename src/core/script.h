@@ -21,6 +21,10 @@ typedef enum {
     REDLANE_SCRIPT_VIDEO_SET,        /* store unless a permanent entry is there */
     REDLANE_SCRIPT_RESTORE,          /* replay of a durable set: where nothing is */
     REDLANE_SCRIPT_TAGS,             /* generations, made where there are none */
+    REDLANE_SCRIPT_COOLDOWN,         /* begin a cooldown, or say what is left of it */
+    REDLANE_SCRIPT_PRESENCE_JOIN,  /* connections of a server, which renews its lease */
+    REDLANE_SCRIPT_PRESENCE_LEAVE, /* connections that ended, or whose server died */
+    REDLANE_SCRIPT_PRESENCE_READ,  /* who is online */
     REDLANE_SCRIPT_COUNT
 } RedlaneScriptId;
 

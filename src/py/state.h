@@ -37,6 +37,11 @@
     X(CacheDisabledType)                         \
     X(CounterType)                               \
     X(VideoCacheType)                            \
+    X(CooldownType)                              \
+    X(CooldownStateType)                         \
+    X(ToolHandleType)                            \
+    X(TenantCacheType)                           \
+    X(TenantContextType)                         \
     X(MessageType)                               \
     X(BytesMessageType)                          \
     X(GapType)                                   \
@@ -49,6 +54,9 @@
     X(AsyncCacheType)                            \
     X(AsyncCounterType)                          \
     X(AsyncVideoCacheType)                       \
+    X(AsyncCooldownType)                         \
+    X(AsyncToolHandleType)                       \
+    X(AsyncTenantContextType)                    \
     X(LoopType)                                  \
     X(StreamType)                                \
     X(AsyncClientType)                           \

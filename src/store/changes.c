@@ -232,6 +232,21 @@ make_counter(const Making *making, const RedlaneScript *script)
                : push_amount(making, argv[4], 1, REDLANE_AMOUNT_EXISTING);
 }
 
+/* A cooldown that began: the server is to have what is left of it. */
+static int
+make_cooldown(const Making *making)
+{
+    const RedlaneVector *vector = making->vector;
+    int64_t px;
+
+    if (!making->memory || vector->argc != 5 || !PyLong_Check(making->reply) ||
+        PyObject_IsTrue(making->reply) ||
+        !redlane_number_parse_int64(vector->argv[4].data, vector->argv[4].size, &px)) {
+        return 0;
+    }
+    return push_set(making, vector->argv[3], REDLANE_ARG_LITERAL("1"), px, true, false);
+}
+
 /* The library's own scripts: argv[3] is the key, its arguments follow. */
 static int
 make_script(const Making *making)
@@ -275,10 +290,15 @@ make_script(const Making *making)
             return 0;
         }
         return push_amount(making, argv[3], first, px);
+    case REDLANE_SCRIPT_COOLDOWN:
+        return make_cooldown(making);
     case REDLANE_SCRIPT_ACQUIRE:
     case REDLANE_SCRIPT_RELEASE:
     case REDLANE_SCRIPT_RESTORE:
-    case REDLANE_SCRIPT_TAGS: /* the server makes its own */
+    case REDLANE_SCRIPT_TAGS:          /* the server makes its own */
+    case REDLANE_SCRIPT_PRESENCE_JOIN: /* each process announces what it has */
+    case REDLANE_SCRIPT_PRESENCE_LEAVE:
+    case REDLANE_SCRIPT_PRESENCE_READ:
     case REDLANE_SCRIPT_COUNT:
         break;
     }

@@ -7,6 +7,7 @@
  *   SET, MSET, the scripts FILL and ADD    without TTL, or `durable`: the value, to be
  *                                          stored where nothing is; else a delete
  *   VIDEO_SET                              the value, whatever its TTL
+ *   COOLDOWN that began                    the same
  *   TOUCH                                  a delete: the value may now end sooner
  *   COUNTER_ADD, COUNTER_TRANSFER          a delete, for the source knows the number;
  *                                          without a source the amounts

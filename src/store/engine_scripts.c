@@ -7,7 +7,7 @@
 #include <string.h>
 
 #include "core/number.h"
-#include "store/engine_internal.h"
+#include "store/engine_scripts.h"
 
 /* From here on the scripts reply with digits: Lua's numbers are doubles. */
 #define EXACT_IN_LUA INT64_C(9007199254740992)
@@ -15,12 +15,10 @@
 /* A generation lives for twice its values' TTL and this. */
 #define TAG_SPARE_MS 3600000
 #define ANY_NUMBER SIZE_MAX /* of keys */
+/* Of arguments: so many, and pairs behind them. */
+#define AT_LEAST(count) (SIZE_MAX - (count))
 
-typedef struct {
-    const RedlaneArg *keys, *argv;
-    size_t count; /* of keys */
-} Call;
-
+typedef RedlaneScriptCall Call;
 typedef void (*ScriptHandler)(RedlaneEngine *engine, const Call *call,
                               RedlaneReply *reply);
 
@@ -315,6 +313,14 @@ run_restore(RedlaneEngine *engine, const Call *call, RedlaneReply *reply)
     if (!read_px(engine, call->argv[1], true, "set", &expires, reply)) {
         return;
     }
+    if (expires != REDLANE_NEVER && holds(entry, call->argv[0]) && !is_lease(entry) &&
+        entry->expires != REDLANE_NEVER) {
+        if (entry->expires < expires) {
+            redlane_engine_set_expires(engine, entry, expires);
+        }
+        redlane_reply_integer(reply, 1);
+        return;
+    }
     if (entry && !is_lease(entry) &&
         (!wins || expires != REDLANE_NEVER || entry->expires == REDLANE_NEVER)) {
         redlane_reply_integer(reply, 0);
@@ -383,6 +389,34 @@ run_tags(RedlaneEngine *engine, const Call *call, RedlaneReply *reply)
     }
 }
 
+static void
+run_cooldown(RedlaneEngine *engine, const Call *call, RedlaneReply *reply)
+{
+    RedlaneEntry *entry = redlane_engine_find(engine, call->keys[0]);
+    int64_t now = redlane_clock_unix_ms(), expires, left = 0;
+
+    if (entry && entry->expires != REDLANE_NEVER) {
+        left = redlane_engine_unix_of(engine, entry->expires) - now;
+    }
+    if (left > 0) {
+        redlane_reply_integer(reply, left);
+        return;
+    }
+    if (!read_px(engine, call->argv[0], false, "set", &expires, reply)) {
+        return;
+    }
+    if (entry && entry->expires == REDLANE_NEVER) {
+        redlane_engine_set_expires(engine, entry, expires);
+        (void)redlane_arg_int64(call->argv[0], &left, reply);
+        redlane_reply_integer(reply, left);
+        return;
+    }
+    if (set_value(engine, call->keys[0], entry, REDLANE_ARG_LITERAL("1"), expires,
+                  reply)) {
+        redlane_reply_integer(reply, 0);
+    }
+}
+
 static const struct {
     ScriptHandler run;
     size_t keys, args;
@@ -399,7 +433,22 @@ static const struct {
     [REDLANE_SCRIPT_VIDEO_SET] = {run_video_set, 1, 2},
     [REDLANE_SCRIPT_RESTORE] = {run_restore, 1, 3},
     [REDLANE_SCRIPT_TAGS] = {run_tags, ANY_NUMBER, 2},
+    [REDLANE_SCRIPT_COOLDOWN] = {run_cooldown, 1, 1},
+    [REDLANE_SCRIPT_PRESENCE_JOIN] = {redlane_script_presence_join, 4, AT_LEAST(2)},
+    [REDLANE_SCRIPT_PRESENCE_LEAVE] = {redlane_script_presence_leave, 4, AT_LEAST(3)},
+    [REDLANE_SCRIPT_PRESENCE_READ] = {redlane_script_presence_read, 4, 3},
 };
+
+static bool
+takes(size_t wanted, size_t args)
+{
+    if (wanted > SIZE_MAX / 2) {
+        size_t least = SIZE_MAX - wanted;
+
+        return args >= least && (args - least) % 2 == 0;
+    }
+    return args == wanted;
+}
 
 static void
 run_script(RedlaneEngine *engine, const RedlaneVector *vector,
@@ -421,13 +470,14 @@ run_script(RedlaneEngine *engine, const RedlaneVector *vector,
         redlane_reply_error(reply, "ERR Number of keys can't be negative");
         return;
     }
+    args -= (size_t)keys;
     if ((scripts[id].keys != ANY_NUMBER && (size_t)keys != scripts[id].keys) ||
-        args - (size_t)keys != scripts[id].args) {
+        !takes(scripts[id].args, args)) {
         redlane_engine_error(reply, "ERR wrong number of arguments for the script '%s'",
                              script->name);
         return;
     }
-    call = (Call){vector->argv + 3, vector->argv + 3 + keys, (size_t)keys};
+    call = (Call){vector->argv + 3, vector->argv + 3 + keys, (size_t)keys, args};
     scripts[id].run(engine, &call, reply);
 }
 

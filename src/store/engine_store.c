@@ -7,6 +7,7 @@
 
 #include <stdlib.h>
 
+#include "core/glob.h"
 #include "pubsub/hub.h"
 #include "py/convert.h"
 
@@ -193,7 +194,8 @@ redlane_engine_store_forget(RedlaneStore *store, RedlaneArg pattern)
         RedlaneVector vector = {del, 2, redlane_command_by_id(REDLANE_CMD_DEL)};
         RedlaneReply gone = {.make_bulk = NULL};
 
-        if (node.kind == REDLANE_REPLY_BULK) {
+        if (node.kind == REDLANE_REPLY_BULK &&
+            redlane_glob_means(pattern.data, pattern.size, node.data, node.size)) {
             redlane_engine_run(engine, &vector, 1, false, &gone);
         }
         redlane_buffer_free(&gone.nodes);

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "core/clock.h"
+#include "core/glob.h"
 #include "core/number.h"
 #include "core/script.h"
 #include "wire/encode.h"
@@ -197,25 +198,32 @@ send_batch(Replay *replay)
     return 0;
 }
 
-/* Deletes what a SCAN found. */
+/* Deletes what a SCAN found, and the pattern means. */
 static int
-unlink_found(Replay *replay, const RedlanePlainReply *keys)
+unlink_found(Replay *replay, RedlaneArg pattern, const RedlanePlainReply *keys)
 {
     RedlaneArg *argv = malloc((keys->count + 1) * sizeof(*argv));
     RedlanePlainReply *gone = NULL;
     RedlaneFaultKind kind;
     RedlaneWait wait;
+    size_t argc = 1;
 
     if (argv) {
         argv[0] = REDLANE_ARG_LITERAL("UNLINK");
         for (size_t i = 0; i < keys->count; i++) {
-            argv[i + 1] =
-                (RedlaneArg){keys->elements[i]->text, keys->elements[i]->size};
+            const RedlanePlainReply *key = keys->elements[i];
+
+            if (redlane_glob_means(pattern.data, pattern.size, key->text, key->size)) {
+                argv[argc++] = (RedlaneArg){key->text, key->size};
+            }
         }
         begin_request(replay);
     }
-    if (!argv ||
-        redlane_encode_command(&replay->connection->out, argv, keys->count + 1) < 0) {
+    if (argc == 1 && argv) {
+        free(argv);
+        return 0;
+    }
+    if (!argv || redlane_encode_command(&replay->connection->out, argv, argc) < 0) {
         redlane_fault_set(replay->fault, REDLANE_FAULT_MEMORY, "out of memory");
         free(argv);
         return -1;
@@ -278,7 +286,7 @@ sweep_step(Replay *replay, RedlaneArg pattern, const char *count,
         memcpy(cursor, "0", 2);
     }
     else if (found->elements[1]->count) {
-        result = unlink_found(replay, found->elements[1]);
+        result = unlink_found(replay, pattern, found->elements[1]);
     }
     redlane_reply_plain_free(found);
     return result;

@@ -1,14 +1,7 @@
 /* From ids to a counter's key. Under the GIL; runs Python code (str of an id). */
 #include "types/counter_key.h"
 
-/* Whether an id can stand in a key: text, or what has one plain text. */
-static bool
-is_id(PyObject *id)
-{
-    return !(id == Py_None || PyBool_Check(id) || PyFloat_Check(id) ||
-             PyBytes_Check(id) || PyByteArray_Check(id) || PyTuple_Check(id) ||
-             PyList_Check(id) || PyDict_Check(id) || PyAnySet_Check(id));
-}
+#include "types/id_text.h"
 
 /* Makes the key of target->ids. RAISES_NEG */
 static int
@@ -26,16 +19,7 @@ make_key(RedlaneCounterKey *target)
             text = Py_NewRef(part);
         }
         else {
-            PyObject *id = target->ids[PyLong_AsSsize_t(part)];
-
-            if (!is_id(id)) {
-                PyErr_Format(PyExc_TypeError,
-                             "a counter's id must be str or int, not %.100s",
-                             Py_TYPE(id)->tp_name);
-                Py_CLEAR(name);
-                break;
-            }
-            text = PyObject_Str(id);
+            text = redlane_id_text(target->ids[PyLong_AsSsize_t(part)], "a counter's");
         }
         Py_SETREF(name, text ? PyUnicode_Concat(name, text) : NULL);
         Py_XDECREF(text);

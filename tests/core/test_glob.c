@@ -67,9 +67,27 @@ test_escape(void)
     CHECK(!redlane_glob_is_literal("a*", 2) && !redlane_glob_is_literal("\\a", 2));
 }
 
+static bool
+means(const char *pattern, const char *text)
+{
+    return redlane_glob_means(pattern, strlen(pattern), text, strlen(text));
+}
+
+static void
+test_tenants_keys(void)
+{
+    CHECK(means("/*/d/*", "/x/a/d/one") && means("*", "") && !means("/*/d/*", "/a"));
+    CHECK(means("\\/*/d/*", "/a/d/one") && means("\\/*/d/*", "/a/d/"));
+    CHECK(!means("\\/*/d/*", "/x/a/d/one") && !means("\\/*/d/*", "/a/d/one/x"));
+    CHECK(!means("\\/*/d/*", "//d/one") && !means("\\/*", "/a//one"));
+    CHECK(means("\\/*", "/a/b/c") && !means("\\/*", "/a/b") && !means("\\/*", "/"));
+    CHECK(means("\\", "\\") && means("\\a", "a"));
+}
+
 void
 test_glob(void)
 {
+    test_tenants_keys();
     test_against_answers();
     test_hostile_pattern();
     test_escape();
