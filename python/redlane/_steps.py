@@ -1,7 +1,7 @@
 """Work that waits for a server, written once for threads and event loops.
 
-It is a generator that yields what to call on a ToolHandle, as (name, *arguments), and is
-sent what that returned. Nothing else in it waits.
+It is a generator that yields what to call on a ToolHandle, as (name, *arguments), and
+is sent what that returned. Nothing else in it waits.
 """
 
 from __future__ import annotations
