@@ -1746,7 +1746,6 @@ class ToolHandle:
     @staticmethod
     def milliseconds(duration: _Period, name: str, /) -> int: ...
 
-@type_check_only
 @final
 class AsyncToolHandle:
     @property

@@ -135,8 +135,8 @@ class Presence:
 
     key: of the plain set of user ids, which has no TTL.
     lease: how long the users of a process that crashed stay: seconds, a timedelta or a
-    text such as "30s", by the server's clock. The process renews it from a thread. None:
-    until they join and leave again.
+    text such as "30s", by the server's clock. The process renews it from a thread.
+    None: for ever.
     fallback: "memory" (while the server is away a process sees its own users), "none"
     or "raise".
 

@@ -45,6 +45,8 @@ class RuntimeCache(Protocol):
     ContextualRedisCache, InMemoryCache and NoOpCache have it.
     """
 
+    __module__ = "redlane"
+
     def get(self, key: str) -> tuple[bytes | None, bool]:
         """The value and True, or None and False."""
         ...

@@ -269,11 +269,12 @@ add_async_type(PyObject *module)
     static const char *const awaited[] = {"script", "run", "forget", NULL};
     RedlaneState *state = redlane_state_of_module(module);
 
-    state->AsyncToolHandleType = PyType_FromModuleAndSpec(module, &spec, NULL);
-    return state->AsyncToolHandleType
-               ? redlane_async_methods_add(state, state->AsyncToolHandleType,
-                                           state->ToolHandleType, awaited, false)
-               : -1;
+    if (redlane_state_add(module, &state->AsyncToolHandleType, "AsyncToolHandle",
+                          PyType_FromModuleAndSpec(module, &spec, NULL)) < 0) {
+        return -1;
+    }
+    return redlane_async_methods_add(state, state->AsyncToolHandleType,
+                                     state->ToolHandleType, awaited, false);
 }
 
 int
