@@ -284,6 +284,38 @@ class TestWorkers:
             for user in ("u0", "u1"):
                 assert mural.counted(user) == owners.count(user)
 
+    @pytest.mark.parametrize("when", ["before", "after"])
+    def test_count_no_placement_that_is_half_way(
+        self,
+        running: RunningMural,
+        other: RunningMural,
+        monkeypatch: pytest.MonkeyPatch,
+        when: str,
+    ) -> None:
+        """A counter that is made while another worker counts its placement."""
+        count = other.mural._count
+        half_way, go_on = threading.Event(), threading.Event()
+
+        def slow_count(placement: Any) -> None:
+            if when == "after":
+                count(placement)
+            half_way.set()
+            assert go_on.wait(SECONDS)
+            if when == "before":
+                count(placement)
+
+        monkeypatch.setattr(other.mural, "_count", slow_count)
+        with ThreadPoolExecutor(2) as pool:
+            placing = pool.submit(other.place, 1, 1, "ann")
+            assert half_way.wait(SECONDS)
+            counting = pool.submit(running.counted, "ann")
+            key = "mural:user_pixels:ann"
+            until(lambda: running.mural.client.exists(key), "its lease, or a number")
+            go_on.set()
+            placing.result()
+            assert counting.result() == 1
+        assert running.counted("ann") == other.counted("ann") == 1
+
     def test_look_into_the_database_when_nothing_is_said(
         self, redis_url: str, tmp_path: Path
     ) -> None:
