@@ -162,7 +162,7 @@ def running_workers(
         **variables,
     }
     command = [sys.executable, "-m", "gunicorn", "--config", CONFIG]
-    command += ["--workers", WORKERS, "--bind", f"127.0.0.1:{port}", "side_app:app"]
+    command += ["--no-control-socket", "--workers", WORKERS, "--bind", f"127.0.0.1:{port}", "side_app:app"]
     log = folder / "log"
     try:
         with log.open("w") as output:
