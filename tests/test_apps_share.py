@@ -1,5 +1,5 @@
-"""The two programs of docs/fastapi-and-flask.md, served by gunicorn and uvicorn over one
-Redis: what one has computed is a hit in the other, and what one ends, counts or changes
+"""The two programs of docs/fastapi-and-flask.md, served by gunicorn and uvicorn over
+one Redis: what one has computed is a hit in the other, and what one ends or counts
 holds in every worker of both, also when Redis was away."""
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ PAGE = Path(__file__).resolve().parent.parent / "docs" / "fastapi-and-flask.md"
 WORKERS = 2
 SECONDS = 60.0
 
-# What the test asks besides, and who answered. `stock` is shared by its own name and the
-# name of its module.
+# What the test asks besides, and who answered. `stock` is shared by its own name and
+# that of its module.
 FLASK = """
 import os, time
 from flask_shop import app, cache, client, price
@@ -141,9 +141,8 @@ class Site:
 
 def program_of(name: str) -> str:
     text = PAGE.read_text(encoding="utf-8")
-    found = re.search(
-        rf"^<!-- program: {re.escape(name)} -->\n```python\n(.*?)^```$", text, re.M | re.S
-    )
+    head = f"<!-- program: {name} -->\n```python\n"
+    found = re.search(rf"^{re.escape(head)}(.*?)^```$", text, re.MULTILINE | re.DOTALL)
     assert found, f"{PAGE.name} has no {name}"
     return found[1]
 

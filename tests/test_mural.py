@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mural.canvas import GzipBody, deflate, inflate, sequence_of
+from mural.canvas import GzipBody, deflate, inflate
 from mural.settings import Settings
 from mural.store import Pixel, PixelStore, Placement
 from running_mural import RunningMural

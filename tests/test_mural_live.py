@@ -415,7 +415,9 @@ class TestBoard:
         path = str(tmp_path / "new.db")
         with ThreadPoolExecutor(8) as pool:
             stores = list(pool.map(lambda _: PixelStore(path), range(8)))
-        numbers = [store.place(Pixel(1, 1, "#000000", "a")).sequence for store in stores]
+        numbers = [
+            store.place(Pixel(1, 1, "#000000", "a")).sequence for store in stores
+        ]
         assert numbers == list(range(1, 9))
         for store in stores:
             store.close()

@@ -1,5 +1,5 @@
-"""The Mural under gunicorn, with three workers: what their WebSocket clients see, and what
-is left when workers and Redis are killed under them."""
+"""The Mural under gunicorn, with three workers: what their WebSocket clients see, and
+what is left when workers and Redis are killed under them."""
 
 from __future__ import annotations
 
@@ -140,6 +140,11 @@ class Workers:
             store.close()
 
 
+def gunicorn(port: int) -> list[Any]:
+    command = [sys.executable, "-m", "gunicorn", "--config", CONFIG]
+    return [*command, "--no-control-socket", "--bind", f"127.0.0.1:{port}"]
+
+
 @contextmanager
 def running_workers(
     url: str,
@@ -161,8 +166,8 @@ def running_workers(
         "PYTHONPATH": str(folder),
         **variables,
     }
-    command = [sys.executable, "-m", "gunicorn", "--config", CONFIG]
-    command += ["--no-control-socket", "--workers", WORKERS, "--bind", f"127.0.0.1:{port}", "side_app:app"]
+    command = gunicorn(port)
+    command += ["--workers", WORKERS, "side_app:app"]
     log = folder / "log"
     try:
         with log.open("w") as output:
@@ -190,8 +195,9 @@ def watch_every_worker(workers: Workers, stack: ExitStack) -> list[WebSocket]:
     end = time.monotonic() + SECONDS
     while True:
         clients += [stack.enter_context(workers.watch()) for _ in range(WORKERS)]
+        count = len(clients)
         until(
-            lambda: sum(s["viewers"] for s in workers.states()) == len(clients),
+            lambda n=count: sum(s["viewers"] for s in workers.states()) == n,
             "the clients",
         )
         if all(state["viewers"] for state in workers.states()):
@@ -199,14 +205,27 @@ def watch_every_worker(workers: Workers, stack: ExitStack) -> list[WebSocket]:
         assert time.monotonic() < end, workers.states()
 
 
+def until_heard(port: int, sequence: int) -> Any:
+    """The state of a worker that has heard of that placement."""
+
+    def has_heard() -> Any:
+        state = ask(port, "/test/state")[1]
+        return state if state["sequence"] >= sequence else None
+
+    return until(has_heard, f"placement {sequence}")
+
+
 def test_every_client_of_every_worker_is_told_each_placement(
     redis_server: Server, tmp_path: Path
 ) -> None:
     """By publish and subscribe: nobody looks into the database by himself. And whoever
     was told finds it in the canvas."""
-    with running_workers(
-        redis_server.patient_url, tmp_path, MURAL_CHECK=NEVER
-    ) as workers, ExitStack() as stack:
+    with (
+        running_workers(
+            redis_server.patient_url, tmp_path, MURAL_CHECK=NEVER
+        ) as workers,
+        ExitStack() as stack,
+    ):
         clients = watch_every_worker(workers, stack)
         ports = list(workers.all_ports().values())
         count = 60
@@ -224,17 +243,14 @@ def test_every_client_of_every_worker_is_told_each_placement(
         truth = workers.truth()
         for state in workers.states():
             assert state["canvas"] == truth
-        for step in range(20):
+        for step in range(10):
             sequence = workers.place(step, 2, "ann", ports[step % WORKERS])
             assert clients[0].get()["sequence"] == sequence
             for port in ports:
-                until(
-                    lambda p=port, s=sequence: ask(p, "/test/state")[1]["sequence"] >= s,
-                    "the placement",
-                )
+                until_heard(port, sequence)
                 assert f"{step},2" in ask(port, "/api/canvas")[1]
                 assert ask(port, "/api/user-stats/ann")[1]["user_pixels"] == step + 1
-        assert ask(ports[0], "/api/stats")[1]["total_pixels"] == count + 20
+        assert ask(ports[0], "/api/stats")[1]["total_pixels"] == count + 10
 
 
 class Follower(threading.Thread):
@@ -329,12 +345,7 @@ def survive(server: Server, folder: Path, rounds: int, seed: int) -> None:
         assert answered
         assert max(answered) <= last
         for port in workers.all_ports().values():
-            state = until(
-                lambda p=port: (
-                    s if (s := ask(p, "/test/state")[1])["sequence"] == last else None
-                ),
-                "the last placement",
-            )
+            state = until_heard(port, last)
             assert state["canvas"] == truth
             until(lambda p=port: ask(p, "/api/canvas")[1] == truth, "the canvas")
         for follower in followers:
@@ -355,3 +366,38 @@ def test_workers_and_redis_are_killed_many_times(
     fresh_server: Server, tmp_path: Path, seed: int
 ) -> None:
     survive(fresh_server, tmp_path, rounds=20, seed=seed)
+
+
+def test_runs_as_its_readme_says(tmp_path: Path) -> None:
+    """On the engine, of which several workers are warned."""
+    command = f"gunicorn --config {CONFIG.relative_to(ROOT)}\n"
+    assert command in (CONFIG.parent / "README.md").read_text()
+    port = free_port()
+    log = tmp_path / "log"
+    environment = {**os.environ, "REDIS_URL": "memory://", "MURAL_DB": ""}
+    with log.open("w") as output:
+        with started(
+            gunicorn(port), env=environment, cwd=tmp_path, stdout=output, stderr=output
+        ) as master:
+
+            def answer() -> Any:
+                with suppress(OSError):
+                    return ask(port, "/api/stats")
+                return None
+
+            assert until(answer, "an answer") == (
+                200,
+                {"total_pixels": 0, "width": 500, "height": 500},
+            )
+            with WebSocket(port, "/api/placements?since=0") as client:
+                pixel = {"x": 1, "y": 2, "color": "#000000", "user_id": "ann"}
+                assert ask(port, "/api/place-pixel", pixel)[0] == 200
+                assert client.get()["x"] == 1
+                master.send_signal(signal.SIGTERM)
+                with pytest.raises(Closed):
+                    client.get()
+                assert master.wait(SECONDS) == 0
+    PORTS.release(port)
+    text = log.read_text()
+    assert "Traceback" not in text
+    assert "Each of 3 workers has an engine of its own: set REDIS_URL" in text

@@ -8,6 +8,8 @@ import os
 import re
 import sqlite3
 from collections.abc import Mapping
+from functools import partial
+from threading import Thread
 from typing import Any
 
 from flask import Flask, Response, jsonify, render_template, request
@@ -29,6 +31,12 @@ from .store import Pixel, PixelStore
 
 COLOR = re.compile(r"#[0-9A-Fa-f]{6}")
 USER_ID_LENGTH = 128
+WEBSOCKET_OPTIONS = {
+    "ping_interval": 25,  # seconds
+    "max_message_size": 1024,
+    # A client that does not answer should not keep the process from ending.
+    "thread_class": partial(Thread, daemon=True),
+}
 
 logger = logging.getLogger("mural")
 
@@ -48,7 +56,7 @@ def create_app(settings: Settings | None = None) -> Flask:
 
     app = Flask(__name__)
     app.config["MAX_CONTENT_LENGTH"] = 4096
-    app.config["SOCK_SERVER_OPTIONS"] = {"ping_interval": 25, "max_message_size": 1024}
+    app.config["SOCK_SERVER_OPTIONS"] = WEBSOCKET_OPTIONS
     app.extensions["mural"] = mural
     add_routes(app, mural)
     add_error_handlers(app)

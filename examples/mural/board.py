@@ -91,6 +91,10 @@ class Board:
         with self._lock:
             return self.sequence, self.canvas_data.copy()
 
+    def cells(self) -> list[Cell]:
+        with self._lock:
+            return list(self.canvas_data.values())
+
     @contextmanager
     def watched(self, since: int | None) -> Iterator[Viewer]:
         """A viewer that is told everything after `since`; None: from now on."""

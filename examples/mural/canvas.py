@@ -1,7 +1,7 @@
 """The Mural itself: the canvas, what is cached of it, and what a placement does.
 
-`canvas_data` is what this process serves from. Redis, or the embedded engine, holds only
-what can be made again from it: the compressed canvas, the counters and the cooldowns.
+`canvas_data` is what this process serves from. Redis, or the embedded engine, holds
+only what can be made again: the compressed canvas, the counters and the cooldowns.
 """
 
 from __future__ import annotations
@@ -198,8 +198,7 @@ class Mural:
         one, or get it twice."""
         with self._store.still():
             self.board.catch_up()
-            _, snapshot = self.board.snapshot()
-        return list(snapshot.values())
+            return self.board.cells()
 
     def _count(self, placement: Placement) -> None:
         """Adjusts the counters; one that cannot be is dropped, to be counted afresh."""

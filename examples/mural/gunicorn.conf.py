@@ -1,4 +1,4 @@
-"""gunicorn's settings for the Mural: `gunicorn --config examples/mural/gunicorn.conf.py`.
+"""The Mural's settings of gunicorn: --config examples/mural/gunicorn.conf.py
 
 What is given on the command line wins.
 """

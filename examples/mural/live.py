@@ -1,9 +1,10 @@
-"""What the workers tell each other, by publish and subscribe, and their WebSocket clients.
+"""What the workers tell each other, by publish and subscribe, and their WebSocket
+clients.
 
 Each placement is published with its sequence number once it is in the file. Each worker
-has a thread that hears them all. What it did not hear (the connection was lost, a worker
-was killed before it could say it) it takes from the file: at a gap, and whenever nothing
-was said for a while.
+has a thread that hears them all. What it did not hear (the connection was lost, or a
+worker was killed before it could say it) it takes from the file: at a gap, and whenever
+nothing was said for a while.
 """
 
 from __future__ import annotations
