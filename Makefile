@@ -154,8 +154,8 @@ types: build .venv/ready-dev
 	@touch $@
 
 # Programs of their own, with sanitizers of their own or none; nothing of the extension.
-UNSANITIZED = benchmarks core_c docs engine_c engine_memory fuzz near_c packaging source_rules \
-	stubs
+UNSANITIZED = benchmarks core_c docs engine_c engine_memory fuzz near_c packaging pubsub_c \
+	source_rules stubs
 
 # Not editable: in place is the release build.
 sanitize: system .venv-sanitize/ready
