@@ -3,9 +3,9 @@
 # Everything is installed into the tree: .venv, .venv-3.x (test-all) and .venv-sanitize.
 
 PYTHON ?= python3
-# As many tests at a time as there are cores, and one more, since most of them wait; what
-# TESTS chooses runs by itself.
-JOBS ?= $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
+# Twice as many tests at a time as there are cores, since most of them wait; what TESTS
+# chooses runs by itself.
+JOBS ?= $(shell expr $$(getconf _NPROCESSORS_ONLN) \* 2)
 PARALLEL = $(if $(TESTS),,--numprocesses $(JOBS))
 # What pytest is run with besides; `make test TESTS="tests/test_glob.py -x"`.
 TESTS ?=
