@@ -27,9 +27,10 @@ class Trouble:
         proxy: Proxy,
         users: list[subprocess.Popen[str]],
         lossless: bool = False,
+        chance: random.Random | None = None,
     ) -> None:
         self.server, self.proxy, self.users = server, proxy, users
-        self.chance = random.Random(4)
+        self.chance = chance or random.Random(4)
         self.events: collections.deque[str] = collections.deque(maxlen=60)
         self.count = 0
         self.ways: list[tuple[Callable[[], None], int]] = [
@@ -41,8 +42,9 @@ class Trouble:
             (self.delay, 3),
             (self.freeze, 5),
             (self.forget_scripts, 3),
-            (self.freeze_a_user, 2),
         ]
+        if users:
+            self.ways.append((self.freeze_a_user, 2))
         if not lossless:
             self.ways += [
                 (self.restart, 3),
