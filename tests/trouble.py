@@ -65,16 +65,20 @@ class Trouble:
                 (way,) = self.chance.choices(
                     [way for way, _ in self.ways], [weight for _, weight in self.ways]
                 )
-            self.events.append(f"{time.monotonic():.3f} {way.__name__}")
-            # The connection that brings the trouble suffers too.
-            with contextlib.suppress(OSError, ReplyError):
-                way()
-            self.count += 1
-            self.make_counters()
+            self.strike(way)
             if any(user.poll() is not None for user in self.users):
                 return
             self.wait(0.05, 0.6)
         self.events.append(f"{time.monotonic():.3f} calm")
+
+    def strike(self, way: Callable[[], None]) -> None:
+        """One of them, now."""
+        self.events.append(f"{time.monotonic():.3f} {way.__name__}")
+        # The connection that brings the trouble suffers too.
+        with contextlib.suppress(OSError, ReplyError):
+            way()
+        self.count += 1
+        self.make_counters()
 
     def wait(self, least: float, most: float) -> None:
         time.sleep(self.chance.uniform(least, most))
