@@ -646,7 +646,7 @@ def strike(trouble: Trouble) -> None:
     way, _ = trouble.chance.choice(trouble.ways)
     trouble.strike(way)
     prepare(trouble.server)
-    trouble.wait(0.0, 0.2)
+    trouble.wait(0.0, 0.4)
 
 
 MILLION = 1_000_000
@@ -687,10 +687,11 @@ def test_a_million_calls(
     assert whole.commands >= MILLION
     assert troubles > 200
     kinds = {kind for kind, _ in whole.ends}
-    assert all(whole.ends[kind, RIGHT] > 500 for kind in kinds)
+    assert all(whole.ends[kind, RIGHT] > 200 for kind in kinds)
     assert all(whole.ends[kind, CANCELLED] > 200 for kind in kinds)
     assert whole.of(LATE) > 1000
-    # One in a thousand that left something would come to as much.
-    assert blocks[-1] - blocks[4] < 1500
+    # One slot in a thousand that was left would come to as much: each has several. Of
+    # what is kept for the next loop some hundred are added by each, and ever fewer.
+    assert blocks[-1] - blocks[4] < 6000
     assert files[-1] <= files[1]
     assert threading.active_count() <= threads
