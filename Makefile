@@ -119,7 +119,7 @@ test-servers: servers build
 	done; [ -z "$$failed" ] || { echo "Failed on:$$failed"; exit 1; }
 
 soak: system build
-	REDLANE_SOAK=1 $(BIN)/python -m pytest -m soak $(TESTS)
+	REDLANE_SOAK=1 $(BIN)/python -m pytest -m soak -o faulthandler_timeout=0 $(TESTS)
 
 bench: build
 	@$(BIN)/pip install $(VENV) -r benchmarks/requirements.txt
