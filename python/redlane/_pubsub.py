@@ -38,9 +38,8 @@ def names_of(names: Names) -> tuple[str | bytes, ...]:
 def check_plain(**functions: object) -> None:
     """Refuses coroutine functions, which a thread cannot await."""
     for name, function in functions.items():
-        if not isinstance(function, type):
-            function = getattr(function, "__call__", function)  # of an object
-        if iscoroutinefunction(function):
+        call = getattr(type(function), "__call__", None)  # noqa: B004 - an object's
+        if iscoroutinefunction(function) or iscoroutinefunction(call):
             raise TypeError(
                 f"{name} is a coroutine function, which a thread cannot await:"
                 " use AsyncPubSub"
