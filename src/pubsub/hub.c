@@ -360,6 +360,45 @@ redlane_hub_publish(const RedlaneSettings *settings, RedlaneArg channel,
     return count;
 }
 
+/* --- what is to be seen
+ * ------------------------------------------------------------------- */
+
+static void
+add_stats_locked(const RedlaneHub *hub, RedlaneHubStats *stats)
+{
+    if (hub->feeds && !hub->is_local && !hub->connected) {
+        stats->connected = false;
+    }
+    stats->channels += redlane_topics_count(hub, false);
+    stats->patterns += redlane_topics_count(hub, true);
+    for (RedlaneFeed *feed = hub->feeds; feed; feed = feed->next) {
+        RedlaneFeedStats one;
+
+        redlane_feed_stats(feed, &one);
+        stats->feeds++;
+        stats->count += one.count;
+        stats->bytes += one.bytes;
+        stats->dropped += one.dropped;
+        stats->gaps += one.gaps;
+    }
+}
+
+void
+redlane_hub_stats(const RedlaneSettings *settings, RedlaneHubStats *stats)
+{
+    *stats = (RedlaneHubStats){.connected = true};
+    (void)pthread_mutex_lock(&registry_lock);
+    for (RedlaneHub *hub = registry; hub; hub = hub->next) {
+        if (hub->settings == settings) {
+            (void)pthread_mutex_lock(&hub->lock);
+            add_stats_locked(hub, stats);
+            (void)pthread_mutex_unlock(&hub->lock);
+        }
+    }
+    (void)pthread_mutex_unlock(&registry_lock);
+    stats->connected = stats->connected && stats->feeds > 0;
+}
+
 /* --- what is to be logged
  * ----------------------------------------------------------------- */
 

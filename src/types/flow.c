@@ -173,16 +173,6 @@ redlane_flow_show(RedlaneFlow *flow, PyObject *const *held, size_t count)
     flow->held_count = count;
 }
 
-PyObject *
-redlane_flow_result(RedlaneState *state, PyObject *STEALS value)
-{
-    PyAsyncMethods *methods = value ? Py_TYPE(value)->tp_as_async : NULL;
-    RedlaneFlow *flow =
-        likely(!methods || !methods->am_await) ? NULL : redlane_flow_current(state);
-
-    return flow ? redlane_flow_await(flow, value) : value;
-}
-
 const void *
 redlane_flow_task(RedlaneFlow *flow)
 {
@@ -441,6 +431,11 @@ flow_tp_finalize(PyObject *self)
     RedlaneFlow *flow = (RedlaneFlow *)self;
     PyObject *type, *error, *traceback, *closed;
 
+    if (unlikely(flow->phase == FLOW_NEW) && flow->target &&
+        flow->state->RedlaneError) {
+        redlane_flow_warn_unawaited(self, flow->target);
+        return;
+    }
     /* Once the module is being taken down its code has nothing to stand on. */
     if (flow->phase != FLOW_WAITING || !flow->state->RedlaneError) {
         return;

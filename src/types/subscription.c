@@ -150,7 +150,7 @@ next_message(RedlaneSubscription *self, int64_t deadline, bool *ended)
         return NULL;
     }
     for (;;) {
-        PyObject *message = redlane_subscription_take(self);
+        PyObject *message = redlane_subscription_take(self, NULL);
         RedlaneFeedState state;
         int look;
 
