@@ -229,7 +229,7 @@ def test_the_thread_ends_with_its_work(client: Any) -> None:
 
 
 def test_the_thread_ends_with_its_object(client: Any) -> None:
-    presence = Presence(client, lease=0.1)
+    presence = Presence(client, lease=3600)
     presence.join("ann")
     thread = presence._thread
     assert thread is not None
@@ -371,11 +371,12 @@ def test_fallback_none_and_raise(switch: Switch) -> None:
 
 def test_a_client_that_is_closed() -> None:
     client = redlane.Client("memory://")
-    presence = Presence(client)
+    presence = Presence(client, lease=0.1)
     presence.join("ann")
     client.close()
     with pytest.raises(redlane.ConnectionError, match="closed"):
         presence.members()
+    wait_until(lambda: presence._thread is None, "the end of the thread")
 
 
 def test_of_an_address(redis_server: Server) -> None:

@@ -158,6 +158,7 @@ class Presence:
         self.key = key
         self._lease = 0 if lease is None else ToolHandle.milliseconds(lease, "lease")
         self._handle = ToolHandle(client, fallback)
+        self._client = client if isinstance(client, (Client, AsyncClient)) else None
         self._keys = [
             key,
             *(sibling(key, n) for n in ("connections", "counts", "servers")),
@@ -170,6 +171,7 @@ class Presence:
         self._told: str | None = "server"  # who knows of all in the registry
         self._thread: threading.Thread | None = None
         self._wake = threading.Event()
+        self._pace = 0.0  # how long it sleeps
         self._closed = False
 
     @property
@@ -385,27 +387,29 @@ class Presence:
             self._begin()
 
     def _needs_thread(self) -> bool:
-        if self._closed:
+        if self._closed or (self._client is not None and self._client.closed):
             return False
         return self._told != "server" or bool(self._lease and self._registry.users)
 
     def _watch(self) -> None:
         if not self._needs_thread():
             return
+        wake = self._wake
         with self._registry.lock:  # as keep() takes it to end
             if self._thread is None:
                 self._thread = threading.Thread(
                     target=keep,
-                    args=(weakref.ref(self), self._wake),
+                    args=(weakref.ref(self, lambda _: wake.set()), wake),
                     name="redlane-presence",
                     daemon=True,
                 )
                 self._thread.start()
+        if self._wait() < self._pace:  # it does not know yet that the server is away
+            wake.set()
 
     def _wait(self) -> float:
-        if self._told != "server":
-            return POLL_SECONDS
-        return self._lease / 3000
+        pace = self._lease / 3000 if self._lease else POLL_SECONDS
+        return pace if self._told == "server" else min(pace, POLL_SECONDS)
 
     def _end(self) -> None:
         self._check()
@@ -426,10 +430,11 @@ def keep(presence: weakref.ref[Presence], wake: threading.Event) -> None:
             if not self._needs_thread():
                 self._thread = None
                 return
-        seconds = self._wait()
+        self._pace = seconds = self._wait()
         del self
         if wake.wait(seconds):
-            return
+            wake.clear()
+            continue
         self = presence()
         if self is None:
             return
