@@ -277,6 +277,7 @@ class Presence:
 
     def _read(self, what: str, user: str = "") -> Steps[Any]:
         self._check()
+        reply: list[Any] = []
         for _ in range(ROUNDS):
             reply, settled = yield from self._ask(
                 "presence_read", self._registry.owner, what, user

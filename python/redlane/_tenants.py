@@ -45,8 +45,6 @@ class RuntimeCache(Protocol):
     ContextualRedisCache, InMemoryCache and NoOpCache have it.
     """
 
-    __module__ = "redlane"
-
     def get(self, key: str) -> tuple[bytes | None, bool]:
         """The value and True, or None and False."""
         ...
@@ -54,6 +52,9 @@ class RuntimeCache(Protocol):
     def set(self, key: str, value: Buffer, ttl: float | str | timedelta) -> bool:
         """Store a value for ttl seconds; whether it was stored."""
         ...
+
+
+RuntimeCache.__module__ = "redlane"
 
 
 def escape(text: str) -> bytes:
@@ -115,7 +116,10 @@ class ContextualRedisCache(TenantContext):
     __slots__ = ()
     __module__ = "redlane"
 
-    cache: RedisCache
+    if TYPE_CHECKING:
+
+        @property
+        def cache(self) -> RedisCache: ...
 
     def flush_app(self) -> int:
         """Delete the keys of this app on this device; how many went.
@@ -144,7 +148,10 @@ class AsyncContextualRedisCache(AsyncTenantContext):
     __slots__ = ()
     __module__ = "redlane"
 
-    sync: ContextualRedisCache
+    if TYPE_CHECKING:
+
+        @property
+        def sync(self) -> ContextualRedisCache: ...
 
     async def flush_app(self) -> int:
         """As ContextualRedisCache.flush_app."""

@@ -14,7 +14,8 @@
  *   VALUE          DELETE        DELETE              the new VALUE    VALUE + AMOUNT
  *   AMOUNT         DELETE        DELETE              VALUE            the sum
  *
- * DELETE + VALUE overwrites; VALUE alone is stored only where nothing is. Patterns are
+ * DELETE + VALUE overwrites; VALUE alone is stored only where nothing is, and where the
+ * same value is the longer TTL holds. Patterns are
  * replayed before entries: a pattern that comes after an entry turns that into DELETE.
  *
  * What is in flight stays here until its outcome is known, and is not taken again
