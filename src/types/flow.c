@@ -36,8 +36,7 @@ struct RedlaneFlow {
     PyObject *args[];
 };
 
-/* --- the interpreter's thread ------------------------------------------------------
- */
+/* --- the interpreter's thread --- */
 
 static const void *
 frame_of(PyThreadState *thread)
@@ -76,8 +75,7 @@ redlane_flow_find(RedlaneState *state)
     return flow && flow->frame == frame_of(thread) ? flow : NULL;
 }
 
-/* --- fibers ------------------------------------------------------------------------
- */
+/* --- fibers --- */
 
 static void
 ignore_fork(void *context)
@@ -137,8 +135,7 @@ enter(RedlaneFlow *flow)
     return done;
 }
 
-/* --- inside ------------------------------------------------------------------------
- */
+/* --- inside --- */
 
 bool
 redlane_flow_is_closing(const RedlaneFlow *flow)
@@ -198,8 +195,7 @@ redlane_flow_task(RedlaneFlow *flow)
     return flow->task;
 }
 
-/* --- from outside ------------------------------------------------------------------
- */
+/* --- from outside --- */
 
 static void
 drop_call(RedlaneFlow *flow)
