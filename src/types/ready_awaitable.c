@@ -8,6 +8,7 @@
 
 #include <stdbool.h>
 
+#include "py/hold.h"
 #include "py/state.h"
 #include "types/awaitable.h"
 
@@ -42,8 +43,8 @@ redlane_ready_awaitable_new(RedlaneState *state, PyObject *STEALS value)
     if (likely(self != NULL)) {
         kept->free = self->next;
         kept->count--;
-        Py_INCREF(type);
-        _Py_NewReference((PyObject *)self); /* it has its type still */
+        (void)redlane_hold((PyObject *)type);
+        redlane_hold_first((PyObject *)self);
     }
     else {
         self = PyObject_GC_New(Ready, type);
@@ -91,8 +92,7 @@ return_kept(Kept *kept, PyObject *value)
     }
     old = ((PyStopIterationObject *)kept->stop)->value;
     ((PyStopIterationObject *)kept->stop)->value = value;
-    Py_INCREF(kept->stop);
-    PyErr_SetRaisedException(kept->stop);
+    PyErr_SetRaisedException(redlane_hold(kept->stop));
     Py_XDECREF(old);
 }
 
@@ -123,6 +123,12 @@ take_value(Ready *self)
     }
     self->value = NULL;
     return value;
+}
+
+static PyObject *
+ready_am_await(PyObject *self)
+{
+    return redlane_hold(self);
 }
 
 static PySendResult
@@ -284,7 +290,7 @@ redlane_ready_awaitable_setup(PyObject *module)
         {Py_tp_traverse, ready_tp_traverse},
         {Py_tp_clear, ready_tp_clear},
         {Py_tp_dealloc, ready_tp_dealloc},
-        {Py_am_await, PyObject_SelfIter},
+        {Py_am_await, ready_am_await},
         {Py_am_send, ready_am_send},
         {Py_tp_iter, PyObject_SelfIter},
         {Py_tp_iternext, ready_tp_iternext},
