@@ -78,15 +78,15 @@ grow_ring(RedlaneStream *stream)
     return 0;
 }
 
-/* Whether so much waits that it goes out now. Not while a socket is full, nor where
- * sending may have to receive inside of what receives already. */
+/* Whether so much waits that it goes out now. Not while a socket is full, nor inside of
+ * what sends or receives already: requests leave in the order in which they stand. */
 static bool
 is_due_early(const RedlaneStream *stream)
 {
     const RedlaneConnection *connection = stream->connection;
 
     return stream->tail - stream->unsent >= REDLANE_STREAM_EARLY && !stream->busy &&
-           !stream->receiving && connection->sent == connection->out.size;
+           !stream->working && connection->sent == connection->out.size;
 }
 
 int
