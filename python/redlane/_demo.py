@@ -104,7 +104,8 @@ def check_packages() -> None:
     ]
     if missing:
         raise Failure(
-            f"the demo needs {', '.join(missing)}: pip install 'redlane[examples]'"
+            f"the demo needs packages ({', '.join(missing)}): "
+            "pip install 'redlane[examples]'"
         )
 
 
