@@ -1,7 +1,7 @@
 """Makes asynchronous clients and tools that meet a fault, are cancelled or dropped,
 many times, on loops that stay and loops that go, and says what has grown. A process of
 its own, since the faults are made in another; see test_async_leaks.py.
-Usage: async_fault_cycles.py LOOP ROUNDS KIND=URL…; each round is BATCH cycles.
+Usage: async_fault_cycles.py LOOP ROUNDS BATCH KIND=URL…; BATCH cycles a round, at once.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).with_name("leaks")))
 
-from aio import KINDS, end
+from aio import KINDS, end, until
 from fault_cycles import TIMEOUT
 from measure import growth
 from redlane import (
@@ -27,8 +27,6 @@ from redlane import (
     AsyncVideoCache,
     RedlaneError,
 )
-
-BATCH = 8
 
 
 async def five(number: int = 1) -> int:
@@ -63,7 +61,8 @@ def calls(client: AsyncClient[Any]) -> Iterator[Callable[[], Awaitable[Any]]]:
     yield lambda: cache.set("a", [1])
     yield lambda: cache.get_or_set("b", five)
     yield lambda: cache(name="f")(five)(1)
-    yield lambda: cache(name="h", hard_timeout=5, lock=False)(five)(1)
+    # As short as the others: a loop keeps a hundred cancelled timers until their time.
+    yield lambda: cache(name="h", hard_timeout=TIMEOUT, lock=False)(five)(1)
     yield lambda: cache(name="g", tags=["n:{number}"], on_error="stale")(five)(1)
     yield lambda: cache(name="r", stale=60)(five).refresh(1)
     yield lambda: cache.invalidate("leaks:*")
@@ -81,8 +80,8 @@ def calls(client: AsyncClient[Any]) -> Iterator[Callable[[], Awaitable[Any]]]:
 class Cycles:
     """Each takes up where the last one left, so that all ways come in turn."""
 
-    def __init__(self, kind: str) -> None:
-        self.kind = kind
+    def __init__(self, kind: str, batch: int) -> None:
+        self.kind, self.size = kind, batch
         self.loop = KINDS[kind]()
         self.loop.set_exception_handler(complain)
         self.count = len(list(calls(AsyncClient("memory://"))))
@@ -114,8 +113,10 @@ class Cycles:
             ways.append(lambda: ways)  # type: ignore[arg-type,return-value]
 
     async def batch(self, url: str) -> None:
-        await asyncio.gather(*(self.one(url) for _ in range(BATCH)))
-        assert asyncio.all_tasks() == {asyncio.current_task()}
+        await asyncio.gather(*(self.one(url) for _ in range(self.size)))
+        # What exceeded its time is ended behind its caller.
+        this = {asyncio.current_task()}
+        await until(lambda: asyncio.all_tasks() == this, "the end of all tasks")
 
     def once(self, url: str) -> None:
         """Each fourth batch has a loop of its own, every other of those is closed with
@@ -137,15 +138,20 @@ def complain(_: object, context: dict[str, Any]) -> None:
 
 def main() -> None:
     logging.disable()
-    kind, rounds, *faults = sys.argv[1:]
-    cycles = Cycles(kind)
+    kind, rounds, batch, *faults = sys.argv[1:]
+    cycles = Cycles(kind, int(batch))
     types: list[type] = [AsyncClient, AsyncCache, AsyncCounter, AsyncVideoCache]
     for _ in range(40):  # fills the interpreter's own caches, at little cost
         cycles.once("redis://127.0.0.1:1")
     for fault in faults:
         name, _, url = fault.partition("=")
         for more in (1, 2, 4, 8):  # what a leak leaves grows with the rounds
-            found = growth(lambda url=url: cycles.once(url), types, int(rounds) * more)
+            found = growth(
+                lambda url=url: cycles.once(url),
+                types,
+                int(rounds) * more,
+                cycles.size,
+            )
             if not found:
                 break
         print(f"{name}: {'; '.join(found) or 'clean'}", flush=True)

@@ -13,7 +13,6 @@ from subprocess import PIPE
 
 import pytest
 from aio import KINDS
-from async_fault_cycles import BATCH
 from children import started
 from scripted import scripted
 from servers import Server, free_port
@@ -22,12 +21,21 @@ from test_promise_leaks import SCRIPTS, cut_by_the_proxy, killed
 PROGRAM = Path(__file__).with_name("async_fault_cycles.py")
 
 
-SOAK = [pytest.param(kind, 11_200, 2, marks=pytest.mark.soak) for kind in sorted(KINDS)]
+SOAK = [
+    pytest.param(kind, 1_400, 8, 2, marks=pytest.mark.soak) for kind in sorted(KINDS)
+]
 
 
-@pytest.mark.parametrize(("kind", "cycles", "processes"), [("asyncio", 60, 1), *SOAK])
+@pytest.mark.parametrize(
+    ("kind", "rounds", "batch", "processes"), [("asyncio", 24, 4, 1), *SOAK]
+)
 def test_faults_leave_nothing(
-    kind: str, cycles: int, processes: int, fresh_server: Server, redis_server: Server
+    kind: str,
+    rounds: int,
+    batch: int,
+    processes: int,
+    fresh_server: Server,
+    redis_server: Server,
 ) -> None:
     """Each kind of fault in one of the processes, which wait most of the time."""
     with contextlib.ExitStack() as stack:
@@ -38,7 +46,7 @@ def test_faults_leave_nothing(
         urls["killed"] = stack.enter_context(killed(fresh_server))
         urls["cut"] = stack.enter_context(cut_by_the_proxy(redis_server))
         words = [f"{fault}={url}" for fault, url in urls.items()]
-        command = [sys.executable, "-W", "error", PROGRAM, kind, cycles // BATCH]
+        command = [sys.executable, "-W", "error", PROGRAM, kind, rounds, batch]
         children = [
             stack.enter_context(
                 started([*command, *words[first::processes]], stdout=PIPE, stderr=PIPE)
