@@ -665,8 +665,8 @@ def strike(trouble: Trouble) -> None:
     trouble.wait(0.0, 0.4)
 
 
-MILLION = 1_000_000
-LOOPS = 20
+SIZE = int(os.environ.get("REDLANE_SOAK_COMMANDS", 1_000_000))
+EACH = 50_000  # commands of one loop
 
 
 @pytest.mark.soak
@@ -678,15 +678,13 @@ def test_a_million_calls(
     blocks: list[int] = []
     files: list[int] = []
     threads = threading.active_count()
-    for seed in range(LOOPS):
+    for seed in range(SIZE // EACH):
         prepare(fresh_server)
         with Proxy(fresh_server.port) as proxy:
             trouble = Trouble(fresh_server, proxy, [], chance=random.Random(seed))
             disturber = Disturber(partial(strike, trouble))
             with disturber:
-                tally = run(
-                    crowd(proxy.url, MILLION // LOOPS, 100, seed, disturber.stop)
-                )
+                tally = run(crowd(proxy.url, EACH, 100, seed, disturber.stop))
         assert tally.crossed == []
         whole.add(tally)
         troubles += trouble.count
@@ -700,12 +698,13 @@ def test_a_million_calls(
             flush=True,
         )
     print(*whole.lines(), f"blocks {blocks}", f"files {files}", sep="\n")
-    assert whole.commands >= MILLION
-    assert troubles > 200
+    few = SIZE // 10_000
+    assert whole.commands >= SIZE
+    assert troubles > few
     kinds = {kind for kind, _ in whole.ends}
-    assert all(whole.ends[kind, RIGHT] > 200 for kind in kinds)
-    assert all(whole.ends[kind, CANCELLED] > 200 for kind in kinds)
-    assert whole.of(LATE) > 1000
+    assert all(whole.ends[kind, RIGHT] > few for kind in kinds)
+    assert all(whole.ends[kind, CANCELLED] > few for kind in kinds)
+    assert whole.of(LATE) > few
     # One slot in a thousand that was left would come to as much: each has several. Of
     # what is kept for the next loop some hundred are added by each, and ever fewer.
     assert blocks[-1] - blocks[4] < 6000
