@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import redlane
-from aio import KINDS, Runner
+from aio import KINDS, Runner, until
 from outage_tools import Switch, messages, wait_until
 from redlane import AsyncClient, AsyncListener, AsyncPubSub, Client, Gap, PubSub
 from servers import Server
@@ -47,6 +47,14 @@ class Seen:
         return self.all
 
 
+async def publish_until(events: AsyncPubSub, number: int, heard: bool) -> None:
+    """A server is told of a subscription, and of its end, when it gets to it."""
+    end = asyncio.get_running_loop().time() + LIMIT
+    while bool(await events.publish("a", number)) != heard:
+        assert asyncio.get_running_loop().time() < end, f"heard={heard} never came"
+        await asyncio.sleep(0.001)
+
+
 def test_json_comes_as_it_went(client: Client[bytes], run: Runner) -> None:
     values = [{"id": 5, "tags": ["a", None]}, "text", 1.5, [], True, None, "ü"]
 
@@ -61,8 +69,7 @@ def test_json_comes_as_it_went(client: Client[bytes], run: Runner) -> None:
         assert found == [*(("a", value) for value in values), ("b1", "no json {")]
         assert not listener.running
         assert listener.subscription.closed
-        while await events.publish("a", 1):  # until the server has heard it
-            await asyncio.sleep(0.001)
+        await publish_until(events, 1, heard=False)
 
     run(main())
 
@@ -104,8 +111,7 @@ def test_a_handler_may_stop_its_listener(client: Client[bytes], run: Runner) -> 
         listener = await events.start("a", handle)
         for number in range(3):
             await events.publish("a", number)
-        while listener.running:
-            await asyncio.sleep(0.001)
+        await until(lambda: not listener.running, "the end of the listener")
         assert found == [0]
 
     run(main())
@@ -129,14 +135,12 @@ def test_subscribe_ends_with_its_task(client: Client[bytes], run: Runner) -> Non
     async def main() -> None:
         seen, events = Seen(), AsyncPubSub(client)
         task = asyncio.create_task(events.subscribe(["a"], seen))
-        while not await events.publish("a", 1):
-            await asyncio.sleep(0.001)
+        await publish_until(events, 1, heard=True)
         await seen.until(1)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        while await events.publish("a", 2):
-            await asyncio.sleep(0.001)
+        await publish_until(events, 2, heard=False)
 
     run(main())
 
@@ -147,12 +151,14 @@ def test_it_ends_with_the_client(redis_server: Server, run: Runner) -> None:
         events, seen = AsyncPubSub(client), Seen()
         listener = await events.start("a", seen)
         task = asyncio.create_task(events.subscribe("a", seen))
-        while await events.publish("a", 1) != 1 or len(seen.all) < 2:
+        both = asyncio.get_running_loop().time() + LIMIT
+        while len(seen.all) < 2:
+            assert asyncio.get_running_loop().time() < both, "a message for each"
+            assert await events.publish("a", 1) == 1
             await asyncio.sleep(0.001)
         await client.close()
         await asyncio.wait_for(task, LIMIT)
-        while listener.running:
-            await asyncio.sleep(0.001)
+        await until(lambda: not listener.running, "the end of the listener")
 
     run(main())
 
@@ -179,8 +185,7 @@ def test_refusals(
             await events.subscribe(["a", "secret"], print)
         listener = await events.start("a", print, on_gap=lambda gap: None)
         fresh_server.cli("ACL", "SETUSER", "u", "resetchannels")
-        while listener.running:
-            await asyncio.sleep(0.001)
+        await until(lambda: not listener.running, "the end of the listener")
 
     with caplog.at_level(logging.ERROR, "redlane"):
         run(main())
@@ -201,8 +206,8 @@ def test_during_an_outage(switch: Switch, run: Runner) -> None:
         assert await events.publish("c", "during") == 1
         await seen.until(2)
         await asyncio.to_thread(switch.on, client.sync)
-        while not listener.subscription.live:
-            await asyncio.sleep(0.01)
+        # It may be told of its loss later than the client of the server's return.
+        await until(lambda: gaps and listener.subscription.live, repr(listener))
         await events.publish("c", "after")
         assert [message for _, message in await seen.until(3)] == [
             "before",

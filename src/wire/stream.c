@@ -247,6 +247,21 @@ redlane_stream_end(RedlaneStream *stream, const RedlaneFault *why)
     Py_DECREF(stream);
 }
 
+/* Whether somebody still awaits what it has: what blocks would else take a value that
+ * nobody gets. */
+static bool
+is_wanted(const RedlaneStream *stream)
+{
+    for (size_t i = stream->head; i != stream->tail; i++) {
+        RedlaneErrand *errand = redlane_stream_entry(stream, i)->errand;
+
+        if (errand && errand->wanted(errand)) {
+            return true;
+        }
+    }
+    return false;
+}
+
 void
 redlane_stream_retire(RedlaneStream *stream)
 {
@@ -256,7 +271,9 @@ redlane_stream_retire(RedlaneStream *stream)
         stream->channel->current = NULL;
     }
     stream->retired = true;
-    if (stream->live == 0) {
+    /* A connection that is still being made for nobody would send nothing. */
+    if (stream->live == 0 ||
+        (stream->phase < REDLANE_STREAM_READY && !is_wanted(stream))) {
         redlane_fault_set(&fault, REDLANE_FAULT_CLOSED, "closed");
         redlane_stream_end(stream, &fault);
     }
@@ -343,21 +360,6 @@ judge_late(RedlaneStream *stream)
     if (stream->retired && stream->live == 0) {
         redlane_stream_end(stream, &fault);
     }
-}
-
-/* Whether somebody still awaits what it has: what blocks would else take a value that
- * nobody gets. */
-static bool
-is_wanted(const RedlaneStream *stream)
-{
-    for (size_t i = stream->head; i != stream->tail; i++) {
-        RedlaneErrand *errand = redlane_stream_entry(stream, i)->errand;
-
-        if (errand && errand->wanted(errand)) {
-            return true;
-        }
-    }
-    return false;
 }
 
 int64_t
