@@ -44,9 +44,9 @@ class _Kept:
 
 
 # An event loop keeps only weak references to its tasks.
-_tasks: WeakKeyDictionary[
-    asyncio.AbstractEventLoop, dict[asyncio.Task[Any], _Kept]
-] = WeakKeyDictionary()
+_tasks: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[asyncio.Task[Any], _Kept]] = (
+    WeakKeyDictionary()
+)
 
 # So long the close of a client waits for them, in seconds.
 END_LIMIT = 5.0
