@@ -73,6 +73,7 @@ class Stored:
         "gzipped",
         "head",
         "lifetime",
+        "raw",
         "sent",
         "status",
         "vary",
@@ -91,6 +92,7 @@ class Stored:
         self.sent: Fields = [(name, value) for name, value in head.fields]
         if head.status != 204:
             self.sent.append(("Content-Length", str(len(body))))
+        self.raw: list[tuple[bytes, bytes]] | None = None  # as ASGI has them
         self.gzipped = any(
             name.lower() == "content-encoding" and value.strip().lower() == "gzip"
             for name, value in head.fields
