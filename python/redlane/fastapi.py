@@ -1,10 +1,10 @@
 """FastAPI, and Starlette alone: whole responses cached, and what goes with them.
 
-    from redlane.fastapi import cached
+from redlane.fastapi import cached
 
-    @app.get("/api/canvas")
-    @cached(ttl=60)
-    async def canvas(): ...
+@app.get("/api/canvas")
+@cached(ttl=60)
+async def canvas(): ...
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from redlane._default import close_default_client, default_client
 from redlane._http.asgi import Ahead as CacheMiddleware
 from redlane._http.endpoint import Endpoint
 from redlane._http.health import deep_report, shallow_report
-from redlane._http.share import patterns
+from redlane._http.share import pattern_of
 from redlane._http.stored import Serializer
 from redlane._logging import get_logger
 
@@ -74,11 +74,7 @@ async def invalidate(
         How many responses went.
     """
     cache = response_cache(client, prefix)
-    raw = path.encode().decode("latin-1")
-    gone = 0
-    for pattern in patterns(cache.prefix, raw):
-        gone += await cache.aio.invalidate(pattern)
-    return gone
+    return await cache.aio.invalidate(pattern_of(cache, path))
 
 
 def cached(
@@ -201,7 +197,9 @@ def health_router(client: Client[Any] | None = None) -> Any:
     try:
         from fastapi import APIRouter
     except ImportError:
-        return Router([Route("/health", _json(health)), Route("/health/deep", _json(deep))])
+        return Router(
+            [Route("/health", _json(health)), Route("/health/deep", _json(deep))]
+        )
     router = APIRouter(tags=["health"])
     router.add_api_route("/health", health, methods=["GET"])
     router.add_api_route("/health/deep", deep, methods=["GET"])

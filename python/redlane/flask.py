@@ -26,7 +26,7 @@ from werkzeug.exceptions import HTTPException
 from redlane._core import Cache
 from redlane._http.flask_config import Settings, read_settings
 from redlane._http.policy import Plan, Policy
-from redlane._http.share import Key, Shared, Unshared, patterns, word
+from redlane._http.share import Key, Shared, Unshared, pattern_of, word
 from redlane._http.stored import Fields, Serializer, Stored, answer, store
 from redlane._http.wsgi import (
     BOX,
@@ -220,8 +220,7 @@ class Redlane:
             How many responses went.
         """
         cache = self.cache
-        raw = path.encode().decode("latin-1")
-        return sum(cache.invalidate(pattern) for pattern in patterns(cache.prefix, raw))
+        return cache.invalidate(pattern_of(cache, path))
 
     def cached(self, **options: Any) -> Callable[[View], View]:
         """Decorates a view: its responses are stored whole and shared by those who may.
@@ -235,7 +234,7 @@ class Redlane:
                 "Cookie:name" is one cookie
             query: whether the query is part of the key, or which of its parameters
             public: the response is everybody's, whatever the request brings
-            ignore_cookies: cookies that say nothing of who asks; patterns such as "_ga*"
+            ignore_cookies: cookies that say nothing of who asks, as patterns: "_ga*"
             key: a text, or a callable of the view's arguments that gives one: in the
                 key in the query's place
             identity_headers: which fields say who asks
@@ -376,10 +375,8 @@ def _found(job: _Job, asked: WsgiRequest, plan: Plan, stored: Stored) -> Any:
         said = "MISS"
     else:
         said = word(stored, False)
-        if (
-            (stored.vary
-            and not stored.matches(asked))
-            or not bound.shared.usable(stored, plan, time())
+        if (stored.vary and not stored.matches(asked)) or not bound.shared.usable(
+            stored, plan, time()
         ):
             found = bound.shared.find(asked, plan, job.key, job)
             if found is None:

@@ -41,7 +41,15 @@ _MOST_PLACES = 4096
 # What a request through the whole application begins with (ASGI's HTTP scope).
 _SCOPE = (
     *("type", "asgi", "http_version", "method", "scheme", "path", "raw_path"),
-    *("query_string", "root_path", "headers", "client", "server", "extensions", "state"),
+    *(
+        "query_string",
+        "root_path",
+        "headers",
+        "client",
+        "server",
+        "extensions",
+        "state",
+    ),
 )
 _CONDITIONS = (b"if-none-match", b"if-modified-since", b"cache-control", b"pragma")
 
@@ -144,7 +152,7 @@ async def refill(app: App, scope: Scope, key: Key) -> Stored:
     ]
     if "state" in fresh:
         fresh["state"] = dict(fresh["state"])
-    # Routers below a mount see a longer root path than the application that they are in.
+    # Below a mount the root path is longer than that of the application around it.
     roots = dict.fromkeys((scope.get("root_path", ""), scope.get("app_root_path")))
     for root in roots:
         if root is None:
@@ -267,8 +275,9 @@ class Ahead:
         if seen is not None and rest is not None:
             key = (*seen[:3], rest)
             job = _Job(shared, key, self.app, scope, receive, send)
+            found = shared.peek(key) if shared.embedded else None
             try:
-                stored = await shared.fetch_async(*key, job)
+                stored = found or await shared.fetch_async(*key, job)
             except Unshared:
                 await job.own()
                 return

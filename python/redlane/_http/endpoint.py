@@ -50,7 +50,9 @@ class Bound:
 
     __slots__ = ("declared", "policy", "render", "shared", "special")
 
-    def __init__(self, cache: Cache, options: dict[str, Any], route: Any | None) -> None:
+    def __init__(
+        self, cache: Cache, options: dict[str, Any], route: Any | None
+    ) -> None:
         self.declared = Declared() if route is None else declared_by(route)
         self.render = None if route is None else renderer_of(route)
         given = dict(options)
@@ -107,7 +109,7 @@ class _Job:
         return stored
 
     async def made(self) -> tuple[Response, list[tuple[bytes, bytes]]]:
-        """The endpoint's response, and what it adds by the response that it was given."""
+        """The endpoint's response, and what it adds by the one that it is given."""
         injected = self.injected
         before = 0 if injected is None else len(injected.raw_headers)
         result = await self.call()
@@ -246,8 +248,10 @@ class Endpoint:
             return await _planned(bound, request, call, injected, (args, kwargs))
         key = (*seen[:3], rest)
         job = _Job(bound, key, request, call, injected)
+        shared = bound.shared
+        found = shared.peek(key) if shared.embedded else None
         try:
-            stored = await bound.shared.fetch_async(*key, job)
+            stored = found or await shared.fetch_async(*key, job)
         except Unshared:
             return await _own(job)
         now = time()

@@ -21,7 +21,20 @@ _MEMORY = ("simplecache", "simple", "flask_caching.backends.simplecache")
 _REDIS = ("rediscache", "redis", "flask_caching.backends.rediscache")
 _NULL = ("nullcache", "null", "flask_caching.backends.nullcache")
 _CACHE_READ = frozenset(
-    ["CACHE_TYPE", "CACHE_DEFAULT_TIMEOUT", "CACHE_KEY_PREFIX", "CACHE_REDIS_URL", "CACHE_REDIS_HOST", "CACHE_REDIS_PORT", "CACHE_REDIS_USERNAME", "CACHE_REDIS_PASSWORD", "CACHE_REDIS_DB", "CACHE_NO_NULL_WARNING", "CACHE_IGNORE_ERRORS", "CACHE_SOURCE_CHECK"]
+    [
+        "CACHE_TYPE",
+        "CACHE_DEFAULT_TIMEOUT",
+        "CACHE_KEY_PREFIX",
+        "CACHE_REDIS_URL",
+        "CACHE_REDIS_HOST",
+        "CACHE_REDIS_PORT",
+        "CACHE_REDIS_USERNAME",
+        "CACHE_REDIS_PASSWORD",
+        "CACHE_REDIS_DB",
+        "CACHE_NO_NULL_WARNING",
+        "CACHE_IGNORE_ERRORS",
+        "CACHE_SOURCE_CHECK",
+    ]
 )
 _CACHE_HINTS = {
     "CACHE_THRESHOLD": "the memory engine is bounded in bytes: max_memory of a Client",
@@ -40,11 +53,23 @@ _STRATEGIES = {
     "sliding-window-counter": "sliding-window",
 }
 _LIMIT_READ = frozenset(
-    ["RATELIMIT_ENABLED", "RATELIMIT_DEFAULT", "RATELIMIT_APPLICATION", "RATELIMIT_STORAGE_URI", "RATELIMIT_STORAGE_URL", "RATELIMIT_STRATEGY", "RATELIMIT_HEADERS_ENABLED", "RATELIMIT_KEY_PREFIX", "RATELIMIT_SWALLOW_ERRORS", "RATELIMIT_IN_MEMORY_FALLBACK_ENABLED", "RATELIMIT_FAIL_ON_FIRST_BREACH"]
+    [
+        "RATELIMIT_ENABLED",
+        "RATELIMIT_DEFAULT",
+        "RATELIMIT_APPLICATION",
+        "RATELIMIT_STORAGE_URI",
+        "RATELIMIT_STORAGE_URL",
+        "RATELIMIT_STRATEGY",
+        "RATELIMIT_HEADERS_ENABLED",
+        "RATELIMIT_KEY_PREFIX",
+        "RATELIMIT_SWALLOW_ERRORS",
+        "RATELIMIT_IN_MEMORY_FALLBACK_ENABLED",
+        "RATELIMIT_FAIL_ON_FIRST_BREACH",
+    ]
 )
 _LIMIT_HINTS = {
     "RATELIMIT_STORAGE_OPTIONS": "options of the connection stand in its URL",
-    "RATELIMIT_IN_MEMORY_FALLBACK": "while Redis is away the same limits hold in memory",
+    "RATELIMIT_IN_MEMORY_FALLBACK": "without Redis the same limits hold in memory",
     "RATELIMIT_HEADER_LIMIT": "the fields have their usual names",
     "RATELIMIT_HEADER_REMAINING": "the fields have their usual names",
     "RATELIMIT_HEADER_RESET": "the fields have their usual names",
@@ -57,7 +82,27 @@ _LIMIT_HINTS = {
     "RATELIMIT_REQUEST_IDENTIFIER": "key= of each limit says it",
 }
 _OWN = frozenset(
-    ["REDLANE_URL", "REDLANE_CLIENT", "REDLANE_PREFIX", "REDLANE_DEFAULT_TTL", "REDLANE_ENABLED", "REDLANE_FALLBACK", "REDLANE_NEAR", "REDLANE_SEAL", "REDLANE_IGNORE_COOKIES", "REDLANE_IDENTITY_HEADERS", "REDLANE_OBEY_CLIENT", "REDLANE_GZIP", "REDLANE_TRUSTED_HOPS", "REDLANE_LIMITS", "REDLANE_LIMITS_ENABLED", "REDLANE_LIMIT_ALGORITHM", "REDLANE_LIMIT_HEADERS", "REDLANE_LIMIT_PREFIX", "REDLANE_LIMIT_ON_ERROR"]
+    [
+        "REDLANE_URL",
+        "REDLANE_CLIENT",
+        "REDLANE_PREFIX",
+        "REDLANE_DEFAULT_TTL",
+        "REDLANE_ENABLED",
+        "REDLANE_FALLBACK",
+        "REDLANE_NEAR",
+        "REDLANE_SEAL",
+        "REDLANE_IGNORE_COOKIES",
+        "REDLANE_IDENTITY_HEADERS",
+        "REDLANE_OBEY_CLIENT",
+        "REDLANE_GZIP",
+        "REDLANE_TRUSTED_HOPS",
+        "REDLANE_LIMITS",
+        "REDLANE_LIMITS_ENABLED",
+        "REDLANE_LIMIT_ALGORITHM",
+        "REDLANE_LIMIT_HEADERS",
+        "REDLANE_LIMIT_PREFIX",
+        "REDLANE_LIMIT_ON_ERROR",
+    ]
 )
 
 

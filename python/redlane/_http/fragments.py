@@ -17,7 +17,7 @@ from jinja2.parser import Parser
 from markupsafe import Markup
 
 from redlane._core import Cache
-from redlane._http.policy import period, wire_key
+from redlane._http.policy import digest, period
 
 __all__ = ["FragmentCache"]
 
@@ -47,6 +47,6 @@ class FragmentCache(Extension):
         cache: Cache = self.environment.globals["redlane_fragments"]  # type: ignore[assignment]
         seconds = None if ttl is None else period(ttl, "cache")
         told = tuple(f"{type(part).__name__}:{part}" for part in parts)
-        key = wire_key("jinja", "", place, told)
+        key = f"{place}:{digest(told)}"
         # The caller's text is escaped already.
         return Markup(cache.get_or_set(key, lambda: str(caller()), seconds))

@@ -31,6 +31,13 @@ def deep_report(health: Mapping[str, Any]) -> dict[str, Any]:
         "redis": {name: health.get(name) for name in _TOLD},
     }
     report["redis"]["connected"] = bool(health.get("connected")) and not embedded
-    for name in ("breaker", "write_breaker", "server_version", "pool", "near", "engine"):
+    for name in (
+        "breaker",
+        "write_breaker",
+        "server_version",
+        "pool",
+        "near",
+        "engine",
+    ):
         report[name] = health.get(name)
     return report

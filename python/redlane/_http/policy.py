@@ -2,9 +2,9 @@
 a response from being shared.
 
 A response is shared by the requests that agree in scheme, host, path, query and the
-fields that `vary` names. One that brings credentials (Authorization, an identity header,
-a cookie, a token in a query that is not part of the key) shares nothing, unless they
-are named in `vary` or the route is public.
+fields that `vary` names. One that brings credentials (Authorization, an identity
+header, a cookie, a token in a query that is not part of the key) shares nothing, unless
+they are named in `vary` or the route is public.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from collections.abc import Callable, Collection, Iterable
 from datetime import timedelta
 from fnmatch import fnmatchcase
 from typing import Any, Literal, Protocol
-from urllib.parse import parse_qsl, quote, urlencode
+from urllib.parse import parse_qsl, urlencode
 
 from redlane._http.fields import MOST_SECONDS, directives, names, read_cookies
 from redlane._http.fields import seconds_of as argument_seconds
@@ -28,10 +28,10 @@ __all__ = [
     "Policy",
     "Request",
     "Vary",
+    "digest",
     "lifetime_of",
     "period",
     "vary_rest",
-    "wire_key",
 ]
 
 Period = float | int | str | timedelta
@@ -89,7 +89,28 @@ IDENTITY_HEADERS = (
 )
 # … and in queries, for routes whose key does not hold all of the query.
 IDENTITY_PARAMETERS = frozenset(
-    ["access_token", "api_key", "apikey", "api-key", "auth", "authorization", "code", "jwt", "key", "password", "session", "session_id", "sessionid", "sid", "sig", "signature", "ticket", "token", "user", "user_id"]
+    [
+        "access_token",
+        "api_key",
+        "apikey",
+        "api-key",
+        "auth",
+        "authorization",
+        "code",
+        "jwt",
+        "key",
+        "password",
+        "session",
+        "session_id",
+        "sessionid",
+        "sid",
+        "sig",
+        "signature",
+        "ticket",
+        "token",
+        "user",
+        "user_id",
+    ]
 )
 # Fields that ask for something else than the response itself. If-None-Match and
 # If-Modified-Since are answered from what is stored.
@@ -145,19 +166,33 @@ def period(value: Period, name: str) -> float:
     return seconds
 
 
-def wire_key(scheme: str, host: str, path: str, rest: Vary, _job: object = None) -> str:
-    """The key of a response: readable up to the path, what follows as a digest, since
-    it may hold secrets. Injective: no two requests that differ share one."""
-    place = quote(path.encode("latin-1", "replace"), safe="/:@!$&()+,;=~")
-    base = f"{scheme}://{quote(host, safe='.:[]-_')}{place}"
-    if not rest:
-        return base
-    digest = hashlib.sha256()
-    for part in rest:
+_digests: dict[str, str] = {}
+_MOST_DIGESTS = 4096
+
+
+def digest(parts: Iterable[str]) -> str:
+    """What follows the path in a key: a digest, since it may hold secrets; injective,
+    for each part is told with its length."""
+    found = hashlib.sha256()
+    for part in parts:
         raw = part.encode("utf-8", "surrogateescape")
-        digest.update(b"%d:" % len(raw))
-        digest.update(raw)
-    return f"{base}?{digest.hexdigest()[:32]}"
+        found.update(b"%d:" % len(raw))
+        found.update(raw)
+    return found.hexdigest()[:32]
+
+
+def query_digest(query: str) -> str:
+    """digest(("q", query)), kept for queries that come again."""
+    if not query:
+        return ""
+    found = _digests.get(query)
+    if found is None:
+        found = digest(("q", query))
+        if len(_digests) >= _MOST_DIGESTS:
+            _digests.clear()
+        if len(query) <= 1024:
+            _digests[query] = found
+    return found
 
 
 class Plan:
@@ -172,7 +207,7 @@ class Plan:
         self.identified = False  # the key holds whose it is
         self.max_age: int | None = None
         self.min_fresh = 0
-        self.rest: Vary = ()
+        self.rest = ""
 
     def accepts(self, age: float, lifetime: float) -> bool:
         """Whether the client takes a stored response of this age."""
@@ -241,6 +276,12 @@ class Policy:
         # A request without any of these has the plan that its URL makes.
         special = {*_PRECONDITIONS, "cookie", "transfer-encoding", *self.bars}
         self.special = frozenset({*special, *_ASKED, *self.vary})
+        self.is_plain = (
+            key is None
+            and self.query is True
+            and not self.vary
+            and not self.vary_cookies
+        )
         # Told to caches downstream: who has cookies is answered otherwise.
         self.sent_vary = tuple(
             dict.fromkeys(
@@ -248,13 +289,9 @@ class Policy:
             )
         )
 
-    def plain(self, query: str) -> Vary | None:
+    def plain(self, query: str) -> str | None:
         """The rest of the key of a request with no special field; None: plan() says."""
-        if self.key is None and self.query is True and not self.vary:
-            if self.vary_cookies:
-                return None
-            return ("q", query) if query else ()
-        return None
+        return query_digest(query) if self.is_plain else None
 
     def plan(self, request: Request, key: str | None = None) -> Plan:
         """What to do with a request; `key`: what the route's `key` option made."""
@@ -275,7 +312,8 @@ class Policy:
         if rest is None:
             plan.bypass = True
             return plan
-        plan.rest = (*rest, *self._vary_rest(request, plan))
+        rest = (*rest, *self._vary_rest(request, plan))
+        plan.rest = digest(rest) if rest else ""
         return plan
 
     def _barred(self, request: Request, plan: Plan) -> bool:

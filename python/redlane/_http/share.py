@@ -11,17 +11,20 @@ that may not be shared asks the route for his own.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Coroutine
 from time import monotonic, time
 from typing import Any
 
 from redlane import Cache
-from redlane._http.policy import Plan, Policy, Request, Vary, vary_rest, wire_key
+from redlane._http.policy import Plan, Policy, Request, digest, query_digest, vary_rest
 from redlane._http.stored import Stored
 
-__all__ = ["Key", "Shared", "Unshared", "patterns", "word"]
+__all__ = ["Key", "Shared", "Unshared", "pattern_of", "word"]
 
-Key = tuple[str, str, str, Vary]  # scheme, host, path, what else
+Key = tuple[str, str, str, str]  # scheme, host, path, digest of what else
+
+_TEMPLATE = "{scheme}:{host}:{path}:{rest}"
 
 # So long after a response that may not be shared, whoever has waited for it goes to the
 # route by himself, and all of them at once instead of one after the other.
@@ -37,12 +40,12 @@ def _lifetime(stored: Stored) -> float | None:
     return stored.lifetime
 
 
-def _run(scheme: str, host: str, path: str, rest: Vary, job: Any) -> Stored:
+def _run(scheme: str, host: str, path: str, rest: str, job: Any) -> Stored:
     stored: Stored = job()
     return stored
 
 
-async def _run_async(scheme: str, host: str, path: str, rest: Vary, job: Any) -> Stored:
+async def _run_async(scheme: str, host: str, path: str, rest: str, job: Any) -> Stored:
     stored: Stored = await job()
     return stored
 
@@ -57,7 +60,7 @@ class Shared:
         self._passes: dict[Key, float] = {}
         options: dict[str, Any] = {
             "ttl": _lifetime,
-            "key": wire_key,
+            "key": _TEMPLATE,
             "ignore": ["job"],
             "share": True,
         }
@@ -67,13 +70,28 @@ class Shared:
             options["on_error"] = policy.on_error
         if policy.tags:
             options["tags"] = list(policy.tags)
-        decorate = cache(**options)
-        fetch: Any = decorate(_run)
+        fetch: Any = cache(**options)(_run)
+        self._fetch = fetch
         self.fetch: Callable[..., Stored] = fetch
         self.renew: Callable[..., Stored] = fetch.refresh
+        self.key_text: Callable[..., str] = fetch.cache_key
         afetch: Any = cache(**options)(_run_async)
+        self._afetch = afetch
         self.fetch_async: Callable[..., Coroutine[Any, Any, Stored]] = afetch
         self.renew_async: Callable[..., Coroutine[Any, Any, Stored]] = afetch.refresh
+        # The engine of this process never makes anybody wait: no need to await a hit.
+        self.embedded = (
+            str(cache.client.url).startswith("memory:")
+            and policy.stale is None
+            and policy.on_error is None
+            and not policy.tags
+        )
+        self._skip = len(cache.prefix) + 1 if cache.prefix else 0
+
+    def peek(self, key: Key) -> Stored | None:
+        """Where `embedded`: what is stored, without leave to compute it."""
+        found: Stored | None = self.cache.get(self.key_text(*key, None)[self._skip :])
+        return found
 
     # What was found not to be shared a moment ago.
 
@@ -97,7 +115,7 @@ class Shared:
 
     def vary_key(self, key: Key, stored: Stored, request: Request) -> Key:
         """Where the response lies that this request gets, by the stored one's Vary."""
-        return (*key[:3], (*key[3], *vary_rest(request, stored.vary)))
+        return (*key[:3], digest((key[3], *vary_rest(request, stored.vary))))
 
     def find(self, request: Request, plan: Plan, key: Key, job: Any) -> Stored | None:
         """What answers; None: nothing may, `job` says what to do instead."""
@@ -137,27 +155,26 @@ class Shared:
     def drop(self, request: Request) -> None:
         """After a change by way of this URL (RFC 9111, 4.4): what is stored of it is no
         longer good. Where the route varies, all of its variants go, and queries too."""
-        key = wire_key(request.scheme, request.host, request.path, self._rest(request))
-        self.cache.delete(key)
+        self._fetch.invalidate(*self._url_key(request), None)
         for pattern in self._variants(request):
             self.cache.invalidate(pattern)
 
     async def drop_async(self, request: Request) -> None:
         """drop(), awaited."""
-        key = wire_key(request.scheme, request.host, request.path, self._rest(request))
-        await self.cache.aio.delete(key)
+        await self._afetch.invalidate(*self._url_key(request), None)
         for pattern in self._variants(request):
             await self.cache.aio.invalidate(pattern)
 
-    def _rest(self, request: Request) -> Vary:
-        return ("q", request.query) if request.query else ()
+    def _url_key(self, request: Request) -> Key:
+        rest = query_digest(request.query)
+        return (request.scheme, request.host, request.path, rest)
 
     def _variants(self, request: Request) -> list[str]:
         policy = self.policy
-        if not (self.varies or policy.vary or policy.vary_cookies or policy.key):
+        if policy.is_plain and not self.varies:
             return []
-        base = wire_key(request.scheme, request.host, request.path, ())
-        return [escape(f"{self.cache.prefix}:{base}?") + "*"]
+        text = self.key_text(request.scheme, request.host, request.path, "", None)
+        return [escape(text.removesuffix('""')) + "*"]
 
 
 def escape(text: str) -> str:
@@ -165,11 +182,24 @@ def escape(text: str) -> str:
     return "".join("\\" + c if c in "*?[]\\" else c for c in text)
 
 
-def patterns(prefix: str, path: str) -> list[str]:
-    """Those of the keys of a path, with `*` in it, on all hosts, and its variants."""
-    place = wire_key("", "", path, ()).removeprefix("://").replace("%2A", "*")
-    base = escape(prefix) + ":*://*" + place
-    return [base, base + "\\?*"]
+def pattern_of(cache: Cache, path: str) -> str:
+    """That of the keys of a path, on all hosts and with all variants; `*` in it stands
+    for any text."""
+
+    def field(path: str) -> str:
+        return path
+
+    raw = path.encode().decode("latin-1")
+    if "*" in raw:
+        quoted = "*".join(
+            escape(json.dumps(part, ensure_ascii=False)[1:-1])
+            for part in raw.split("*")
+        )
+        text = f'"{quoted}"'
+    else:
+        named: Any = cache(key="{path}")(field)
+        text = escape(named.cache_key(raw).removeprefix(f"{cache.prefix}:"))
+    return f"{escape(cache.prefix)}:*:*:{text}:*"
 
 
 def word(stored: Stored, ran: bool) -> str:

@@ -187,8 +187,8 @@ def _start(
 
 
 class Ahead:
-    """A WSGI application that answers from the cache, for routes that have asked for it,
-    before the one that it wraps sees the request."""
+    """A WSGI application that answers from the cache, for routes that have asked for
+    it, before the one that it wraps sees the request."""
 
     def __init__(self, inner: Application) -> None:
         self.inner = inner
