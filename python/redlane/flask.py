@@ -26,7 +26,7 @@ from werkzeug.exceptions import HTTPException
 from redlane._core import Cache
 from redlane._http.flask_config import Settings, read_settings
 from redlane._http.policy import Plan, Policy
-from redlane._http.share import Key, Shared, Unshared, pattern_of, word
+from redlane._http.share import Key, RouteError, Shared, Unshared, pattern_of, word
 from redlane._http.stored import Fields, Serializer, Stored, answer, store
 from redlane._http.wsgi import (
     BOX,
@@ -101,7 +101,7 @@ class _Job:
         stored = self.run()
         if stored is None:
             shared.pass_on(self.key)
-            raise Unshared
+            raise Unshared if self.error is None else RouteError
         return stored
 
     def run(self) -> Stored | None:

@@ -26,7 +26,7 @@ from redlane._http.asgi import (
 )
 from redlane._http.fastapi_route import Declared, declared_by, renderer_of, route_of
 from redlane._http.policy import Plan, Policy
-from redlane._http.share import Key, Shared, Unshared, word
+from redlane._http.share import Key, RouteError, Shared, Unshared, word
 from redlane._http.stored import Stored, answer, store
 from redlane._http.wsgi import Box
 
@@ -105,7 +105,7 @@ class _Job:
         stored = await self.run()
         if stored is None:
             shared.pass_on(self.key)
-            raise Unshared
+            raise Unshared if self.error is None else RouteError
         return stored
 
     async def made(self) -> tuple[Response, list[tuple[bytes, bytes]]]:

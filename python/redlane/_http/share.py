@@ -20,7 +20,7 @@ from redlane import Cache
 from redlane._http.policy import Plan, Policy, Request, digest, query_digest, vary_rest
 from redlane._http.stored import Stored
 
-__all__ = ["Key", "Shared", "Unshared", "pattern_of", "word"]
+__all__ = ["Key", "RouteError", "Shared", "Unshared", "pattern_of", "word"]
 
 Key = tuple[str, str, str, str]  # scheme, host, path, digest of what else
 
@@ -36,16 +36,22 @@ class Unshared(Exception):
     """The response is this request's alone, or there is none."""
 
 
+class RouteError(Unshared):
+    """The route has failed: an old response may stand in."""
+
+
 def _lifetime(stored: Stored) -> float | None:
     return stored.lifetime
 
 
-def _run(scheme: str, host: str, path: str, rest: str, job: Any) -> Stored:
+def cached_response(scheme: str, host: str, path: str, rest: str, job: Any) -> Stored:
     stored: Stored = job()
     return stored
 
 
-async def _run_async(scheme: str, host: str, path: str, rest: str, job: Any) -> Stored:
+async def cached_response_async(
+    scheme: str, host: str, path: str, rest: str, job: Any
+) -> Stored:
     stored: Stored = await job()
     return stored
 
@@ -70,12 +76,12 @@ class Shared:
             options["on_error"] = policy.on_error
         if policy.tags:
             options["tags"] = list(policy.tags)
-        fetch: Any = cache(**options)(_run)
+        fetch: Any = cache(**options)(cached_response)
         self._fetch = fetch
         self.fetch: Callable[..., Stored] = fetch
         self.renew: Callable[..., Stored] = fetch.refresh
         self.key_text: Callable[..., str] = fetch.cache_key
-        afetch: Any = cache(**options)(_run_async)
+        afetch: Any = cache(**options)(cached_response_async)
         self._afetch = afetch
         self.fetch_async: Callable[..., Coroutine[Any, Any, Stored]] = afetch
         self.renew_async: Callable[..., Coroutine[Any, Any, Stored]] = afetch.refresh
