@@ -114,9 +114,7 @@ def serving(kind: str, url: str, folder: Path) -> Iterator[int]:
     with log.open("w") as output:
         command = command_of(kind, port, folder)
         environment = {**environ_here(), "CACHE_URL": url}
-        with started(
-            command, stdout=output, stderr=output, env=environment
-        ) as process:
+        with started(command, stdout=output, stderr=output, env=environment) as process:
             end = time.monotonic() + LIMIT
             while True:
                 try:

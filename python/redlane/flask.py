@@ -18,13 +18,15 @@ from time import time
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
-from flask import Flask, Response, current_app, request
+from flask import Blueprint, Flask, Response, current_app, jsonify, request
 from flask.globals import request_ctx
 from werkzeug.datastructures import Headers
 from werkzeug.exceptions import HTTPException
 
-from redlane._core import Cache
+from redlane._core import Cache, Client
+from redlane._default import default_client
 from redlane._http.flask_config import Settings, read_settings
+from redlane._http.health import deep_report, shallow_report
 from redlane._http.policy import Plan, Policy
 from redlane._http.share import Key, RouteError, Shared, Unshared, pattern_of, word
 from redlane._http.stored import Fields, Serializer, Stored, answer, store
@@ -38,7 +40,7 @@ from redlane._http.wsgi import (
     refill,
 )
 
-__all__ = ["Redlane"]
+__all__ = ["Redlane", "health_blueprint"]
 
 View = TypeVar("View", bound=Callable[..., Any])
 
@@ -58,13 +60,14 @@ class _State:
 class _Bound:
     """A cached view in one application."""
 
-    __slots__ = ("ahead", "call", "policy", "shared", "special")
+    __slots__ = ("ahead", "call", "off", "policy", "shared", "special")
 
     def __init__(self, app: Flask, state: _State, view: Any, options: dict[str, Any]):
         self.policy = Policy(**state.settings.options(options))
         self.shared = Shared(state.cache, self.policy)
         self.special = environ_names(self.policy.special)
         self.ahead = state.ahead
+        self.off = not state.settings.enabled
         self.call: Callable[..., Any] = app.ensure_sync(view)
         if self.policy.ahead and callable(self.policy.key):
             raise TypeError("ahead=True: the key cannot be made by a callable")
@@ -274,6 +277,8 @@ class Redlane:
             app = _app()
             known = last[0]
             bound = known[1] if known is not None and known[0] is app else bind(app)
+            if bound.off:
+                return bound.call(*args, **kwargs)
             environ = request.environ
             if (
                 environ["REQUEST_METHOD"] == "GET"
@@ -385,3 +390,33 @@ def _found(job: _Job, asked: WsgiRequest, plan: Plan, stored: Stored) -> Any:
     if bound.policy.ahead:
         bound.ahead.learn((asked.host, asked.path), bound.shared, bound.special)
     return _answered(job.app, stored, asked, said)
+
+
+# --- health -----------------------------------------------------------------------
+
+
+def health_blueprint(client: Client[Any] | None = None) -> Blueprint:
+    """``app.register_blueprint(health_blueprint())``: GET /health and /health/deep.
+
+    Both answer 200; `status` of /health/deep is "degraded" while Redis is away.
+
+    Args:
+        client: None: that of the application's Redlane, else the default client
+    """
+    blueprint = Blueprint("redlane_health", __name__)
+
+    @blueprint.get("/health")
+    def health() -> Response:
+        """The process answers."""
+        return jsonify(shallow_report())
+
+    @blueprint.get("/health/deep")
+    def deep() -> Response:
+        """The process and its Redis."""
+        asked = client
+        if asked is None:
+            lane = current_app.extensions.get("redlane")
+            asked = default_client() if lane is None else lane.cache.client
+        return jsonify(deep_report(asked.health()))
+
+    return blueprint

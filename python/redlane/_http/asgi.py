@@ -175,8 +175,10 @@ async def _send(message: Message) -> None:
 class _Job:
     """The job of a request that is answered ahead: the application, if need be."""
 
-    __slots__ = ("error", "inner", "key", "ran", "receive", "scope", "send", "shared")
-    __slots__ += ("task",)
+    __slots__ = (
+        *("error", "inner", "key", "ran", "receive", "scope", "send", "shared"),
+        "task",
+    )
 
     def __init__(
         self,

@@ -183,7 +183,7 @@ class Endpoint:
         named = signature.parameters
         self.request = _parameter_of(named, Request)
         self.response = _parameter_of(named, Response)
-        added = []
+        added: list[tuple[str, type]] = []
         if self.request is None:
             added.append((REQUEST, Request))
         if self.response is None:
@@ -263,8 +263,8 @@ class Endpoint:
 def _overridden(scope: Any, bound: Bound) -> bool:
     """Whether another dependency stands in for one of the route's: it may read what is
     not declared."""
-    overrides = getattr(scope.get("app"), "dependency_overrides", None)
-    return bool(overrides) and any(call in overrides for call in bound.declared.calls)
+    overrides: Any = getattr(scope.get("app"), "dependency_overrides", None)
+    return bool(overrides) and not bound.declared.calls.isdisjoint(overrides)
 
 
 def _made(status: int, raw: Any, body: bytes, injected: Response | None) -> Response:

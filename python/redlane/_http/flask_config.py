@@ -10,11 +10,9 @@ from typing import Any
 from urllib.parse import quote
 
 from redlane._core import Cache, Client, ConfigurationError, _check_url
-from redlane._http.policy import IDENTITY_HEADERS, Policy, period
+from redlane._http.policy import IDENTITY_HEADERS, period
 
 __all__ = ["Settings", "read_settings"]
-
-_CACHED_OPTIONS = ("ttl", "ignore_cookies", "identity_headers", "obey_client", "gzip")
 
 # Flask-Caching's, by what they are here.
 _MEMORY = ("simplecache", "simple", "flask_caching.backends.simplecache")
@@ -156,12 +154,13 @@ def read_settings(config: Mapping[str, Any], defaults: Mapping[str, Any]) -> Set
         ConfigurationError: a value is not usable.
     """
     settings = Settings()
-    settings.defaults = dict(defaults)
     if any(name.startswith("CACHE_") for name in config):
         _read_caching(config, settings)
     if any(name.startswith("RATELIMIT_") for name in config):
         _read_limiter(config, settings)
     _read_own(config, settings)
+    # What the program says goes before what is configured.
+    settings.defaults.update(defaults)
     _warn_unknown(config)
     return settings
 
@@ -250,13 +249,7 @@ def _read_own(config: Mapping[str, Any], settings: Settings) -> None:
     ):
         if name in given:
             read[option] = _flag(config, name)
-    settings.defaults = {**settings.defaults, **read, **_explicit(settings.defaults)}
-    _checked("the options of Redlane", lambda: Policy(**settings.defaults))
-
-
-def _explicit(defaults: Mapping[str, Any]) -> dict[str, Any]:
-    """Redlane(app, ttl=…): what the program says goes before what is configured."""
-    return {name: value for name, value in defaults.items() if name != "_configured"}
+    settings.defaults.update(read)
 
 
 def _read_caching(config: Mapping[str, Any], settings: Settings) -> None:
@@ -270,7 +263,7 @@ def _read_caching(config: Mapping[str, Any], settings: Settings) -> None:
     elif kind:
         _warn(f"CACHE_TYPE={config['CACHE_TYPE']!r} is not known here: Redis or memory")
     timeout = config.get("CACHE_DEFAULT_TIMEOUT")
-    if timeout is not None and "ttl" not in settings.defaults:
+    if timeout is not None:
         seconds = _checked("CACHE_DEFAULT_TIMEOUT", lambda: float(timeout))
         if not math.isfinite(seconds) or seconds < 0:
             raise ConfigurationError("CACHE_DEFAULT_TIMEOUT: no number of seconds")
