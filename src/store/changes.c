@@ -279,6 +279,8 @@ make_script(const Making *making)
     case REDLANE_SCRIPT_RELEASE:
     case REDLANE_SCRIPT_RESTORE:
     case REDLANE_SCRIPT_TAGS: /* the server makes its own */
+    case REDLANE_SCRIPT_LIMIT:
+    case REDLANE_SCRIPT_LIMIT_CHARGE:
     case REDLANE_SCRIPT_COUNT:
         break;
     }
