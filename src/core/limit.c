@@ -54,6 +54,9 @@ init_bucket(RedlaneLimit *limit)
     if (limit->token > EXACT / limit->burst) {
         limit->token = EXACT / limit->burst;
         limit->drain = (int64_t)((Wide)limit->token * limit->count / limit->window);
+        limit->token =
+            (int64_t)(((Wide)limit->drain * limit->window + limit->count - 1) /
+                      limit->count);
     }
     return limit->drain > 0;
 }
@@ -91,15 +94,17 @@ redlane_limit_init(RedlaneLimit *limit, RedlaneLimitKind kind, int64_t count,
 
 /* What is left of a debt that will be gone a part of a microsecond after `at`. */
 static int64_t
-debt_left(const RedlaneLimit *limit, int64_t at, int64_t part, int64_t now)
+debt_left(RedlaneLimitMeter *meter, int64_t at, int64_t part)
 {
-    int64_t most = limit->burst * limit->token, wait = at - now;
+    const RedlaneLimit *limit = meter->limit;
+    int64_t most = limit->burst * limit->token, wait = at - meter->now;
 
     if (wait < 0) {
         return 0;
     }
     if (wait > most / limit->drain) {
-        return most; /* the clock was set back */
+        meter->moved = true;
+        return most;
     }
     return least(most, wait * limit->drain + part);
 }
@@ -133,7 +138,8 @@ open_sliding(RedlaneLimitMeter *meter, const RedlaneLimitState *state)
     else if (state->index == meter->index - 1) {
         meter->previous = state->current;
     }
-    else if (state->index > meter->index) { /* the clock was set back */
+    else if (state->index > meter->index) {
+        meter->moved = true;
         meter->current = least(limit->count, state->current + state->previous);
     }
     meter->used = meter->current + weigh_previous(meter);
@@ -154,7 +160,7 @@ redlane_limit_open(RedlaneLimitMeter *meter, const RedlaneLimit *limit,
         open_sliding(meter, state);
         break;
     case REDLANE_LIMIT_BUCKET:
-        meter->used = debt_left(limit, state->current, state->previous, now);
+        meter->used = debt_left(meter, state->current, state->previous);
         break;
     case REDLANE_LIMIT_LOG:
         break;

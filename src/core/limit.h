@@ -82,8 +82,10 @@ typedef struct {
     int64_t phase; /* SLIDING: since its window began */
     int64_t left;  /* FIXED, SLIDING: until its window ends */
     int64_t used;  /* units; BUCKET: the debt */
-    char *times;   /* LOG: BORROWED, int64 each, oldest first, of any alignment */
-    size_t gone;   /* LOG: so many at the beginning of them count no more */
+    bool moved;  /* the clock was set back: to be closed even where nothing changes, or
+                    what lies in the future would count until then */
+    char *times; /* LOG: BORROWED, int64 each, oldest first, of any alignment */
+    size_t gone; /* LOG: so many at the beginning of them count no more */
 } RedlaneLimitMeter;
 
 /* Of any kind but LOG; a FIXED state's index says which window the key names. */

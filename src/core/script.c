@@ -203,7 +203,7 @@ const RedlaneScript redlane_scripts[REDLANE_SCRIPT_COUNT] = {
      * written has its TTL in the same step. */
     [REDLANE_SCRIPT_LIMIT] = {.name = "limit",
                               .text = redlane_script_limit_text,
-                              .sha1 = "6bb43e9fe97a3b3f33805a477877254ac6392388"},
+                              .sha1 = "b1871c8a7144acb5ea1dfdf972d39f560a05d44a"},
     /* LIMIT_CHARGE key; six as for LIMIT, then a state (index, current, previous; of a
      * log its times).
      * Adds what was admitted elsewhere, as far as it counts still, to the limit's
@@ -212,7 +212,7 @@ const RedlaneScript redlane_scripts[REDLANE_SCRIPT_COUNT] = {
     [REDLANE_SCRIPT_LIMIT_CHARGE] = {.name = "limit_charge",
                                      .text = redlane_script_charge_text,
                                      .sha1 =
-                                         "b03f48866067fe92dad2a836ce2b0111f2cb86ff"},
+                                         "65d354da377e874dd9e8c5c01e37693dbea564ed"},
 };
 
 const RedlaneScript *

@@ -26,13 +26,13 @@
     "local function align(m, i, cur, prev)\n"                                          \
     "if i == m.i then return cur, prev end\n"                                          \
     "if i == m.i - 1 then return 0, cur end\n"                                         \
-    "if i > m.i then return min(m.n, cur + prev), 0 end\n"                             \
+    "if i > m.i then m.moved = true return min(m.n, cur + prev), 0 end\n"              \
     "return 0, 0\n"                                                                    \
     "end\n"                                                                            \
     "local function debt(m, at, part)\n"                                               \
     "local most, wait = m.z * m.x, at - now\n"                                         \
     "if wait < 0 then return 0 end\n"                                                  \
-    "if wait > floor(most / m.y) then return most end\n"                               \
+    "if wait > floor(most / m.y) then m.moved = true return most end\n"                \
     "return min(most, wait * m.y + part)\n"                                            \
     "end\n"                                                                            \
     "local function add_times(m, n, at)\n"                                             \
@@ -144,8 +144,11 @@ const char redlane_script_limit_text[] = METER_LUA
     "elseif m.k == 'b' then m.used = max(m.used - cost * m.x, 0)\n"
     "else\n"
     "local here = min(cost, m.used)\n"
-    "if m.k == 'l' and here > 0 then call('ZPOPMAX', m.key, here) end\n"
     "m.used = m.used - here\n"
+    "if m.k == 'l' then\n"
+    "call('ZREMRANGEBYSCORE', m.key, '-inf', string.format('%.0f', now - m.w))\n"
+    "call('ZPOPMAX', m.key, here)\n"
+    "end\n"
     "end\n"
     "end\n"
     "clock(ARGV[3])\n"
@@ -163,7 +166,10 @@ const char redlane_script_limit_text[] = METER_LUA
     "elseif mode == 'r' and (m.used > 0 or (m.prev or 0) > 0) then\n"
     "refund(m) left = reset(m) close(m, left)\n"
     "m.retry = retry(m)\n"
-    "else left = reset(m) end\n"
+    "else\n"
+    "left = reset(m)\n"
+    "if m.moved then close(m, left) end\n"
+    "end\n"
     "out[i * 3 - 1] = m.k == 'b' and floor((m.z * m.x - m.used) / m.x)\n"
     "or max(m.n - m.used, 0)\n"
     "out[i * 3] = left\n"

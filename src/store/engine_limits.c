@@ -252,6 +252,13 @@ change_one(RedlaneEngine *engine, const RedlaneLimitCall *call, size_t index,
     return close_meter(engine, key, meter, entry);
 }
 
+/* Keeps what a clock that was set back has made of a state. */
+static bool
+keep_moved(RedlaneEngine *engine, RedlaneArg key, const RedlaneLimitMeter *meter)
+{
+    return close_meter(engine, key, meter, redlane_engine_find(engine, key));
+}
+
 static int64_t
 clock_now(void)
 {
@@ -280,6 +287,10 @@ redlane_engine_limit_locked(RedlaneEngine *engine, const RedlaneLimitCall *call,
                      ? free && call->cost > 0
                      : call->mode == 'r' && (meters[i].used || meters[i].previous);
         if (change && !change_one(engine, call, i, &meters[i], entries[i])) {
+            return REDLANE_LIMITS_FAILED;
+        }
+        if (!change && meters[i].moved &&
+            !keep_moved(engine, call->on[i].key, &meters[i])) {
             return REDLANE_LIMITS_FAILED;
         }
         if (call->mode == 'r') {
