@@ -8,6 +8,7 @@
 #include "types/async_cache.h"
 #include "types/async_counter.h"
 #include "types/async_method.h"
+#include "types/async_rate_limiter.h"
 #include "types/async_reply.h"
 #include "types/async_video_cache.h"
 #include "types/cache.h"
@@ -17,12 +18,14 @@
 #include "types/command_method.h"
 #include "types/content_key.h"
 #include "types/counter.h"
+#include "types/decision.h"
 #include "types/flight.h"
 #include "types/flow.h"
 #include "types/loop_bell.h"
 #include "types/message.h"
 #include "types/monitor.h"
 #include "types/pubsub.h"
+#include "types/rate_limiter.h"
 #include "types/ready_awaitable.h"
 #include "types/stored.h"
 #include "types/subscription.h"
@@ -58,6 +61,8 @@ module_exec(PyObject *module)
         redlane_cached_classmethod_setup,
         redlane_counter_setup,
         redlane_video_cache_setup,
+        redlane_decision_setup,
+        redlane_rate_limiter_setup,
         redlane_message_setup,
         redlane_message_bytes_setup,
         redlane_gap_setup,
@@ -69,6 +74,7 @@ module_exec(PyObject *module)
         redlane_async_cache_setup,
         redlane_async_counter_setup,
         redlane_async_video_cache_setup,
+        redlane_async_rate_limiter_setup,
         redlane_tool_setup,
         redlane_monitor_setup,
         redlane_stored_setup,
@@ -103,6 +109,7 @@ module_free(void *module)
     redlane_digest_clear(redlane_state_of_module((PyObject *)module));
     redlane_flight_table_free(redlane_state_of_module((PyObject *)module));
     redlane_ready_awaitable_free_kept(redlane_state_of_module((PyObject *)module));
+    redlane_decision_free_kept(redlane_state_of_module((PyObject *)module));
     redlane_flow_free_kept(redlane_state_of_module((PyObject *)module));
     redlane_loops_release(redlane_state_of_module((PyObject *)module)->loops);
     redlane_background_release(redlane_state_of_module((PyObject *)module)->background);

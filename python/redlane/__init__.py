@@ -11,6 +11,7 @@ from redlane._core import (
     AsyncClient,
     AsyncCounter,
     AsyncPipeline,
+    AsyncRateLimiter,
     AsyncVideoCache,
     AuthenticationError,
     BusyError,
@@ -22,14 +23,17 @@ from redlane._core import (
     ConfigurationError,
     ConnectionError,
     Counter,
+    Decision,
     ExecAbortError,
     Gap,
+    LimitStatus,
     LoadingError,
     Message,
     NoScriptError,
     OutOfMemoryError,
     PermissionDeniedError,
     Pipeline,
+    RateLimiter,
     ReadOnlyError,
     RedlaneError,
     ReplyError,
@@ -45,6 +49,7 @@ from redlane._default import close_default_client, configure, default_client
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from redlane._async_pubsub import AsyncListener, AsyncPubSub
+    from redlane._limit import RateLimitExceeded
     from redlane._pubsub import Listener, PubSub, RedisPubSub, pubsub
     from redlane._ready import cache, invalidate_cache, video_cache
 
@@ -55,6 +60,7 @@ __all__ = [
     "AsyncListener",
     "AsyncPipeline",
     "AsyncPubSub",
+    "AsyncRateLimiter",
     "AsyncVideoCache",
     "AuthenticationError",
     "BusyError",
@@ -66,8 +72,10 @@ __all__ = [
     "ConfigurationError",
     "ConnectionError",
     "Counter",
+    "Decision",
     "ExecAbortError",
     "Gap",
+    "LimitStatus",
     "Listener",
     "LoadingError",
     "Message",
@@ -76,6 +84,8 @@ __all__ = [
     "PermissionDeniedError",
     "Pipeline",
     "PubSub",
+    "RateLimitExceeded",
+    "RateLimiter",
     "ReadOnlyError",
     "RedisPubSub",
     "RedlaneError",
@@ -103,6 +113,7 @@ _LATE = {
     "AsyncPubSub": "_async_pubsub",
     "Listener": "_pubsub",
     "PubSub": "_pubsub",
+    "RateLimitExceeded": "_limit",
     "RedisPubSub": "_pubsub",
     "cache": "_ready",
     "invalidate_cache": "_ready",

@@ -21,6 +21,8 @@ typedef enum {
     REDLANE_SCRIPT_VIDEO_SET,        /* store unless a permanent entry is there */
     REDLANE_SCRIPT_RESTORE,          /* replay of a durable set: where nothing is */
     REDLANE_SCRIPT_TAGS,             /* generations, made where there are none */
+    REDLANE_SCRIPT_LIMIT,            /* rate limits: hit, peek or refund */
+    REDLANE_SCRIPT_LIMIT_CHARGE,     /* replay of what a limit admitted elsewhere */
     REDLANE_SCRIPT_COUNT
 } RedlaneScriptId;
 

@@ -37,6 +37,9 @@
     X(CacheDisabledType)                         \
     X(CounterType)                               \
     X(VideoCacheType)                            \
+    X(RateLimiterType)                           \
+    X(DecisionType)                              \
+    X(LimitStatusType)                           \
     X(MessageType)                               \
     X(BytesMessageType)                          \
     X(GapType)                                   \
@@ -49,6 +52,7 @@
     X(AsyncCacheType)                            \
     X(AsyncCounterType)                          \
     X(AsyncVideoCacheType)                       \
+    X(AsyncRateLimiterType)                      \
     X(LoopType)                                  \
     X(StreamType)                                \
     X(AsyncClientType)                           \
@@ -89,8 +93,10 @@ struct RedlaneState {
     void *flights;                  /* types/flight.c: computations under way */
     struct RedlaneFlows *flows;     /* types/flow.c */
     struct RedlaneReadyKept *ready; /* types/ready_awaitable.c: for the next ones */
-    struct RedlaneLoops *loops;     /* wire/loop.c: the event loops in use */
-    struct RedlaneBackground *background; /* store/background.c: the one C thread */
+    struct RedlaneDecisionsKept *decisions; /* types/decision.c: for the next ones */
+    unsigned long long rates_made;          /* types/limit_rates.c: their numbers */
+    struct RedlaneLoops *loops;             /* wire/loop.c: the event loops in use */
+    struct RedlaneBackground *background;   /* store/background.c: the one C thread */
 };
 
 /* The one module definition, in module.c. */

@@ -8,17 +8,19 @@
 
 #include "core/number.h"
 #include "store/engine_internal.h"
+#include "store/engine_limits.h"
 
 /* From here on the scripts reply with digits: Lua's numbers are doubles. */
 #define EXACT_IN_LUA INT64_C(9007199254740992)
 
 /* A generation lives for twice its values' TTL and this. */
 #define TAG_SPARE_MS 3600000
-#define ANY_NUMBER SIZE_MAX /* of keys */
+#define ANY_NUMBER SIZE_MAX /* of keys, of arguments */
 
 typedef struct {
     const RedlaneArg *keys, *argv;
     size_t count; /* of keys */
+    size_t argc;
 } Call;
 
 typedef void (*ScriptHandler)(RedlaneEngine *engine, const Call *call,
@@ -383,6 +385,22 @@ run_tags(RedlaneEngine *engine, const Call *call, RedlaneReply *reply)
     }
 }
 
+static void
+run_limit(RedlaneEngine *engine, const Call *call, RedlaneReply *reply)
+{
+    redlane_engine_run_limit(engine, call->keys, call->count, call->argv, call->argc,
+                             reply);
+}
+
+/* What the engine admits is charged to a server, never the other way round. */
+static void
+run_limit_charge(RedlaneEngine *engine, const Call *call, RedlaneReply *reply)
+{
+    (void)engine;
+    (void)call;
+    redlane_reply_error(reply, "ERR the memory engine does not run this script");
+}
+
 static const struct {
     ScriptHandler run;
     size_t keys, args;
@@ -399,6 +417,8 @@ static const struct {
     [REDLANE_SCRIPT_VIDEO_SET] = {run_video_set, 1, 2},
     [REDLANE_SCRIPT_RESTORE] = {run_restore, 1, 3},
     [REDLANE_SCRIPT_TAGS] = {run_tags, ANY_NUMBER, 2},
+    [REDLANE_SCRIPT_LIMIT] = {run_limit, ANY_NUMBER, ANY_NUMBER},
+    [REDLANE_SCRIPT_LIMIT_CHARGE] = {run_limit_charge, 1, ANY_NUMBER},
 };
 
 static void
@@ -422,12 +442,13 @@ run_script(RedlaneEngine *engine, const RedlaneVector *vector,
         return;
     }
     if ((scripts[id].keys != ANY_NUMBER && (size_t)keys != scripts[id].keys) ||
-        args - (size_t)keys != scripts[id].args) {
+        (scripts[id].args != ANY_NUMBER && args - (size_t)keys != scripts[id].args)) {
         redlane_engine_error(reply, "ERR wrong number of arguments for the script '%s'",
                              script->name);
         return;
     }
-    call = (Call){vector->argv + 3, vector->argv + 3 + keys, (size_t)keys};
+    call = (Call){vector->argv + 3, vector->argv + 3 + keys, (size_t)keys,
+                  args - (size_t)keys};
     scripts[id].run(engine, &call, reply);
 }
 
