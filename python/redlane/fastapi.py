@@ -16,27 +16,34 @@ from functools import wraps
 from threading import Lock
 from typing import Any, TypeVar
 
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route, Router
 
-from redlane._core import AsyncClient, Cache, Client
+from redlane._core import AsyncClient, Cache, Client, RateLimiter
 from redlane._default import close_default_client, default_client
+from redlane._http.address import client_address
 from redlane._http.asgi import Ahead as CacheMiddleware
-from redlane._http.endpoint import Endpoint
+from redlane._http.endpoint import Endpoint, Given
 from redlane._http.health import deep_report, shallow_report
+from redlane._http.limited import Limit, place_of
+from redlane._http.limits import fields_of
 from redlane._http.share import pattern_of
 from redlane._http.stored import Serializer
 from redlane._logging import get_logger
 
 __all__ = [
     "CacheMiddleware",
+    "RateLimit",
     "cached",
     "close_redis_client",
     "get_redis_client",
     "health_router",
     "invalidate",
     "lifespan",
+    "limit",
     "response_cache",
 ]
 
@@ -124,10 +131,188 @@ def cached(
         async def cached_endpoint(*args: Any, **kwargs: Any) -> Any:
             return await endpoint(args, kwargs)
 
-        cached_endpoint.__signature__ = endpoint.signature  # type: ignore[attr-defined]
+        cached_endpoint.__signature__ = endpoint.given.signature  # type: ignore[attr-defined]
         return cached_endpoint  # type: ignore[return-value]
 
     return decorate
+
+
+# --- limits -----------------------------------------------------------------------
+
+
+_limiters: dict[Client[Any] | None, RateLimiter] = {}
+
+
+def _limiter_of(client: Client[Any] | None) -> RateLimiter:
+    limiter = _limiters.get(client)
+    if limiter is None:
+        limiter = _limiters.setdefault(client, RateLimiter(client))
+    return limiter
+
+
+async def _settled(value: Any, request: Request) -> Any:
+    """A callable's answer to the request, awaited if need be; anything else itself."""
+    if callable(value):
+        value = value(request)
+    return await value if hasattr(value, "__await__") else value
+
+
+class _Limited:
+    """A limit on requests: who asks, and what he is told."""
+
+    def __init__(
+        self,
+        rates: Any,
+        client: Client[Any] | None,
+        limiter: RateLimiter | None,
+        trusted_hops: int,
+        options: dict[str, Any],
+    ) -> None:
+        self.limit = Limit(rates, **options)
+        self.client = client
+        self.limiter = limiter
+        self.trusted_hops = trusted_hops
+
+    async def ask(self, request: Request, place: str) -> Any:
+        """The Decision, and what was asked for it; None: the request does not count."""
+        limit = self.limit
+        if not limit.applies(request.method):
+            return None
+        if limit.exempt_when is not None and await _settled(limit.exempt_when, request):
+            return None
+        if limit.key is None:
+            lines = request.headers.getlist("x-forwarded-for")
+            peer = None if request.client is None else request.client.host
+            who: Any = client_address(peer, ",".join(lines), self.trusted_hops)
+        else:
+            who = await _settled(limit.key, request)
+        rates = await _settled(limit.rates, request)
+        cost = await _settled(limit.cost, request)
+        target = (limit.identity(who, place), rates, cost)
+        limiter = self.limiter or _limiter_of(self.client)
+        return limiter, target, await limiter.aio.hit(*target)
+
+    def refusal(self, decision: Any) -> Response:
+        return Response(
+            self.limit.body(decision),
+            429,
+            dict(fields_of(decision)),
+            media_type="application/json",
+        )
+
+
+def limit(
+    rates: Any,
+    *,
+    client: Client[Any] | None = None,
+    limiter: RateLimiter | None = None,
+    trusted_hops: int = 0,
+    **options: Any,
+) -> Callable[[Function], Function]:
+    """Decorates an endpoint, `def` or `async def`: who asks too often is answered 429.
+
+    Below the route, and above `cached` if hits are to count. The callables are given
+    the request and may be coroutine functions.
+
+    Args:
+        rates: "5/minute", several with ";", or a callable that gives them
+        client: None: the default client
+        limiter: a RateLimiter of one's own, instead of one on the client
+        trusted_hops: how many proxies of ours stand before the application
+        key: a callable that says who asks, or a text that all share; without it the
+            client's address
+        scope: limits of one scope count together; without it each endpoint has its own
+        cost: how much a request counts, or a callable that says so
+        methods: only requests with these methods count
+        exempt_when: a callable; true: the request does not count
+        deduct_when: a callable of what the endpoint returns; false: the request is
+            given back
+        error_message: the text of a refusal, or a callable of the Decision
+
+    Raises:
+        TypeError: an option that is not usable.
+    """
+    limited = _Limited(rates, client, limiter, trusted_hops, options)
+    deduct_when = limited.limit.deduct_when
+
+    def decorate(function: Function) -> Function:
+        given = Given(function)
+        place = place_of(function)
+        is_coroutine = inspect.iscoroutinefunction(function)
+
+        @wraps(function)
+        async def limited_endpoint(*args: Any, **kwargs: Any) -> Any:
+            request, injected = given.take(args, kwargs)
+            asked = await limited.ask(request, place)
+            if asked is not None and not asked[2].allowed:
+                return limited.refusal(asked[2])
+            if is_coroutine:
+                result = await function(*args, **kwargs)
+            else:
+                result = await run_in_threadpool(function, *args, **kwargs)
+            if asked is None:
+                return result
+            used, target, decision = asked
+            if deduct_when is not None and not deduct_when(result):
+                await used.aio.refund(*target)
+            response = result if isinstance(result, Response) else injected
+            if response is not None:
+                for name, value in fields_of(decision):
+                    response.headers[name] = value
+            return result
+
+        limited_endpoint.__signature__ = given.signature  # type: ignore[attr-defined]
+        return limited_endpoint  # type: ignore[return-value]
+
+    return decorate
+
+
+class _Refused(HTTPException):
+    """429 of a dependency; `response` is what it is answered with."""
+
+    def __init__(self, response: Response, told: str) -> None:
+        super().__init__(429, told, dict(response.headers))
+        self.response = response
+
+
+async def _answer_refused(request: Request, error: Exception) -> Response:
+    assert isinstance(error, _Refused)
+    return error.response
+
+
+class RateLimit:
+    """A limit as a dependency: ``dependencies=[Depends(RateLimit("5/minute"))]``.
+
+    Arguments as those of `limit`, without `deduct_when`. Routes that share one object
+    share its count.
+    """
+
+    def __init__(
+        self,
+        rates: Any,
+        *,
+        client: Client[Any] | None = None,
+        limiter: RateLimiter | None = None,
+        trusted_hops: int = 0,
+        **options: Any,
+    ) -> None:
+        if "deduct_when" in options:
+            raise TypeError("a dependency does not see the response: deduct_when")
+        self._limited = _Limited(rates, client, limiter, trusted_hops, options)
+
+    async def __call__(self, request: Request, response: Response) -> None:
+        path = getattr(request.scope.get("route"), "path", request.url.path)
+        asked = await self._limited.ask(request, path)
+        if asked is None:
+            return
+        decision = asked[2]
+        if not decision.allowed:
+            handlers = request.scope.get("starlette.exception_handlers")
+            if handlers:  # its body is JSON of ours, not FastAPI's "detail"
+                handlers[0].setdefault(_Refused, _answer_refused)
+            raise _Refused(self._limited.refusal(decision), "rate limit exceeded")
+        for name, value in fields_of(decision):
+            response.headers[name] = value
 
 
 # --- the client -------------------------------------------------------------------

@@ -23,10 +23,13 @@ from flask.globals import request_ctx
 from werkzeug.datastructures import Headers
 from werkzeug.exceptions import HTTPException
 
-from redlane._core import Cache, Client
+from redlane._core import Cache, Client, RateLimiter
 from redlane._default import default_client
+from redlane._http.address import client_address
 from redlane._http.flask_config import Settings, read_settings
 from redlane._http.health import deep_report, shallow_report
+from redlane._http.limited import Limit, place_of
+from redlane._http.limits import fields_of
 from redlane._http.policy import Plan, Policy
 from redlane._http.share import Key, RouteError, Shared, Unshared, pattern_of, word
 from redlane._http.stored import Fields, Serializer, Stored, answer, store
@@ -36,9 +39,9 @@ from redlane._http.wsgi import (
     Box,
     WsgiRequest,
     environ_names,
-    place_of,
     refill,
 )
+from redlane._http.wsgi import place_of as url_place_of
 
 __all__ = ["Redlane", "health_blueprint"]
 
@@ -55,6 +58,7 @@ class _State:
         self.ahead = ahead
         self.cache: Cache = settings.make_cache(Serializer())
         self.fragments: Cache = settings.make_fragments()
+        self.limiter: RateLimiter = settings.make_limiter()
 
 
 class _Bound:
@@ -196,6 +200,8 @@ class Redlane:
         app.jinja_env.add_extension(FragmentCache)
         app.jinja_env.globals["redlane_fragments"] = state.fragments
         app.cli.add_command(commands(settings.url))
+        if settings.limits and settings.limits_enabled:
+            _limit_all(app, state, Limit(settings.limits))
         return self
 
     def _state(self, app: Flask) -> _State:
@@ -224,6 +230,55 @@ class Redlane:
         """
         cache = self.cache
         return cache.invalidate(pattern_of(cache, path))
+
+    def limit(self, rates: Any, **options: Any) -> Callable[[View], View]:
+        """Decorates a view: who asks too often is answered 429.
+
+        Below the route, and above `cached` if hits are to count.
+
+        Args:
+            rates: "5/minute", several with ";", or a callable that gives them
+            key: a callable that says who asks, or a text that all share; without it
+                the client's address (REDLANE_TRUSTED_HOPS says how many proxies of
+                ours stand before the application)
+            scope: limits of one scope count together; without it each view has its own
+            cost: how much a request counts, or a callable that says so
+            methods: only requests with these methods count
+            exempt_when: a callable; true: the request does not count
+            deduct_when: a callable of the response; false: the request is given back
+            error_message: the text of a refusal, or a callable of the Decision
+
+        Raises:
+            TypeError: an option that is not usable.
+        """
+        limit = Limit(rates, **options)
+
+        def decorate(view: View) -> View:
+            place = place_of(view)
+
+            @wraps(view)
+            def limited_view(*args: Any, **kwargs: Any) -> Any:
+                app = _app()
+                state = self._state(app)
+                call = app.ensure_sync(view)
+                target = _target(state, limit, place)
+                if target is None:
+                    return call(*args, **kwargs)
+                decision = state.limiter.hit(*target)
+                if not decision.allowed:
+                    return _refused(app, state, limit, decision)
+                made = app.make_response(call(*args, **kwargs))
+                if limit.deduct_when is not None and not limit.deduct_when(made):
+                    state.limiter.refund(*target)
+                if state.settings.limit_headers:
+                    for name, value in fields_of(decision):
+                        made.headers[name] = value
+                return made
+
+            limited_view._redlane_limited = True  # type: ignore[attr-defined]
+            return limited_view  # type: ignore[return-value]
+
+        return decorate
 
     def cached(self, **options: Any) -> Callable[[View], View]:
         """Decorates a view: its responses are stored whole and shared by those who may.
@@ -288,7 +343,7 @@ class Redlane:
             ):
                 rest = bound.policy.plain(environ["QUERY_STRING"])
                 if rest is not None:
-                    host, path = place_of(environ)
+                    host, path = url_place_of(environ)
                     key = (environ["wsgi.url_scheme"], host, path, rest)
                     job = _Job(app, bound, environ, key, args, kwargs)
                     try:
@@ -310,6 +365,70 @@ class Redlane:
             return _planned(app, bound, environ, args, kwargs)
 
         return cached_view  # type: ignore[return-value]
+
+
+def _target(state: _State, limit: Limit, place: str) -> tuple[str, Any, int] | None:
+    """What the limiter is asked; None: the request does not count."""
+    settings = state.settings
+    if not settings.limits_enabled or not limit.applies(request.method):
+        return None
+    if limit.exempt_when is not None and limit.exempt_when():
+        return None
+    who = limit.key
+    if who is None:
+        environ = request.environ
+        who = client_address(
+            environ.get("REMOTE_ADDR"),
+            environ.get("HTTP_X_FORWARDED_FOR"),
+            settings.trusted_hops,
+        )
+    elif callable(who):
+        who = who()
+    rates = limit.rates() if callable(limit.rates) else limit.rates
+    cost = limit.cost() if callable(limit.cost) else limit.cost
+    return limit.identity(who, place), rates, cost
+
+
+def _refused(app: Flask, state: _State, limit: Limit, decision: Any) -> Response:
+    made = app.response_class(limit.body(decision), 429, mimetype="application/json")
+    fields = fields_of(decision)
+    if not state.settings.limit_headers:
+        fields = fields[-1:]  # Retry-After
+    for name, value in fields:
+        made.headers[name] = value
+    return made
+
+
+_DECISION = "redlane.decision"
+
+
+def _limit_all(app: Flask, state: _State, limit: Limit) -> None:
+    """The limit of views that have none of their own."""
+
+    def before() -> Response | None:
+        view = app.view_functions.get(request.endpoint or "")
+        if view is None or request.endpoint == "static":
+            return None
+        if getattr(view, "_redlane_limited", False):
+            return None
+        target = _target(state, limit, request.endpoint or "")
+        if target is None:
+            return None
+        decision = state.limiter.hit(*target)
+        if not decision.allowed:
+            return _refused(app, state, limit, decision)
+        request.environ[_DECISION] = decision
+        return None
+
+    def after(response: Response) -> Response:
+        decision = request.environ.pop(_DECISION, None)
+        if decision is not None and state.settings.limit_headers:
+            for name, value in fields_of(decision):
+                response.headers[name] = value
+        return response
+
+    app.before_request(before)
+    app.after_request(after)
 
 
 def _app() -> Flask:

@@ -30,7 +30,7 @@ from redlane._http.share import Key, RouteError, Shared, Unshared, word
 from redlane._http.stored import Stored, answer, store
 from redlane._http.wsgi import Box
 
-__all__ = ["Endpoint"]
+__all__ = ["Endpoint", "Given"]
 
 # Parameters that are added to those of an endpoint.
 REQUEST = "redlane_request"
@@ -43,6 +43,50 @@ def _parameter_of(parameters: Any, kind: type) -> str | None:
         if inspect.isclass(annotation) and issubclass(annotation, kind):
             return str(name)
     return None
+
+
+class Given:
+    """A function's parameters with a request and a response among them, which the
+    frameworks that look at parameters then give."""
+
+    def __init__(self, function: Any) -> None:
+        try:
+            signature = inspect.signature(function, eval_str=True)
+        except Exception:  # noqa: BLE001 - names that are not there yet
+            signature = inspect.signature(function)
+        named = signature.parameters
+        self.request = _parameter_of(named, Request)
+        self.response = _parameter_of(named, Response)
+        added: list[tuple[str, type]] = []
+        if self.request is None:
+            added.append((REQUEST, Request))
+        if self.response is None:
+            added.append((RESPONSE, Response))
+        parameters = list(named.values())
+        last = []
+        if parameters and parameters[-1].kind is inspect.Parameter.VAR_KEYWORD:
+            last.append(parameters.pop())
+        keyword = inspect.Parameter.KEYWORD_ONLY
+        parameters += [
+            inspect.Parameter(name, keyword, annotation=kind) for name, kind in added
+        ]
+        self.signature = signature.replace(parameters=[*parameters, *last])
+
+    def take(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[Request, Response | None]:
+        """Both, out of `kwargs` where the function does not take them itself."""
+        injected = kwargs.get(self.response or RESPONSE)
+        if self.response is None:
+            kwargs.pop(RESPONSE, None)
+        request = kwargs.get(self.request or REQUEST)
+        if self.request is None:
+            kwargs.pop(REQUEST, None)
+        if request is None:
+            request = next((a for a in args if isinstance(a, Request)), None)
+            if request is None:
+                raise TypeError("an endpoint is called with a request")
+        return request, injected
 
 
 class Bound:
@@ -176,30 +220,7 @@ class Endpoint:
         self.make_cache = make_cache
         self.options = options
         self.is_coroutine = inspect.iscoroutinefunction(function)
-        try:
-            signature = inspect.signature(function, eval_str=True)
-        except Exception:  # noqa: BLE001 - names that are not there yet
-            signature = inspect.signature(function)
-        named = signature.parameters
-        self.request = _parameter_of(named, Request)
-        self.response = _parameter_of(named, Response)
-        added: list[tuple[str, type]] = []
-        if self.request is None:
-            added.append((REQUEST, Request))
-        if self.response is None:
-            added.append((RESPONSE, Response))
-        parameters = list(named.values())
-        rest = [
-            parameters.pop()
-            for _ in range(
-                sum(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters)
-            )
-        ]
-        keyword = inspect.Parameter.KEYWORD_ONLY
-        parameters += [
-            inspect.Parameter(name, keyword, annotation=kind) for name, kind in added
-        ]
-        self.signature = signature.replace(parameters=[*parameters, *rest])
+        self.given = Given(function)
         # By the route: one endpoint may stand at several.
         self.bounds: dict[int, tuple[Any, Bound | None]] = {}
 
@@ -221,16 +242,7 @@ class Endpoint:
         return bound
 
     async def __call__(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        injected = kwargs.get(self.response or RESPONSE)
-        if self.response is None:
-            kwargs.pop(RESPONSE, None)
-        request = kwargs.get(self.request or REQUEST)
-        if self.request is None:
-            kwargs.pop(REQUEST, None)
-        if request is None:
-            request = next((a for a in args if isinstance(a, Request)), None)
-            if request is None:
-                raise TypeError("a cached endpoint is called with a request")
+        request, injected = self.given.take(args, kwargs)
 
         def call() -> Awaitable[Any]:
             if self.is_coroutine:

@@ -9,7 +9,13 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 from urllib.parse import quote
 
-from redlane._core import Cache, Client, ConfigurationError, _check_url
+from redlane._core import (
+    Cache,
+    Client,
+    ConfigurationError,
+    RateLimiter,
+    _check_url,
+)
 from redlane._http.policy import IDENTITY_HEADERS, period
 
 __all__ = ["Settings", "read_settings"]
@@ -142,6 +148,15 @@ class Settings:
 
     def make_cache(self, serializer: Any) -> Cache:
         return self._cache(self.prefix, serializer=serializer)
+
+    def make_limiter(self) -> RateLimiter:
+        target: Any = self.client if self.client is not None else self.url
+        return RateLimiter(
+            self.limit_url or target,
+            self.limit_algorithm,  # type: ignore[arg-type]
+            self.limit_on_error,  # type: ignore[arg-type]
+            prefix=self.limit_prefix,
+        )
 
     def make_fragments(self) -> Cache:
         return self._cache(f"{self.prefix}-fragment")

@@ -38,21 +38,14 @@ STORABLE = frozenset((200, 203, 204, 300, 301, 308))
 _MAGIC = b"RLH1"
 # Of one connection or one moment; what is sent of them is made for each answer.
 _DROPPED = frozenset(
-    [
-        "age",
-        "connection",
-        "content-length",
-        "date",
-        "keep-alive",
-        "proxy-authenticate",
-        "proxy-authentication-info",
-        "proxy-connection",
-        "te",
-        "trailer",
-        "transfer-encoding",
-        "upgrade",
-        "x-cache",
-    ]
+    (
+        *("age", "connection", "content-length", "date", "keep-alive", "te", "trailer"),
+        *("proxy-authenticate", "proxy-authentication-info", "proxy-connection"),
+        *("transfer-encoding", "upgrade", "x-cache"),
+        # … or of one client.
+        *("ratelimit", "ratelimit-policy", "x-ratelimit-limit"),
+        *("x-ratelimit-remaining", "x-ratelimit-reset"),
+    )
 )
 _KEPT_BY_304 = frozenset(
     ["cache-control", "content-location", "etag", "expires", "vary", "last-modified"]
