@@ -106,14 +106,17 @@ def command_of(kind: str, port: int, folder: Path) -> list[object]:
 
 
 @contextmanager
-def serving(kind: str, url: str, folder: Path) -> Iterator[int]:
-    source = FASTAPI if kind == "uvicorn" else FLASK
+def serving(
+    kind: str, url: str, folder: Path, source: str | None = None
+) -> Iterator[int]:
+    if source is None:
+        source = FASTAPI if kind == "uvicorn" else FLASK
     (folder / "site_app.py").write_text(source, encoding="utf-8")
     port = free_port()
     log = folder / "log"
     with log.open("w") as output:
         command = command_of(kind, port, folder)
-        environment = {**environ_here(), "CACHE_URL": url}
+        environment = {**environ_here(), "CACHE_URL": url, "REDIS_URL": url}
         with started(command, stdout=output, stderr=output, env=environment) as process:
             end = time.monotonic() + LIMIT
             while True:
@@ -160,6 +163,39 @@ def test_over_http(kind: str, redis_server: Server, tmp_path: Path) -> None:
     with Client(redis_server.url, timeout=10) as client:
         kept: Any = client.keys("http:*")
     assert len(kept) == 2
+
+
+def program_of(page: str) -> str:
+    """The complete program that a page of the documentation shows."""
+    root = Path(__file__).resolve().parent.parent
+    text = (root / "docs" / f"{page}.md").read_text(encoding="utf-8")
+    start = text.index(f"<!-- program: {page} -->")
+    return text[start:].partition("```python\n")[2].partition("```\n")[0]
+
+
+@pytest.mark.parametrize(
+    ("page", "kind"), [("flask", "gunicorn"), ("fastapi", "uvicorn")]
+)
+def test_programs_of_the_documentation(
+    page: str, kind: str, redis_server: Server, tmp_path: Path
+) -> None:
+    with serving(kind, redis_server.patient_url, tmp_path, program_of(page)) as port:
+        words = [ask(port, "/api/canvas")[1]["x-cache"] for _ in range(4)]
+        assert words == ["MISS", "HIT", "HIT", "HIT"]
+        if page == "fastapi":
+            place = "/api/pixels/1/2?color=red"
+            status, fields, body = ask(port, place, method="POST")
+            assert (status, body) == (200, b"1")
+            assert fields["x-ratelimit-remaining"] == "9"
+            assert b'"1,2"' in ask(port, "/api/canvas")[2]
+            for who in ("ann", "bob", "ann", "bob"):
+                mine = ask(port, "/api/mine", {"Authorization": f"Bearer {who}"})
+                assert mine[2] == f'"made for {who}"'.encode()
+            assert mine[1]["x-cache"] == "HIT"
+            assert ask(port, "/api/mine")[0] in (401, 403)
+        report = ask(port, "/health/deep")
+        assert report[0] == 200
+        assert b'"status":"ok"' in report[2].replace(b" ", b"")
 
 
 def check_ahead(port: int) -> None:

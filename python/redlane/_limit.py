@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-from redlane._core import (
-    AsyncRateLimiter,
-    ConfigurationError,
-    RateLimiter,
-    RedlaneError,
-)
+from redlane._core import AsyncRateLimiter, ConfigurationError, RateLimiter, RedlaneError
 
 TYPE_CHECKING = False  # importing typing takes 5 ms
 if TYPE_CHECKING:
