@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from http_sites import FRAMEWORKS, Site, site_of
+from http_sites import FRAMEWORKS, AsgiSite, FlaskSite, Site, site_of
 
 Read = Callable[[str], str | None]
 
@@ -238,6 +238,44 @@ def test_ahead_of_routing(site: Site) -> None:
     assert site("/x?a=1").text == "4"  # made by the application, ahead
     assert site("/x?a=1").text == "4"
     assert site("/x", method="HEAD").body == b""
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_ahead_of_routing_what_another_worker_has_stored(
+    framework: str, client: Any
+) -> None:
+    """A worker whose first request is a hit serves the next one ahead too."""
+    second = FlaskSite(client) if framework == "flask" else AsgiSite(client, framework)
+    routed: list[str] = []
+    second.route("/x", counting(), ttl=60, ahead=True)
+    watch(second, routed)
+    with site_of(framework, client) as first:
+        first.route("/x", counting(), ttl=60, ahead=True)
+        assert first("/x").word == "MISS"
+        assert [second("/x").word for _ in range(3)] == ["HIT"] * 3
+        assert len(routed) == 1
+    if isinstance(second, AsgiSite):
+        second.ask.close()
+
+
+def watch(site: Site, routed: list[str]) -> None:
+    """Notes each request that gets past the place where hits are served ahead."""
+    app: Any = site.app  # type: ignore[attr-defined]
+    if hasattr(app, "before_request"):
+        app.before_request(lambda: routed.append("x"))
+        return
+    stack = app.build_middleware_stack()
+    ahead = stack
+    while type(ahead).__name__ != "Ahead":
+        ahead = ahead.app
+    inner = ahead.app
+
+    async def noted(scope: Any, receive: Any, send: Any) -> None:
+        routed.append("x")
+        await inner(scope, receive, send)
+
+    ahead.app = noted
+    app.middleware_stack = stack
 
 
 def test_ahead_of_routing_what_is_not_shared(site: Site) -> None:

@@ -298,6 +298,14 @@ class RateLimit:
     ) -> None:
         if "deduct_when" in options:
             raise TypeError("a dependency does not see the response: deduct_when")
+        # Older versions of FastAPI resolve no annotations of an object's __call__.
+        kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+        self.__signature__ = inspect.Signature(
+            [
+                inspect.Parameter("request", kind, annotation=Request),
+                inspect.Parameter("response", kind, annotation=Response),
+            ]
+        )
         self._limited = _Limited(rates, client, limiter, trusted_hops, options)
 
     async def __call__(self, request: Request, response: Response) -> None:

@@ -64,17 +64,22 @@ class _State:
 class _Bound:
     """A cached view in one application."""
 
-    __slots__ = ("ahead", "call", "off", "policy", "shared", "special")
+    __slots__ = ("ahead", "call", "learns", "off", "policy", "shared", "special")
 
     def __init__(self, app: Flask, state: _State, view: Any, options: dict[str, Any]):
         self.policy = Policy(**state.settings.options(options))
         self.shared = Shared(state.cache, self.policy)
         self.special = environ_names(self.policy.special)
         self.ahead = state.ahead
+        self.learns = self.policy.ahead
         self.off = not state.settings.enabled
         self.call: Callable[..., Any] = app.ensure_sync(view)
         if self.policy.ahead and callable(self.policy.key):
             raise TypeError("ahead=True: the key cannot be made by a callable")
+
+    def learn(self, host: str, path: str) -> None:
+        """From now on, what is here is answered ahead of routing."""
+        self.ahead.learn((host, path), self.shared, self.special)
 
 
 class _Job:
@@ -271,8 +276,7 @@ class Redlane:
                 if limit.deduct_when is not None and not limit.deduct_when(made):
                     state.limiter.refund(*target)
                 if state.settings.limit_headers:
-                    for name, value in fields_of(decision):
-                        made.headers[name] = value
+                    _tell(made, decision)
                 return made
 
             limited_view._redlane_limited = True  # type: ignore[attr-defined]
@@ -354,6 +358,8 @@ class Redlane:
                     if not (job.ran or stored.vary or stored.gzipped) and (
                         now < stored.end
                     ):
+                        if bound.learns:
+                            bound.learn(host, path)
                         tail = [
                             ("Age", str(int(now - stored.created))),
                             ("X-Cache", "HIT"),
@@ -399,6 +405,17 @@ def _refused(app: Flask, state: _State, limit: Limit, decision: Any) -> Response
     return made
 
 
+def _tell(made: Response, decision: Any) -> None:
+    """Adds the fields of a limit, in the place of those of one below."""
+    fields = fields_of(decision)
+    told = made.headers._list  # by the names as they are; see _made
+    if any(name == "X-RateLimit-Limit" for name, _ in told):
+        for name, value in fields:
+            made.headers[name] = value
+    else:
+        told += fields
+
+
 _DECISION = "redlane.decision"
 
 
@@ -423,8 +440,7 @@ def _limit_all(app: Flask, state: _State, limit: Limit) -> None:
     def after(response: Response) -> Response:
         decision = request.environ.pop(_DECISION, None)
         if decision is not None and state.settings.limit_headers:
-            for name, value in fields_of(decision):
-                response.headers[name] = value
+            _tell(response, decision)
         return response
 
     app.before_request(before)
@@ -506,8 +522,8 @@ def _found(job: _Job, asked: WsgiRequest, plan: Plan, stored: Stored) -> Any:
             if found is None:
                 return _own(job)
             stored, said = found, word(found, job.ran)
-    if bound.policy.ahead:
-        bound.ahead.learn((asked.host, asked.path), bound.shared, bound.special)
+    if bound.learns:
+        bound.learn(asked.host, asked.path)
     return _answered(job.app, stored, asked, said)
 
 

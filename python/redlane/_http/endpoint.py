@@ -116,6 +116,12 @@ class Bound:
         self.shared = Shared(cache, self.policy)
         self.special = special_names(self.policy.special)
 
+    def learn(self, scope: Any, host: str, path: str) -> None:
+        """From now on, what is here is answered ahead of routing."""
+        places: Places | None = scope.get(AHEAD)
+        if places is not None:
+            places.learn((host, path), self.shared, self.special)
+
 
 class _Job:
     """Runs the endpoint for a request that found nothing stored."""
@@ -269,6 +275,8 @@ class Endpoint:
         now = time()
         if job.ran or stored.vary or stored.gzipped or now >= stored.end:
             return await _found(job, AsgiRequest(scope), Plan(), stored)
+        if bound.policy.ahead:
+            bound.learn(scope, seen[1], seen[2])
         return _made(stored.status, hit_fields(stored, now), stored.body, injected)
 
 
@@ -379,7 +387,6 @@ async def _found(job: _Job, asked: AsgiRequest, plan: Plan, stored: Stored) -> R
             if found is None:
                 return await _own(job)
             stored, said = found, word(found, job.ran)
-    places: Places | None = job.request.scope.get(AHEAD)
-    if places is not None and job.bound.policy.ahead:
-        places.learn((asked.host, asked.path), shared, job.bound.special)
+    if job.bound.policy.ahead:
+        job.bound.learn(job.request.scope, asked.host, asked.path)
     return _answered(job, stored, asked, said)

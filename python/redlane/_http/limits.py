@@ -52,33 +52,48 @@ def _seconds(value: float) -> int:
     return ceil(value) if 0 < value < 2**53 else 0
 
 
-def _name(limit: Limit) -> str:
-    return f'"{max(limit.limit, 0)}-in-{max(_seconds(limit.window), 1)}s"'
-
-
 def retry_after(decision: Decision) -> int:
     """For a refusal: whole seconds until it is worth to ask again, at least one."""
     return max(_seconds(decision.retry_after), 1)
 
 
+# What of the fields does not change from one decision to the next: names, and
+# RateLimit-Policy. Few programs have more than a handful of limits.
+_policies: dict[tuple[tuple[int, float], ...], tuple[str, list[str]]] = {}
+_MOST_POLICIES = 1024
+
+
+def _policy(shape: tuple[tuple[int, float], ...]) -> tuple[str, list[str]]:
+    told, names = [], []
+    for limit, window in shape:
+        quota, seconds = max(limit, 0), max(_seconds(window), 1)
+        name = f'"{quota}-in-{seconds}s"'
+        names.append(name)
+        told.append(f"{name};q={quota};w={seconds}")
+    if len(_policies) >= _MOST_POLICIES:
+        _policies.clear()
+    _policies[shape] = made = (", ".join(told), names)
+    return made
+
+
 def fields_of(decision: Decision, now: float | None = None) -> list[tuple[str, str]]:
     """The fields of a response on which this was decided."""
     reset = (time() if now is None else now) + max(decision.reset_after, 0)
+    remaining = decision.remaining
     fields = [
-        ("X-RateLimit-Limit", str(max(decision.limit, 0))),
-        ("X-RateLimit-Remaining", str(max(decision.remaining, 0))),
+        ("X-RateLimit-Limit", str(decision.limit)),
+        ("X-RateLimit-Remaining", str(remaining if remaining > 0 else 0)),
         ("X-RateLimit-Reset", str(_seconds(reset))),
     ]
-    if decision.limits:
-        policies, states = [], []
-        for limit in decision.limits:
-            name = _name(limit)
-            window = max(_seconds(limit.window), 1)
-            policies.append(f"{name};q={max(limit.limit, 0)};w={window}")
-            states.append(
-                f"{name};r={max(limit.remaining, 0)};t={_seconds(limit.reset_after)}"
-            )
-        fields.append(("RateLimit-Policy", ", ".join(policies)))
+    limits = decision.limits
+    if limits:
+        shape = tuple([(limit.limit, limit.window) for limit in limits])
+        policy, names = _policies.get(shape) or _policy(shape)
+        states = [
+            f"{name};r={max(limit.remaining, 0)};t={_seconds(limit.reset_after)}"
+            for name, limit in zip(names, limits, strict=True)
+        ]
+        fields.append(("RateLimit-Policy", policy))
         fields.append(("RateLimit", ", ".join(states)))
     if not decision.allowed:
         fields.append(("Retry-After", str(retry_after(decision))))
