@@ -6,6 +6,7 @@ from __future__ import annotations
 import itertools
 import json
 import logging
+import sys
 from collections.abc import Iterator
 from typing import Annotated, Any
 
@@ -308,6 +309,18 @@ def test_health(client: Any, executor: str, fast: Any) -> None:
     told = json.loads(ask("/health/deep").body)
     assert told["status"] == "ok"
     assert told["redis"]["connected"] is (executor == "redis")
+
+
+def test_health_in_starlette_alone(
+    client: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "fastapi", None)
+    app = Starlette(routes=[Mount("/", health_router(client))])
+    ask = Asgi(app)
+    assert json.loads(ask("/health").body) == {"status": "ok"}
+    assert json.loads(ask("/health/deep").body)["status"] == "ok"
+    ask.run(client.aio.close())
+    ask.close()
 
 
 def test_health_without_redis(fresh_server: Server) -> None:

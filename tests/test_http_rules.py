@@ -363,6 +363,12 @@ SHARING: list[tuple[str, dict[str, Any], Asked, bool]] = [
         False,
     ),
     ("one's own identity", {"identity_headers": ["X-Who"]}, Asked(x_who="x"), False),
+    (
+        "Authorization, whatever the list",
+        {"identity_headers": ["X-Who"]},
+        Asked(authorization="x"),
+        False,
+    ),
     ("a token in a query that is the key", {}, Asked("/x?token=1"), True),
     ("… that is not", {"query": False}, Asked("/x?token=1"), False),
     ("… of which it is no part", {"query": ["page"]}, Asked("/x?API_KEY=1"), False),

@@ -217,6 +217,27 @@ def test_flask_users_of_the_server(client: Any) -> None:
         assert Wsgi(server)("/x").text == str(name)
 
 
+def test_flask_certificates_of_clients(client: Any) -> None:
+    app = Flask("site")
+    app.config["REDLANE_CLIENT"] = client
+    lane = Redlane(app)
+
+    @app.get("/x")
+    @lane.cached(ttl=60)
+    def view() -> str:
+        return str(flask_request.environ.get("SSL_CLIENT_S_DN"))
+
+    inner = app.wsgi_app
+
+    def server(environ: Any, start: Any) -> Any:
+        environ["SSL_CLIENT_S_DN"] = environ.get("HTTP_X_TEST_DN", "")
+        return inner(environ, start)
+
+    for name in ("", "CN=alice", "CN=bob", "CN=alice"):
+        assert Wsgi(server)("/x", {"X-Test-DN": name}).text == name
+    assert [Wsgi(server)("/x").word for _ in range(2)] == ["HIT", "HIT"]
+
+
 # --- FastAPI ------------------------------------------------------------------------
 
 

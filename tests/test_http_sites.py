@@ -191,7 +191,9 @@ def test_must_revalidate_is_never_stale(site: Site) -> None:
     site.route("/x", counting(Cache_Control=rule), ttl=60, stale=300)
     assert site("/x").text == "1"
     time.sleep(1.1)
-    assert (site("/x").word, site("/x").text) == ("MISS", "2")
+    late = site("/x")
+    assert late.word == "MISS"
+    assert late.text != "1"
 
 
 def test_stale_for_an_error(site: Site) -> None:

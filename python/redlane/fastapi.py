@@ -150,10 +150,9 @@ def _limiter_of(client: Client[Any] | None) -> RateLimiter:
     return limiter
 
 
-async def _settled(value: Any, request: Request) -> Any:
-    """A callable's answer to the request, awaited if need be; anything else itself."""
-    if callable(value):
-        value = value(request)
+async def _settled(asked: Callable[[Request], Any], request: Request) -> Any:
+    """A callable's answer to the request, awaited if need be."""
+    value = asked(request)
     return await value if hasattr(value, "__await__") else value
 
 
@@ -185,11 +184,23 @@ class _Limited:
             peer = None if request.client is None else request.client.host
             who: Any = client_address(peer, ",".join(lines), self.trusted_hops)
         else:
-            who = await _settled(limit.key, request)
-        rates = await _settled(limit.rates, request)
-        cost = await _settled(limit.cost, request)
+            who = limit.key
+            if callable(who):
+                who = await _settled(who, request)
+        rates: Any = limit.rates
+        if callable(rates):
+            rates = await _settled(rates, request)
+        cost: Any = limit.cost
+        if callable(cost):
+            cost = await _settled(cost, request)
         target = (limit.identity(who, place), rates, cost)
-        limiter = self.limiter or _limiter_of(self.client)
+        limiter = self.limiter
+        if limiter is None:
+            limiter = _limiter_of(self.client)
+            client = self.client or default_client()
+            if client.url.startswith("memory:"):
+                # The engine of this process makes nobody wait.
+                return limiter, target, limiter.hit(*target)
         return limiter, target, await limiter.aio.hit(*target)
 
     def refusal(self, decision: Any) -> Response:

@@ -87,6 +87,7 @@ IDENTITY_HEADERS = (
     "signature",
     "token",
 )
+_ALWAYS = ("authorization", "proxy-authorization", "remote-user")
 # … and in queries, for routes whose key does not hold all of the query.
 IDENTITY_PARAMETERS = frozenset(
     [
@@ -271,7 +272,8 @@ class Policy:
         )
         self.vary = tuple(name for name in listed if not name.startswith("cookie:"))
         self.vary_cookie = "cookie" in self.vary
-        self.identity = frozenset(names(list(identity_headers)))
+        # Whatever list is given, these remain: they have no other meaning.
+        self.identity = frozenset((*names(list(identity_headers)), *_ALWAYS))
         self.bars = () if public else tuple(self.identity - set(self.vary))
         # A request without any of these has the plan that its URL makes.
         special = {*_PRECONDITIONS, "cookie", "transfer-encoding", *self.bars}

@@ -18,6 +18,7 @@ Application = Callable[[Environ, Callable[..., Any]], Iterable[bytes]]
 # Where a box stands in the environ: the request is one that fills it.
 BOX = "redlane.box"
 _MOST_PLACES = 4096
+_SERVER_USERS = ("REMOTE_USER", "SSL_CLIENT_S_DN")
 
 _REASONS = {
     200: "200 OK",
@@ -36,7 +37,7 @@ def environ_name(name: str) -> str:
 
 def environ_names(special: Iterable[str]) -> frozenset[str]:
     """The environ's names of fields, and what a server tells of who asks."""
-    return frozenset({*map(environ_name, special), "REMOTE_USER"})
+    return frozenset({*map(environ_name, special), *_SERVER_USERS})
 
 
 def host_of(environ: Environ) -> str:
@@ -68,8 +69,9 @@ class WsgiRequest:
 
     def header(self, name: str) -> str | None:
         value: str | None = self.environ.get(environ_name(name))
-        if name == "remote-user":  # and what the server itself says
-            value = value or self.environ.get("REMOTE_USER") or None
+        if value is None and name == "remote-user":
+            for told in _SERVER_USERS:  # who it is by the server itself
+                value = self.environ.get(told) or value
         return value
 
 
