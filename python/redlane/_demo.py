@@ -98,13 +98,13 @@ def find_examples() -> Path:
 
 
 def check_packages() -> None:
-    wanted = {"flask": "flask", "dotenv": "python-dotenv"}
+    wanted = {"flask": "flask", "flask_sock": "flask-sock", "dotenv": "python-dotenv"}
     missing = [
         name for module, name in wanted.items() if not importlib.util.find_spec(module)
     ]
     if missing:
         raise Failure(
-            f"the demo needs {' and '.join(missing)}: pip install 'redlane[examples]'"
+            f"the demo needs {', '.join(missing)}: pip install 'redlane[examples]'"
         )
 
 

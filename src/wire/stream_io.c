@@ -365,7 +365,9 @@ redlane_stream_on_event(PyObject *object, PyObject *unused)
         result = redlane_stream_advance(stream, &fault);
     }
     else if (stream->phase == REDLANE_STREAM_READY) {
+        stream->receiving = true;
         result = receive(stream, &fault);
+        stream->receiving = false;
         if (result == 0 && stream->phase == REDLANE_STREAM_READY &&
             (connection->sent < connection->out.size || stream->writes)) {
             result = transmit(stream, &fault);
