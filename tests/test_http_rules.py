@@ -357,6 +357,12 @@ SHARING: list[tuple[str, dict[str, Any], Asked, bool]] = [
     ("vary on cookies", {"vary": ["Cookie"]}, Asked(cookie="a=b"), True),
     ("vary on this cookie", {"vary": ["Cookie:lang"]}, Asked(cookie="lang=de"), True),
     (
+        "vary on this cookie among others",
+        {"vary": "Accept, Cookie:Lang"},
+        Asked(cookie="Lang=de"),
+        True,
+    ),
+    (
         "vary on one, and another",
         {"vary": ["Cookie:lang"]},
         Asked(cookie="lang=de; sid=1"),

@@ -345,7 +345,7 @@ class Redlane:
                 and BOX not in environ
                 and environ.get("CONTENT_LENGTH") in (None, "", "0")
             ):
-                rest = bound.policy.plain(environ["QUERY_STRING"])
+                rest = bound.policy.plain(environ.get("QUERY_STRING", ""))
                 if rest is not None:
                     host, path = url_place_of(environ)
                     key = (environ["wsgi.url_scheme"], host, path, rest)

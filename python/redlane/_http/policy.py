@@ -261,14 +261,15 @@ class Policy:
         self.key = key
         self.query = query if isinstance(query, bool) else frozenset(query)
         self.ignore_cookies = tuple(ignore_cookies)
-        listed = names(vary)
+        lines = [vary] if isinstance(vary, str) else list(vary)
+        listed = names(lines)
         if "*" in listed:
             raise ValueError("vary='*' would cache nothing")
         self.vary_cookies = tuple(
-            name.strip()
-            for line in ([vary] if isinstance(vary, str) else vary)
-            for name in (line.strip()[7:],)
-            if line.strip().lower().startswith("cookie:")
+            part.strip()[7:].strip()
+            for line in lines
+            for part in line.split(",")
+            if part.strip().lower().startswith("cookie:")
         )
         self.vary = tuple(name for name in listed if not name.startswith("cookie:"))
         self.vary_cookie = "cookie" in self.vary

@@ -96,6 +96,9 @@ class Shared:
 
     def peek(self, key: Key) -> Stored | None:
         """Where `embedded`: what is stored, without leave to compute it."""
+        if not self.cache.client.url.startswith("memory:"):
+            self.embedded = False  # configure() has set another default client
+            return None
         found: Stored | None = self.cache.get(self.key_text(*key, None)[self._skip :])
         return found
 

@@ -49,7 +49,9 @@ def host_of(environ: Environ) -> str:
 
 def place_of(environ: Environ) -> tuple[str, str]:
     """Host and path."""
-    return host_of(environ), environ.get("SCRIPT_NAME", "") + environ["PATH_INFO"]
+    return host_of(environ), environ.get("SCRIPT_NAME", "") + environ.get(
+        "PATH_INFO", ""
+    )
 
 
 class WsgiRequest:
@@ -210,7 +212,7 @@ class Ahead:
             found = places.get(
                 (
                     environ.get("HTTP_HOST") or host_of(environ),
-                    environ.get("SCRIPT_NAME", "") + environ["PATH_INFO"],
+                    environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", ""),
                 )
             )
             if found is not None and environ["REQUEST_METHOD"] in ("GET", "HEAD"):
