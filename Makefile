@@ -105,7 +105,7 @@ servers: system
 # Programs of their own, scripted servers, what never leaves the process, applications,
 # or always on Redis 7: the server makes no difference there.
 SERVERLESS = benchmarks cli config content_key core_c docs engine_* fetch_servers \
-	fuzz history hostile_* leaks memory_* mural* near_bounds packaging promise_leaks \
+	fuzz history hostile_* http_rules leaks memory_* mural* near_bounds packaging promise_leaks \
 	seed_* source_rules stubs tls_suite wire_bulk wire_key wire_replies
 
 # One server after another, each in a run of its own: what one of them breaks is plain.

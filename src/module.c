@@ -9,6 +9,7 @@
 #include "types/async_cooldown.h"
 #include "types/async_counter.h"
 #include "types/async_method.h"
+#include "types/async_rate_limiter.h"
 #include "types/async_reply.h"
 #include "types/async_video_cache.h"
 #include "types/cache.h"
@@ -20,12 +21,14 @@
 #include "types/cooldown.h"
 #include "types/cooldown_state.h"
 #include "types/counter.h"
+#include "types/decision.h"
 #include "types/flight.h"
 #include "types/flow.h"
 #include "types/loop_bell.h"
 #include "types/message.h"
 #include "types/monitor.h"
 #include "types/pubsub.h"
+#include "types/rate_limiter.h"
 #include "types/ready_awaitable.h"
 #include "types/stored.h"
 #include "types/subscription.h"
@@ -65,6 +68,8 @@ module_exec(PyObject *module)
         redlane_video_cache_setup,
         redlane_cooldown_state_setup,
         redlane_cooldown_setup,
+        redlane_decision_setup,
+        redlane_rate_limiter_setup,
         redlane_message_setup,
         redlane_message_bytes_setup,
         redlane_gap_setup,
@@ -81,6 +86,7 @@ module_exec(PyObject *module)
         redlane_tenant_context_setup,
         redlane_tenant_cache_setup,
         redlane_async_tenant_context_setup,
+        redlane_async_rate_limiter_setup,
         redlane_tool_setup,
         redlane_monitor_setup,
         redlane_stored_setup,
@@ -119,6 +125,7 @@ module_free(void *module)
     redlane_digest_clear(redlane_state_of_module((PyObject *)module));
     redlane_flight_table_free(redlane_state_of_module((PyObject *)module));
     redlane_ready_awaitable_free_kept(redlane_state_of_module((PyObject *)module));
+    redlane_decision_free_kept(redlane_state_of_module((PyObject *)module));
     redlane_flow_free_kept(redlane_state_of_module((PyObject *)module));
     redlane_loops_release(redlane_state_of_module((PyObject *)module)->loops);
     redlane_background_release(redlane_state_of_module((PyObject *)module)->background);

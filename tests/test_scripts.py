@@ -20,7 +20,8 @@ SLACK = 6  # ms: the engine lets Unix time and its own clock drift apart by 5
 def texts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     """Name to Lua text, as the C table has them."""
     target = tmp_path_factory.mktemp("scripts") / "print"
-    compile_program(target, [TESTS / "print_scripts.c", CORE / "script.c"])
+    sources = [TESTS / "print_scripts.c", *sorted(CORE.glob("script*.c"))]
+    compile_program(target, sources)
     rows = [line.split() for line in run_program(target).splitlines()]
     return {name: bytes.fromhex(text) for name, _, text in rows}
 

@@ -12,6 +12,7 @@ from redlane._core import (
     AsyncCooldown,
     AsyncCounter,
     AsyncPipeline,
+    AsyncRateLimiter,
     AsyncVideoCache,
     AuthenticationError,
     BusyError,
@@ -25,14 +26,17 @@ from redlane._core import (
     Cooldown,
     CooldownState,
     Counter,
+    Decision,
     ExecAbortError,
     Gap,
+    LimitStatus,
     LoadingError,
     Message,
     NoScriptError,
     OutOfMemoryError,
     PermissionDeniedError,
     Pipeline,
+    RateLimiter,
     ReadOnlyError,
     RedlaneError,
     ReplyError,
@@ -54,6 +58,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from redlane._async_pubsub import AsyncListener, AsyncPubSub
     from redlane._presence import AsyncPresence, Presence
+    from redlane._limit import RateLimitExceeded
     from redlane._pubsub import Listener, PubSub, RedisPubSub, pubsub
     from redlane._ready import cache, invalidate_cache, video_cache
     from redlane._tenants import (
@@ -78,6 +83,7 @@ __all__ = [
     "AsyncPresence",
     "AsyncPubSub",
     "AsyncRedisCache",
+    "AsyncRateLimiter",
     "AsyncVideoCache",
     "AuthenticationError",
     "BusyError",
@@ -92,9 +98,11 @@ __all__ = [
     "Cooldown",
     "CooldownState",
     "Counter",
+    "Decision",
     "ExecAbortError",
     "Gap",
     "InMemoryCache",
+    "LimitStatus",
     "Listener",
     "LoadingError",
     "Message",
@@ -105,6 +113,8 @@ __all__ = [
     "Pipeline",
     "Presence",
     "PubSub",
+    "RateLimitExceeded",
+    "RateLimiter",
     "ReadOnlyError",
     "RedisCache",
     "RedisPubSub",
@@ -144,6 +154,7 @@ _LATE = {
     "Presence": "_presence",
     "PubSub": "_pubsub",
     "RedisCache": "_tenants",
+    "RateLimitExceeded": "_limit",
     "RedisPubSub": "_pubsub",
     "RuntimeCache": "_tenants",
     "TenantCache": "_tenants",

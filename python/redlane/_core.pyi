@@ -1607,6 +1607,125 @@ class AsyncCounter:
     def reset(self, *ids: object) -> Coroutine[Any, Any, bool]: ...
     def key(self, *ids: object) -> str: ...
 
+_Algorithm: TypeAlias = Literal[
+    "sliding-window",
+    "fixed-window",
+    "sliding-log",
+    "moving-window",
+    "token-bucket",
+    "gcra",
+]
+_OnError: TypeAlias = Literal["memory", "allow", "deny"]
+_Rate: TypeAlias = str | tuple[int, int] | tuple[int, int, int]
+_Rates: TypeAlias = _Rate | list[_Rate] | list[str]
+_Identity: TypeAlias = str | bytes | int
+
+@final
+class LimitStatus(structseq[Any], tuple[int, int, int, float, float, bool]):
+    @property
+    def limit(self) -> int: ...
+    @property
+    def window(self) -> int: ...
+    @property
+    def remaining(self) -> int: ...
+    @property
+    def reset_after(self) -> float: ...
+    @property
+    def retry_after(self) -> float: ...
+    @property
+    def allowed(self) -> bool: ...
+
+@final
+class Decision:
+    @property
+    def allowed(self) -> bool: ...
+    @property
+    def limit(self) -> int: ...
+    @property
+    def remaining(self) -> int: ...
+    @property
+    def reset_after(self) -> float: ...
+    @property
+    def retry_after(self) -> float: ...
+    @property
+    def limits(self) -> tuple[LimitStatus, ...]: ...
+    def __bool__(self) -> bool: ...
+
+class _Limit(Protocol):
+    def __call__(
+        self,
+        rates: _Rates | Callable[..., Any] | None = None,
+        *,
+        key: _Identity | Callable[..., Any] | None = None,
+        cost: int | Callable[..., Any] = 1,
+        exempt_when: Callable[..., object] | None = None,
+        deduct_when: Callable[[Any], object] | None = None,
+        scope: str | None = None,
+        error_message: str | Callable[[Decision], str] | None = None,
+        requests_limit: int | None = None,
+        time_window: int | None = None,
+    ) -> Callable[[_FunctionT], _FunctionT]: ...
+
+@type_check_only
+class _LimitMethod:
+    def __get__(self, instance: object, owner: type | None = None) -> _Limit: ...
+
+class RateLimiter:
+    def __new__(
+        cls,
+        client: Client[Any] | AsyncClient[Any] | str | None = None,
+        algorithm: _Algorithm = "sliding-window",
+        on_error: _OnError = "memory",
+        *,
+        prefix: str | None = None,
+        hashed: bool = False,
+    ) -> Self: ...
+    @property
+    def algorithm(self) -> str: ...
+    @property
+    def prefix(self) -> str: ...
+    @property
+    def on_error(self) -> _OnError: ...
+    @property
+    def aio(self) -> AsyncRateLimiter: ...
+    def hit(self, identity: _Identity, rates: _Rates, cost: int = 1) -> Decision: ...
+    def peek(self, identity: _Identity, rates: _Rates, cost: int = 1) -> Decision: ...
+    def refund(self, identity: _Identity, rates: _Rates, cost: int = 1) -> Decision: ...
+    def reset(self, identity: _Identity, rates: _Rates) -> bool: ...
+    limit: _LimitMethod
+
+class AsyncRateLimiter:
+    def __new__(
+        cls,
+        client: Client[Any] | AsyncClient[Any] | str | None = None,
+        algorithm: _Algorithm = "sliding-window",
+        on_error: _OnError = "memory",
+        *,
+        prefix: str | None = None,
+        hashed: bool = False,
+    ) -> Self: ...
+    @property
+    def algorithm(self) -> str: ...
+    @property
+    def prefix(self) -> str: ...
+    @property
+    def on_error(self) -> _OnError: ...
+    @property
+    def sync(self) -> RateLimiter: ...
+    def hit(
+        self, identity: _Identity, rates: _Rates, cost: int = 1
+    ) -> Coroutine[Any, Any, Decision]: ...
+    def peek(
+        self, identity: _Identity, rates: _Rates, cost: int = 1
+    ) -> Coroutine[Any, Any, Decision]: ...
+    def refund(
+        self, identity: _Identity, rates: _Rates, cost: int = 1
+    ) -> Coroutine[Any, Any, Decision]: ...
+    def reset(
+        self, identity: _Identity, rates: _Rates
+    ) -> Coroutine[Any, Any, bool]: ...
+    limit: _LimitMethod
+
 # A cached function with its object: obj.method. All else is as of the function.
 @type_check_only
 @final

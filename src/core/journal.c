@@ -19,7 +19,16 @@ redlane_journal_init(RedlaneJournal *journal, size_t max_bytes)
 static size_t
 cost_of(const RedlaneJournalEntry *entry)
 {
-    return REDLANE_JOURNAL_ENTRY_COST + entry->item.key_size + entry->value_size;
+    return REDLANE_JOURNAL_ENTRY_COST + entry->item.key_size + entry->value_size +
+           redlane_charge_size(entry->charge);
+}
+
+void
+redlane_journal_entry_drop_charge(RedlaneJournal *journal, RedlaneCharge **charge)
+{
+    journal->bytes -= redlane_charge_size(*charge);
+    free(*charge);
+    *charge = NULL;
 }
 
 void
@@ -39,6 +48,8 @@ redlane_journal_entry_remove(RedlaneJournal *journal, RedlaneJournalEntry *entry
 
     redlane_table_remove(&journal->table, slot);
     redlane_journal_entry_drop_value(journal, entry);
+    redlane_journal_entry_drop_charge(journal, &entry->charge);
+    redlane_journal_entry_drop_charge(journal, &entry->inflight_charge);
     journal->bytes -= REDLANE_JOURNAL_ENTRY_COST + entry->item.key_size;
     free(entry);
 }
@@ -48,8 +59,12 @@ redlane_journal_free(RedlaneJournal *journal)
 {
     for (RedlaneSlot *slot = redlane_table_from(&journal->table, 0); slot;
          slot = redlane_table_next(&journal->table, slot)) {
-        free(redlane_journal_entry_of(slot)->value);
-        free(slot->item);
+        RedlaneJournalEntry *entry = redlane_journal_entry_of(slot);
+
+        free(entry->value);
+        free(entry->charge);
+        free(entry->inflight_charge);
+        free(entry);
     }
     redlane_table_free(&journal->table);
     for (size_t i = 0; i < journal->pattern_count; i++) {
@@ -115,6 +130,7 @@ become_delete(RedlaneJournal *journal, RedlaneJournalEntry *entry, bool absorbs)
         journal->futile = 0; /* a pattern may now take its place */
     }
     redlane_journal_entry_drop_value(journal, entry);
+    redlane_journal_entry_drop_charge(journal, &entry->charge);
     entry->pending = REDLANE_PART_DELETE;
     entry->absorbs = absorbs;
     entry->amount = 0;
@@ -201,6 +217,29 @@ merge_amount(RedlaneJournalEntry *entry, const RedlaneChange *change)
     return true;
 }
 
+/* False when there is no room. */
+static bool
+merge_charge(RedlaneJournal *journal, RedlaneJournalEntry *entry,
+             const RedlaneChange *change)
+{
+    size_t before = redlane_charge_size(entry->charge);
+
+    if ((entry->pending | entry->inflight) &
+        (REDLANE_PART_VALUE | REDLANE_PART_AMOUNT)) {
+        return false; /* it is another tool's key */
+    }
+    if (!has_room(journal,
+                  redlane_charge_growth(entry->charge, &change->limit, change->amount),
+                  0) ||
+        !redlane_charge_add(&entry->charge, &change->limit, change->index,
+                            change->amount, change->at)) {
+        return false;
+    }
+    journal->bytes += redlane_charge_size(entry->charge) - before;
+    entry->pending |= REDLANE_PART_CHARGE;
+    return true;
+}
+
 static bool
 merge(RedlaneJournal *journal, RedlaneJournalEntry *entry, const RedlaneChange *change)
 {
@@ -211,6 +250,8 @@ merge(RedlaneJournal *journal, RedlaneJournalEntry *entry, const RedlaneChange *
         return true;
     case REDLANE_CHANGE_VALUE:
         return merge_value(journal, entry, change);
+    case REDLANE_CHANGE_CHARGE:
+        return merge_charge(journal, entry, change);
     case REDLANE_CHANGE_AMOUNT:
         break;
     }
@@ -348,7 +389,7 @@ freed_by(const RedlaneJournal *journal, RedlaneArg pattern, bool all)
             freed += cost_of(entry);
         }
         else if (all) {
-            freed += entry->value_size;
+            freed += entry->value_size + redlane_charge_size(entry->charge);
         }
     }
     return freed;

@@ -18,6 +18,9 @@
  * same value is the longer TTL holds. Patterns are
  * replayed before entries: a pattern that comes after an entry turns that into DELETE.
  *
+ * A limit's key has a charge in the place of VALUE and AMOUNT: what was admitted is
+ * added up, a DELETE (a reset) ends it and stands before it; it is sent at most once.
+ *
  * What is in flight stays here until its outcome is known, and is not taken again
  * before that; what is kept meanwhile is merged into what is pending. A VALUE that
  * comes when a former one of its entry has been sent is DELETE + VALUE, for the former
@@ -35,6 +38,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "core/journal_charge.h"
 #include "core/table.h"
 #include "core/vector.h"
 
@@ -50,6 +54,7 @@ typedef enum {
     REDLANE_CHANGE_DROP,  /* a set kept as a delete: amounts added to it go with it */
     REDLANE_CHANGE_VALUE, /* a durable set */
     REDLANE_CHANGE_AMOUNT,
+    REDLANE_CHANGE_CHARGE, /* what a limit admitted, or gave back */
 } RedlaneChangeKind;
 
 typedef struct {
@@ -58,9 +63,12 @@ typedef struct {
     RedlaneArg value;    /* VALUE */
     int64_t expires_at;  /* VALUE: CLOCK_MONOTONIC ns; 0: never */
     bool permanent_wins; /* VALUE: one without expiry replaces one with */
-    int64_t amount;      /* AMOUNT */
+    int64_t amount;      /* AMOUNT; CHARGE: its cost */
     int64_t amount_px;   /* AMOUNT: ms that a key made by it lives; 0: for ever; or
                             REDLANE_AMOUNT_EXISTING */
+    RedlaneLimit limit;  /* CHARGE */
+    int64_t index;       /* CHARGE: of a FIXED limit, the window that its key names */
+    int64_t at;          /* CHARGE: Unix microseconds */
 } RedlaneChange;
 
 typedef struct RedlaneJournalEntry RedlaneJournalEntry;
@@ -129,6 +137,7 @@ typedef struct {
     bool add; /* add `amount`, creating the key with `amount_px` */
     int64_t amount;
     int64_t amount_px;
+    const RedlaneCharge *charge; /* charge it to a limit; NULL: there is none */
 } RedlaneOrder;
 
 /* Hands pending entries to `put` (BORROWED for its time) as long as that returns 1, and

@@ -9,6 +9,7 @@ enum {
     REDLANE_PART_DELETE = 1 << 0,
     REDLANE_PART_VALUE = 1 << 1,
     REDLANE_PART_AMOUNT = 1 << 2,
+    REDLANE_PART_CHARGE = 1 << 3,
 };
 
 struct RedlaneJournalEntry {
@@ -26,6 +27,7 @@ struct RedlaneJournalEntry {
     int64_t expires_at;
     int64_t amount, amount_px;
     int64_t inflight_amount;
+    RedlaneCharge *charge, *inflight_charge; /* malloc'd, or NULL */
     char *value; /* malloc'd; NULL without a value, or where it is empty */
     size_t value_size;
     char key[];
@@ -50,6 +52,9 @@ redlane_journal_entry_key(const RedlaneJournalEntry *entry)
 
 void redlane_journal_entry_drop_value(RedlaneJournal *journal,
                                       RedlaneJournalEntry *entry);
+
+/* Frees what is not NULL, and sets it so. */
+void redlane_journal_entry_drop_charge(RedlaneJournal *journal, RedlaneCharge **charge);
 
 /* Takes an entry that is not listed out, and frees it. */
 void redlane_journal_entry_remove(RedlaneJournal *journal, RedlaneJournalEntry *entry);

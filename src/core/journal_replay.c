@@ -22,6 +22,12 @@ expire(RedlaneJournal *journal, RedlaneJournalEntry *entry, int64_t now)
         entry->pending &= REDLANE_PART_DELETE;
         entry->amount = 0;
     }
+    if (entry->pending & REDLANE_PART_CHARGE &&
+        !redlane_charge_counts(entry->charge,
+                               redlane_clock_read(CLOCK_REALTIME) / 1000)) {
+        redlane_journal_entry_drop_charge(journal, &entry->charge);
+        entry->pending &= (uint8_t)~REDLANE_PART_CHARGE;
+    }
 }
 
 static RedlaneOrder
@@ -35,6 +41,7 @@ order_of(const RedlaneJournalEntry *entry, int64_t now)
         .add = (entry->pending & REDLANE_PART_AMOUNT) != 0,
         .amount = entry->amount,
         .amount_px = entry->amount_px,
+        .charge = entry->charge,
     };
 
     if (order.store) {
@@ -56,8 +63,10 @@ set_inflight(RedlaneJournal *journal, RedlaneJournalEntry *entry)
     entry->listed = true;
     entry->inflight = entry->pending;
     entry->inflight_amount = entry->amount;
+    entry->inflight_charge = entry->charge;
     entry->pending = 0;
     entry->amount = 0;
+    entry->charge = NULL;
     if (entry->inflight & REDLANE_PART_DELETE) {
         entry->stands = false;
     }
@@ -148,6 +157,23 @@ settle_amount(RedlaneJournal *journal, RedlaneJournalEntry *entry)
     }
 }
 
+/* A charge too, unless there is a new one, or its key was deleted since. */
+static void
+settle_charge(RedlaneJournal *journal, RedlaneJournalEntry *entry, bool overwritten)
+{
+    if (entry->refused && !entry->amount_refused) {
+        return; /* it was charged */
+    }
+    if (entry->refused && !entry->charge && !overwritten) {
+        entry->charge = entry->inflight_charge;
+        entry->inflight_charge = NULL;
+        entry->pending |= REDLANE_PART_CHARGE;
+    }
+    else if (!overwritten) {
+        journal->lost++;
+    }
+}
+
 /* What was not done, or perhaps not, is due again, unless a later change has taken its
  * place. */
 static void
@@ -159,6 +185,9 @@ settle_undone(RedlaneJournal *journal, RedlaneJournalEntry *entry)
 
     if (undone & REDLANE_PART_AMOUNT && !overwritten) {
         settle_amount(journal, entry);
+    }
+    if (undone & REDLANE_PART_CHARGE) {
+        settle_charge(journal, entry, overwritten);
     }
     if (!(entry->pending & REDLANE_PART_DELETE)) {
         entry->pending |= undone & REDLANE_PART_DELETE;
@@ -247,6 +276,7 @@ redlane_journal_settle(RedlaneJournal *journal, bool sent)
         entry->listed = entry->refused = entry->amount_refused = false;
         entry->inflight = 0;
         entry->inflight_amount = 0;
+        redlane_journal_entry_drop_charge(journal, &entry->inflight_charge);
         if (!entry->pending) {
             redlane_journal_entry_remove(journal, entry);
         }
@@ -269,6 +299,7 @@ leave_to_parent(RedlaneJournal *journal, RedlaneJournalEntry *entry)
     entry->pending &= REDLANE_PART_DELETE;
     entry->stands = false;
     entry->amount = 0;
+    redlane_journal_entry_drop_charge(journal, &entry->charge);
     if (!entry->pending) {
         redlane_journal_entry_remove(journal, entry);
     }

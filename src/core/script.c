@@ -6,6 +6,8 @@
 
 #include <string.h>
 
+#include "core/script_text.h"
+
 #define LEASE "'\\255RLL'"
 
 /* Lua: add to a counter that is there; drop what is none. */
@@ -279,6 +281,28 @@ const RedlaneScript redlane_scripts[REDLANE_SCRIPT_COUNT] = {
          "else found = redis.call('ZRANGEBYSCORE', KEYS[4], '-inf', now) end\n"
          "return {known, dead, found}\n",
          .sha1 = "34a4142590fc9e3f8487dcfc2bec0b40816aaf29"},
+    /* LIMIT key...; "h" | "p" | "r", cost, now ("0": the server's time; another only in
+     * tests), then six for each key: kind, count, window, x, y, z; as core/limit.h has
+     * them: "f" index, "1" or "0", 0; "s" tick, span, 0; "b" token, drain, burst; "l"
+     * 0, 0, 0. Times are Unix microseconds. Decides on all of them at once. "h":
+     * charges the cost to all where all have room, else to none; "p": to none; "r":
+     * gives it back. Returns the time, then for each: what remains, microseconds until
+     * nothing counts any more, and until the cost had room before this call ("r": has
+     * room after it). Only the time, and nothing done, where "f" names another window
+     * than the present one; with "1" the ones next to it will do. Every key that is
+     * written has its TTL in the same step. */
+    [REDLANE_SCRIPT_LIMIT] = {.name = "limit",
+                              .text = redlane_script_limit_text,
+                              .sha1 = "b1871c8a7144acb5ea1dfdf972d39f560a05d44a"},
+    /* LIMIT_CHARGE key; six as for LIMIT, then a state (index, current, previous; of a
+     * log its times).
+     * Adds what was admitted elsewhere, as far as it counts still, to the limit's
+     * bound:
+     * 1. Where that is another window: 0. Not for the memory engine. */
+    [REDLANE_SCRIPT_LIMIT_CHARGE] = {.name = "limit_charge",
+                                     .text = redlane_script_charge_text,
+                                     .sha1 =
+                                         "65d354da377e874dd9e8c5c01e37693dbea564ed"},
 };
 
 const RedlaneScript *

@@ -42,6 +42,9 @@
     X(ToolHandleType)                            \
     X(TenantCacheType)                           \
     X(TenantContextType)                         \
+    X(RateLimiterType)                           \
+    X(DecisionType)                              \
+    X(LimitStatusType)                           \
     X(MessageType)                               \
     X(BytesMessageType)                          \
     X(GapType)                                   \
@@ -57,6 +60,7 @@
     X(AsyncCooldownType)                         \
     X(AsyncToolHandleType)                       \
     X(AsyncTenantContextType)                    \
+    X(AsyncRateLimiterType)                      \
     X(LoopType)                                  \
     X(StreamType)                                \
     X(AsyncClientType)                           \
@@ -98,8 +102,10 @@ struct RedlaneState {
     void *flights;                  /* types/flight.c: computations under way */
     struct RedlaneFlows *flows;     /* types/flow.c */
     struct RedlaneReadyKept *ready; /* types/ready_awaitable.c: for the next ones */
-    struct RedlaneLoops *loops;     /* wire/loop.c: the event loops in use */
-    struct RedlaneBackground *background; /* store/background.c: the one C thread */
+    struct RedlaneDecisionsKept *decisions; /* types/decision.c: for the next ones */
+    unsigned long long rates_made;          /* types/limit_rates.c: their numbers */
+    struct RedlaneLoops *loops;             /* wire/loop.c: the event loops in use */
+    struct RedlaneBackground *background;   /* store/background.c: the one C thread */
 };
 
 /* The one module definition, in module.c. */

@@ -247,6 +247,79 @@ make_cooldown(const Making *making)
     return push_set(making, vector->argv[3], REDLANE_ARG_LITERAL("1"), px, true, false);
 }
 
+/* One limit of LIMIT, from its six arguments. */
+static bool
+read_limit(const RedlaneArg *argv, RedlaneChange *change)
+{
+    RedlaneLimit *limit = &change->limit;
+    int64_t numbers[5];
+
+    for (size_t i = 0; i < 5; i++) {
+        if (!redlane_number_parse_int64(argv[i + 1].data, argv[i + 1].size,
+                                        &numbers[i])) {
+            return false;
+        }
+    }
+    limit->kind = (RedlaneLimitKind)argv[0].data[0];
+    limit->count = numbers[0];
+    limit->window = numbers[1];
+    limit->tick = limit->token = change->index = numbers[2];
+    limit->span = limit->drain = numbers[3];
+    limit->burst = numbers[4];
+    return true;
+}
+
+static bool
+read_reply_number(PyObject *reply, size_t index, int64_t *number)
+{
+    *number = PyLong_AsLongLong(PyList_GET_ITEM(reply, (Py_ssize_t)index));
+    if (*number == -1 && PyErr_Occurred()) {
+        PyErr_Clear();
+        return false;
+    }
+    return true;
+}
+
+/* LIMIT: what the engine admitted, or gave back, is charged to the server. */
+static int
+make_limit(const Making *making)
+{
+    const RedlaneVector *vector = making->vector;
+    const RedlaneArg *keys = vector->argv + 3, *argv;
+    RedlaneKeySpan span = redlane_command_keys(vector);
+    size_t count = span.end - span.first;
+    int64_t cost, at, retry;
+
+    if (making->unsure || !making->memory || !count ||
+        vector->argc != 3 + count + 3 + 6 * count || !PyList_Check(making->reply) ||
+        PyList_GET_SIZE(making->reply) != 1 + 3 * (Py_ssize_t)count) {
+        return 0;
+    }
+    argv = keys + count;
+    if (argv[0].data[0] == 'p' ||
+        !redlane_number_parse_int64(argv[1].data, argv[1].size, &cost) ||
+        !read_reply_number(making->reply, 0, &at)) {
+        return 0;
+    }
+    for (size_t i = 0; argv[0].data[0] == 'h' && i < count; i++) {
+        if (!read_reply_number(making->reply, 3 + 3 * i, &retry) || retry) {
+            return 0; /* it was refused */
+        }
+    }
+    for (size_t i = 0; i < count; i++) {
+        RedlaneChange change = {.kind = REDLANE_CHANGE_CHARGE,
+                                .key = keys[i],
+                                .amount = argv[0].data[0] == 'h' ? cost : -cost,
+                                .at = at};
+
+        if (read_limit(argv + 3 + 6 * i, &change) &&
+            push(making->changes, &change) < 0) {
+            return -1;
+        }
+    }
+    return 0;
+}
+
 /* The library's own scripts: argv[3] is the key, its arguments follow. */
 static int
 make_script(const Making *making)
@@ -283,6 +356,8 @@ make_script(const Making *making)
     case REDLANE_SCRIPT_COUNTER_ADD:
     case REDLANE_SCRIPT_COUNTER_TRANSFER:
         return make_counter(making, script);
+    case REDLANE_SCRIPT_LIMIT:
+        return make_limit(making);
     case REDLANE_SCRIPT_INCREMENT:
         if (vector->argc != 6 ||
             !redlane_number_parse_int64(argv[4].data, argv[4].size, &first) ||
@@ -299,6 +374,7 @@ make_script(const Making *making)
     case REDLANE_SCRIPT_PRESENCE_JOIN: /* each process announces what it has */
     case REDLANE_SCRIPT_PRESENCE_LEAVE:
     case REDLANE_SCRIPT_PRESENCE_READ:
+    case REDLANE_SCRIPT_LIMIT_CHARGE:
     case REDLANE_SCRIPT_COUNT:
         break;
     }

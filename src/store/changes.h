@@ -12,6 +12,7 @@
  *   COUNTER_ADD, COUNTER_TRANSFER          a delete, for the source knows the number;
  *                                          without a source the amounts
  *   INCR …, the script INCREMENT           the amount
+ *   LIMIT that admitted, or gave back      a charge to its limits
  *   a lease placed without NX              a delete: it replaced what was there
  *   other leases, RELEASE, all else        nothing
  *

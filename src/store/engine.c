@@ -13,6 +13,7 @@
 
 #include "core/number.h"
 #include "store/engine_internal.h"
+#include "store/engine_limits.h"
 
 #define SWEEP_SLOTS 4 /* looked at by each write while anything has a TTL */
 #define NAME_SHOWN 64 /* bytes of an unknown command's name in its error */
@@ -218,6 +219,23 @@ redlane_engine_run(RedlaneEngine *engine, const RedlaneVector *vectors, size_t c
         run_one(engine, &vectors[i], &replies[i]);
         redlane_unlock(&engine->lock);
     }
+}
+
+RedlaneLimitsVerdict
+redlane_engine_limit(RedlaneEngine *engine, const RedlaneLimitCall *call, int64_t *now,
+                     RedlaneLimitAnswer *answers)
+{
+    RedlaneLimitsVerdict verdict;
+    bool grown = false;
+
+    redlane_lock(&engine->lock);
+    engine->commands++;
+    verdict = redlane_engine_limit_locked(engine, call, now, answers, &grown);
+    if (grown) {
+        after_write(engine);
+    }
+    redlane_unlock(&engine->lock);
+    return verdict;
 }
 
 bool

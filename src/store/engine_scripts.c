@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "core/number.h"
+#include "store/engine_limits.h"
 #include "store/engine_scripts.h"
 
 /* From here on the scripts reply with digits: Lua's numbers are doubles. */
@@ -14,9 +15,9 @@
 
 /* A generation lives for twice its values' TTL and this. */
 #define TAG_SPARE_MS 3600000
-#define ANY_NUMBER SIZE_MAX /* of keys */
+#define ANY_NUMBER SIZE_MAX /* of keys, of arguments */
 /* Of arguments: so many, and pairs behind them. */
-#define AT_LEAST(count) (SIZE_MAX - (count))
+#define AT_LEAST(count) (SIZE_MAX - 1 - (count))
 
 typedef RedlaneScriptCall Call;
 typedef void (*ScriptHandler)(RedlaneEngine *engine, const Call *call,
@@ -417,6 +418,22 @@ run_cooldown(RedlaneEngine *engine, const Call *call, RedlaneReply *reply)
     }
 }
 
+static void
+run_limit(RedlaneEngine *engine, const Call *call, RedlaneReply *reply)
+{
+    redlane_engine_run_limit(engine, call->keys, call->count, call->argv, call->args,
+                             reply);
+}
+
+/* What the engine admits is charged to a server, never the other way round. */
+static void
+run_limit_charge(RedlaneEngine *engine, const Call *call, RedlaneReply *reply)
+{
+    (void)engine;
+    (void)call;
+    redlane_reply_error(reply, "ERR the memory engine does not run this script");
+}
+
 static const struct {
     ScriptHandler run;
     size_t keys, args;
@@ -437,13 +454,18 @@ static const struct {
     [REDLANE_SCRIPT_PRESENCE_JOIN] = {redlane_script_presence_join, 4, AT_LEAST(2)},
     [REDLANE_SCRIPT_PRESENCE_LEAVE] = {redlane_script_presence_leave, 4, AT_LEAST(3)},
     [REDLANE_SCRIPT_PRESENCE_READ] = {redlane_script_presence_read, 4, 3},
+    [REDLANE_SCRIPT_LIMIT] = {run_limit, ANY_NUMBER, ANY_NUMBER},
+    [REDLANE_SCRIPT_LIMIT_CHARGE] = {run_limit_charge, 1, ANY_NUMBER},
 };
 
 static bool
 takes(size_t wanted, size_t args)
 {
+    if (wanted == ANY_NUMBER) {
+        return true;
+    }
     if (wanted > SIZE_MAX / 2) {
-        size_t least = SIZE_MAX - wanted;
+        size_t least = SIZE_MAX - 1 - wanted;
 
         return args >= least && (args - least) % 2 == 0;
     }

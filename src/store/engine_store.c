@@ -173,6 +173,12 @@ redlane_engine_store_engine(RedlaneStore *store)
     return ((EngineStore *)store)->engine;
 }
 
+RedlaneEngine *
+redlane_engine_store_find(RedlaneStore *store)
+{
+    return store->ops == &engine_store_ops ? redlane_engine_store_engine(store) : NULL;
+}
+
 int
 redlane_engine_store_forget(RedlaneStore *store, RedlaneArg pattern)
 {

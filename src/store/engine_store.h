@@ -23,6 +23,9 @@ PyObject *redlane_engine_store_published(const RedlaneSettings *settings,
 /* The engine inside; BORROWED. */
 RedlaneEngine *redlane_engine_store_engine(RedlaneStore *store);
 
+/* The engine of a store that is nothing else; NULL for any other. BORROWED */
+RedlaneEngine *redlane_engine_store_find(RedlaneStore *store);
+
 /* Drops every key that matches. RAISES_NEG */
 int redlane_engine_store_forget(RedlaneStore *store, RedlaneArg pattern);
 

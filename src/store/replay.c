@@ -27,7 +27,7 @@ typedef struct {
     /* one batch */
     size_t entries;
     uint8_t replies[BATCH_ENTRIES]; /* each entry's commands */
-    bool adds[BATCH_ENTRIES];       /* the last of them adds an amount */
+    bool adds[BATCH_ENTRIES];       /* the last of them adds an amount, or a charge */
     bool refused[BATCH_ENTRIES];    /* one of them was */
     bool refused_amount[BATCH_ENTRIES];
     bool any_refused;
@@ -67,6 +67,76 @@ encode_script(Replay *replay, RedlaneScriptId id, const RedlaneArg *rest, size_t
     return encode(replay, argv, 3 + count);
 }
 
+/* The script's numbers for a limit, as REDLANE_SCRIPT_LIMIT has them, and a state. */
+static size_t
+list_charge(const RedlaneCharge *charge, int64_t *numbers)
+{
+    const RedlaneLimit *limit = &charge->limit;
+    size_t count = 0;
+
+    numbers[count++] = limit->count;
+    numbers[count++] = limit->window;
+    switch (limit->kind) {
+    case REDLANE_LIMIT_SLIDING:
+        numbers[count++] = limit->tick;
+        numbers[count++] = limit->span;
+        numbers[count++] = 0;
+        break;
+    case REDLANE_LIMIT_BUCKET:
+        numbers[count++] = limit->token;
+        numbers[count++] = limit->drain;
+        numbers[count++] = limit->burst;
+        break;
+    case REDLANE_LIMIT_FIXED:
+        numbers[count++] = charge->state.index;
+        numbers[count++] = 0;
+        numbers[count++] = 0;
+        break;
+    case REDLANE_LIMIT_LOG:
+        memset(numbers + count, 0, 3 * sizeof(*numbers));
+        count += 3;
+        memcpy(numbers + count, charge->times + charge->first * sizeof(*numbers),
+               (charge->end - charge->first) * sizeof(*numbers));
+        return count + charge->end - charge->first;
+    }
+    numbers[count++] = charge->state.index;
+    numbers[count++] = charge->state.current;
+    numbers[count++] = charge->state.previous;
+    return count;
+}
+
+#define CHARGE_NUMBERS 8 /* beside a log's times */
+#define CHARGE_ARGS 5    /* before them: EVAL, text, 1, key, kind */
+
+static int
+encode_charge(Replay *replay, const RedlaneOrder *order)
+{
+    const char *text = redlane_scripts[REDLANE_SCRIPT_LIMIT_CHARGE].text;
+    size_t most = CHARGE_NUMBERS + order->charge->end - order->charge->first, count;
+    char kind = (char)order->charge->limit.kind;
+    int64_t *numbers = malloc(most * sizeof(*numbers));
+    Digits *digits = malloc(most * sizeof(*digits));
+    RedlaneArg *argv = malloc((CHARGE_ARGS + most) * sizeof(*argv));
+    int result = -1;
+
+    if (numbers && digits && argv) {
+        argv[0] = REDLANE_ARG_LITERAL("EVAL");
+        argv[1] = (RedlaneArg){text, strlen(text)};
+        argv[2] = REDLANE_ARG_LITERAL("1");
+        argv[3] = order->key;
+        argv[4] = (RedlaneArg){&kind, 1};
+        count = list_charge(order->charge, numbers);
+        for (size_t i = 0; i < count; i++) {
+            argv[CHARGE_ARGS + i] = arg_number(&digits[i], numbers[i]);
+        }
+        result = encode(replay, argv, CHARGE_ARGS + count);
+    }
+    free(numbers);
+    free(digits);
+    free(argv);
+    return result;
+}
+
 static int
 encode_value(Replay *replay, const RedlaneOrder *order)
 {
@@ -96,6 +166,9 @@ encode_order(Replay *replay, const RedlaneOrder *order)
     if (order->store && encode_value(replay, order) < 0) {
         return -1;
     }
+    if (order->charge) {
+        return encode_charge(replay, order);
+    }
     if (order->add) {
         RedlaneArg argv[] = {order->key, arg_number(&amount, order->amount),
                              arg_number(&px, order->amount_px)};
@@ -119,7 +192,7 @@ put_order(void *context, const RedlaneOrder *order)
         replay->connection->out.size = size;
         return -1;
     }
-    replay->adds[replay->entries] = order->add;
+    replay->adds[replay->entries] = order->add || order->charge;
     replay->refused[replay->entries] = replay->refused_amount[replay->entries] = false;
     replay->entries++;
     return replay->entries < replay->journal->batch &&

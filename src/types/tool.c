@@ -311,17 +311,15 @@ redlane_tool_execute(RedlaneTool *tool, RedlaneCommandId id, const RedlaneArg *a
 }
 
 PyObject *
-redlane_tool_script(RedlaneTool *tool, RedlaneScriptId id, const RedlaneArg *argv,
-                    size_t argc, size_t keys, const RedlaneToolManner *manner)
+redlane_tool_script_in_place(RedlaneTool *tool, RedlaneScriptId id, RedlaneArg *named,
+                             size_t argc, size_t keys, const RedlaneToolManner *manner)
 {
     const RedlaneScript *script = &redlane_scripts[id];
-    RedlaneArg named[3 + REDLANE_TOOL_ARGS];
     char digit = (char)('0' + keys);
     PyObject *reply;
 
     named[1] = (RedlaneArg){script->sha1, sizeof(script->sha1) - 1};
     named[2] = (RedlaneArg){&digit, 1};
-    memcpy(named + 3, argv, argc * sizeof(*argv));
     reply = execute_named(tool, REDLANE_CMD_EVALSHA, named, argc + 3, manner);
     if (!reply && PyErr_ExceptionMatches(tool->state->NoScriptError)) {
         PyErr_Clear();
@@ -352,6 +350,16 @@ redlane_tool_script_behind(RedlaneTool *tool, RedlaneScriptId id,
     memcpy(named + 3, argv, argc * sizeof(*argv));
     request = make_request(tool, &redlane_tool_writes);
     return redlane_flow_send(tool->state, tool->store, &request, &vector);
+}
+
+PyObject *
+redlane_tool_script(RedlaneTool *tool, RedlaneScriptId id, const RedlaneArg *argv,
+                    size_t argc, size_t keys, const RedlaneToolManner *manner)
+{
+    RedlaneArg named[3 + REDLANE_TOOL_ARGS];
+
+    memcpy(named + 3, argv, argc * sizeof(*argv));
+    return redlane_tool_script_in_place(tool, id, named, argc, keys, manner);
 }
 
 PyObject *

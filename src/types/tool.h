@@ -89,6 +89,12 @@ PyObject *redlane_tool_script(RedlaneTool *tool, RedlaneScriptId id,
                               const RedlaneArg *argv, size_t argc, size_t keys,
                               const RedlaneToolManner *manner);
 
+/* The same with any number of arguments: `named` has room for three before them, `argc`
+ * counts those behind; nine keys at most. */
+PyObject *redlane_tool_script_in_place(RedlaneTool *tool, RedlaneScriptId id,
+                                       RedlaneArg *named, size_t argc, size_t keys,
+                                       const RedlaneToolManner *manner);
+
 /* In a flow, the same without waiting for the answer, of which nobody hears. False: it
  * is no flow, or nothing was sent (no exception). */
 bool redlane_tool_script_behind(RedlaneTool *tool, RedlaneScriptId id,

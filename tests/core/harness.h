@@ -36,6 +36,7 @@ void test_glob(void);
 void test_journal(void);
 void test_journal_model(void);
 void test_json(void);
+void test_limit(void);
 void test_lock(void);
 void test_number(void);
 void test_reply(void);

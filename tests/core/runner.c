@@ -68,6 +68,7 @@ main(void)
     test_journal();
     test_journal_model();
     test_json();
+    test_limit();
     test_lock();
     test_number();
     test_reply();

@@ -1,0 +1,1 @@
+"""What the web frameworks' parts share, and which knows none of them."""

@@ -1,0 +1,315 @@
+"""Requests of ASGI, and answers ahead of the application's routing."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, MutableMapping
+from time import time
+from typing import Any
+
+from redlane._http.share import Key, Shared, Unshared, word
+from redlane._http.stored import Fields, Stored, answer
+from redlane._http.wsgi import Box
+
+__all__ = [
+    "AHEAD",
+    "BOX",
+    "Ahead",
+    "AsgiRequest",
+    "Box",
+    "Places",
+    "Seen",
+    "look",
+    "raw_fields",
+    "refill",
+    "special_names",
+]
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+Raw = list[tuple[bytes, bytes]]
+# Scheme, host, path and query of a request without any special field; or None.
+Seen = tuple[str, str, str, str]
+
+# Where a box, and what learns places, stand in the scope.
+BOX = "redlane.box"
+AHEAD = "redlane.ahead"
+_MOST_PLACES = 4096
+# What a request through the whole application begins with (ASGI's HTTP scope).
+_SCOPE = (
+    *("type", "asgi", "http_version", "method", "scheme", "path", "raw_path"),
+    *(
+        "query_string",
+        "root_path",
+        "headers",
+        "client",
+        "server",
+        "extensions",
+        "state",
+    ),
+)
+_CONDITIONS = (b"if-none-match", b"if-modified-since", b"cache-control", b"pragma")
+
+
+def special_names(special: frozenset[str]) -> frozenset[bytes]:
+    """The names of fields as ASGI has them, and those that announce a body."""
+    return frozenset({*(name.encode() for name in special), b"content-length"})
+
+
+def _path(scope: Scope) -> str:
+    path: str = scope["path"]
+    root: str = scope.get("root_path") or ""
+    if root and not path.startswith(root):
+        path = root + path
+    if path.isascii():
+        return path
+    return path.encode("utf-8", "surrogateescape").decode("latin-1")
+
+
+def _server(scope: Scope) -> str:
+    server = scope.get("server")
+    return "" if not server else f"{server[0]}:{server[1]}"
+
+
+def look(scope: Scope, special: frozenset[bytes]) -> Seen | None:
+    """None: the request is to be read with care."""
+    host = None
+    for name, value in scope["headers"]:
+        if name in special:
+            return None
+        if name == b"host":
+            if host is not None:
+                return None
+            host = value.decode("latin-1")
+    return (
+        scope.get("scheme", "http"),
+        _server(scope) if host is None else host,
+        _path(scope),
+        scope["query_string"].decode("latin-1"),
+    )
+
+
+class AsgiRequest:
+    """A request as policies read it."""
+
+    __slots__ = ("body", "fields", "host", "method", "path", "query", "scheme")
+
+    def __init__(self, scope: Scope) -> None:
+        fields: dict[str, str] = {}
+        for raw, content in scope["headers"]:
+            name = raw.decode("latin-1").lower()
+            value = content.decode("latin-1")
+            if name in fields:  # cookies may come in several lines over HTTP/2
+                value = fields[name] + ("; " if name == "cookie" else ", ") + value
+            fields[name] = value
+        self.fields = fields
+        self.method: str = scope["method"]
+        self.scheme: str = scope.get("scheme", "http")
+        host = fields.get("host")
+        self.host: str = _server(scope) if host is None else host
+        self.path = _path(scope)
+        self.query: str = scope["query_string"].decode("latin-1")
+        self.body = fields.get("content-length", "0") != "0" or (
+            "transfer-encoding" in fields
+        )
+
+    def header(self, name: str) -> str | None:
+        return self.fields.get(name)
+
+
+def raw_fields(fields: Fields) -> Raw:
+    return [
+        (name.lower().encode("latin-1"), value.encode("latin-1"))
+        for name, value in fields
+    ]
+
+
+def hit_fields(stored: Stored, now: float) -> Raw:
+    """The fields of a plain hit."""
+    raw = stored.raw
+    if raw is None:
+        raw = stored.raw = raw_fields(stored.sent)
+    return [
+        *raw,
+        (b"age", b"%d" % int(now - stored.created)),
+        (b"x-cache", b"HIT"),
+    ]
+
+
+async def refill(app: App, scope: Scope, key: Key) -> Stored:
+    """What the application answers to this request now, as one of its own.
+
+    Raises:
+        Unshared: it may not be shared.
+    """
+    fresh = {name: scope[name] for name in _SCOPE if name in scope}
+    fresh["method"] = "GET"
+    fresh["headers"] = [
+        pair for pair in scope["headers"] if pair[0].lower() not in _CONDITIONS
+    ]
+    if "state" in fresh:
+        fresh["state"] = dict(fresh["state"])
+    # Below a mount the root path is longer than that of the application around it.
+    roots = dict.fromkeys((scope.get("root_path", ""), scope.get("app_root_path")))
+    for root in roots:
+        if root is None:
+            continue
+        box = Box(key)
+        await app({**fresh, "root_path": root, BOX: box}, _receive, _send)
+        if box.stored is not None:
+            return box.stored
+    raise Unshared
+
+
+async def _receive() -> Message:
+    return {"type": "http.request", "body": b"", "more_body": False}
+
+
+async def _send(message: Message) -> None:
+    """Nobody is there to read it."""
+
+
+class _Job:
+    """The job of a request that is answered ahead: the application, if need be."""
+
+    __slots__ = (
+        *("error", "inner", "key", "ran", "receive", "scope", "send", "shared"),
+        "task",
+    )
+
+    def __init__(
+        self,
+        shared: Shared,
+        key: Key,
+        inner: App,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+    ) -> None:
+        self.shared, self.key, self.inner = shared, key, inner
+        self.scope, self.receive, self.send = scope, receive, send
+        self.task = asyncio.current_task()
+        self.ran = False
+        self.error: Exception | None = None
+
+    async def __call__(self) -> Stored:
+        if asyncio.current_task() is not self.task:
+            return await refill(self.inner, self.scope, self.key)
+        if self.shared.passing(self.key):
+            raise Unshared
+        self.ran = True
+        box = Box(self.key)
+        try:
+            await self.inner({**self.scope, BOX: box}, self.receive, self.send)
+        except Exception as error:  # noqa: BLE001 - raised again by its own request
+            self.error = error
+        if box.stored is None:
+            self.shared.pass_on(self.key)
+            raise Unshared
+        return box.stored
+
+    async def own(self) -> None:
+        """What the application answers to this request itself, if it has not yet."""
+        if self.error is not None:
+            raise self.error
+        if not self.ran:
+            scope = {**self.scope, BOX: Box(None)}
+            await self.inner(scope, self.receive, self.send)
+
+
+class Places:
+    """Which route is at which place: known once it has stored a response there."""
+
+    def __init__(self) -> None:
+        self.known: dict[tuple[str, str], tuple[Shared, frozenset[bytes]]] = {}
+
+    def learn(
+        self, place: tuple[str, str], shared: Shared, special: frozenset[bytes]
+    ) -> None:
+        if len(self.known) >= _MOST_PLACES and place not in self.known:
+            self.known.clear()
+        self.known[place] = (shared, special)
+
+
+class Ahead:
+    """Pure ASGI middleware: answers from the cache, for routes that have asked for it
+    (``ahead=True``), before the application sees the request.
+
+    ``app.add_middleware(Ahead)``
+    """
+
+    def __init__(self, app: App) -> None:
+        self.app = app
+        self.places = Places()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        scope[AHEAD] = self.places
+        known = self.places.known
+        if known and scope["method"] in ("GET", "HEAD"):
+            host = None
+            for name, value in scope["headers"]:
+                if name == b"host":
+                    host = value.decode("latin-1")
+                    break
+            place = (_server(scope) if host is None else host, _path(scope))
+            found = known.get(place)
+            if found is not None:
+                await self._serve(found[0], found[1], scope, receive, send)
+                return
+        await self.app(scope, receive, send)
+
+    async def _serve(
+        self,
+        shared: Shared,
+        special: frozenset[bytes],
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+    ) -> None:
+        seen = look(scope, special) if scope["method"] == "GET" else None
+        rest = None if seen is None else shared.policy.plain(seen[3])
+        if seen is not None and rest is not None:
+            key = (*seen[:3], rest)
+            job = _Job(shared, key, self.app, scope, receive, send)
+            found = shared.peek(key) if shared.embedded else None
+            try:
+                stored = found or await shared.fetch_async(*key, job)
+            except Unshared:
+                await job.own()
+                return
+            if job.ran:
+                await job.own()
+                return
+            now = time()
+            if not stored.vary and not stored.gzipped and now < stored.end:
+                await _give(send, stored.status, hit_fields(stored, now), stored.body)
+                return
+        await self._serve_planned(shared, scope, receive, send)
+
+    async def _serve_planned(
+        self, shared: Shared, scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        request = AsgiRequest(scope)
+        plan = shared.policy.plan(request)
+        if plan.bypass or plan.only or request.method == "HEAD":
+            await self.app(scope, receive, send)
+            return
+        key = shared.key_of(request, plan)
+        job = _Job(shared, key, self.app, scope, receive, send)
+        stored = await shared.find_async(request, plan, key, job)
+        if job.ran or stored is None:
+            await job.own()
+            return
+        status, fields, body = answer(stored, request, word(stored, False))
+        await _give(send, status, raw_fields(fields), body)
+
+
+async def _give(send: Send, status: int, raw: Raw, body: bytes) -> None:
+    await send({"type": "http.response.start", "status": status, "headers": raw})
+    await send({"type": "http.response.body", "body": body, "more_body": False})

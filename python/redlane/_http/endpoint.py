@@ -1,0 +1,392 @@
+"""A cached endpoint of FastAPI or Starlette."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Awaitable, Callable
+from time import time
+from typing import Any
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+
+from redlane._core import Cache, ConfigurationError
+from redlane._http.asgi import (
+    AHEAD,
+    BOX,
+    AsgiRequest,
+    Places,
+    hit_fields,
+    look,
+    raw_fields,
+    refill,
+    special_names,
+)
+from redlane._http.fastapi_route import Declared, declared_by, renderer_of, route_of
+from redlane._http.policy import Plan, Policy
+from redlane._http.share import Key, RouteError, Shared, Unshared, word
+from redlane._http.stored import Stored, answer, store
+from redlane._http.wsgi import Box
+
+__all__ = ["Endpoint", "Given"]
+
+# Parameters that are added to those of an endpoint.
+REQUEST = "redlane_request"
+RESPONSE = "redlane_response"
+
+
+def _parameter_of(parameters: Any, kind: type) -> str | None:
+    for name, parameter in parameters.items():
+        annotation = parameter.annotation
+        if inspect.isclass(annotation) and issubclass(annotation, kind):
+            return str(name)
+    return None
+
+
+class Given:
+    """A function's parameters with a request and a response among them, which the
+    frameworks that look at parameters then give."""
+
+    def __init__(self, function: Any) -> None:
+        try:
+            signature = inspect.signature(function, eval_str=True)
+        except Exception:  # noqa: BLE001 - names that are not there yet
+            signature = inspect.signature(function)
+        named = signature.parameters
+        self.request = _parameter_of(named, Request)
+        self.response = _parameter_of(named, Response)
+        added: list[tuple[str, type]] = []
+        if self.request is None:
+            added.append((REQUEST, Request))
+        if self.response is None:
+            added.append((RESPONSE, Response))
+        parameters = list(named.values())
+        last = []
+        if parameters and parameters[-1].kind is inspect.Parameter.VAR_KEYWORD:
+            last.append(parameters.pop())
+        keyword = inspect.Parameter.KEYWORD_ONLY
+        parameters += [
+            inspect.Parameter(name, keyword, annotation=kind) for name, kind in added
+        ]
+        self.signature = signature.replace(parameters=[*parameters, *last])
+
+    def take(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[Request, Response | None]:
+        """Both, out of `kwargs` where the function does not take them itself."""
+        injected = kwargs.get(self.response or RESPONSE)
+        if self.response is None:
+            kwargs.pop(RESPONSE, None)
+        request = kwargs.get(self.request or REQUEST)
+        if self.request is None:
+            kwargs.pop(REQUEST, None)
+        if request is None:
+            request = next((a for a in args if isinstance(a, Request)), None)
+            if request is None:
+                raise TypeError("an endpoint is called with a request")
+        return request, injected
+
+
+class Bound:
+    """An endpoint's policy at one route."""
+
+    __slots__ = ("declared", "policy", "render", "shared", "special")
+
+    def __init__(
+        self, cache: Cache, options: dict[str, Any], route: Any | None
+    ) -> None:
+        self.declared = Declared() if route is None else declared_by(route)
+        self.render = None if route is None else renderer_of(route)
+        given = dict(options)
+        vary = given.get("vary", ())
+        listed = [vary] if isinstance(vary, str) else list(vary)
+        given["vary"] = [*listed, *self.declared.vary()]
+        query = given.get("query", True)
+        if query is not True and self.declared.queries:
+            kept = [] if query is False else list(query)
+            given["query"] = [*kept, *self.declared.queries]
+        self.policy = Policy(**given)
+        if self.policy.ahead and self.declared.secured:
+            raise ConfigurationError(
+                "ahead=True: this route has a security dependency, which would not be"
+                " asked"
+            )
+        self.shared = Shared(cache, self.policy)
+        self.special = special_names(self.policy.special)
+
+    def learn(self, scope: Any, host: str, path: str) -> None:
+        """From now on, what is here is answered ahead of routing."""
+        places: Places | None = scope.get(AHEAD)
+        if places is not None:
+            places.learn((host, path), self.shared, self.special)
+
+
+class _Job:
+    """Runs the endpoint for a request that found nothing stored."""
+
+    # One is made for each request, hits too: what seldom changes stands here.
+    identified = False
+    ran = False
+    peek = False  # only look
+    response: Response | None = None  # what this request gets, and no other
+    background: Any = None
+    error: Exception | None = None
+
+    def __init__(
+        self, bound: Bound, key: Key, request: Request, call: Any, injected: Any
+    ) -> None:
+        self.bound = bound
+        self.key = key
+        self.request = request
+        self.call: Callable[[], Awaitable[Any]] = call
+        self.injected: Response | None = injected
+        self.task = asyncio.current_task()
+
+    async def __call__(self) -> Stored:
+        scope = self.request.scope
+        if asyncio.current_task() is not self.task:  # behind: the request is over
+            return await refill(scope["app"], scope, self.key)
+        shared = self.bound.shared
+        if self.peek or shared.passing(self.key):
+            raise Unshared
+        self.ran = True
+        stored = await self.run()
+        if stored is None:
+            shared.pass_on(self.key)
+            raise Unshared if self.error is None else RouteError
+        return stored
+
+    async def made(self) -> tuple[Response, list[tuple[bytes, bytes]]]:
+        """The endpoint's response, and what it adds by the one that it is given."""
+        injected = self.injected
+        before = 0 if injected is None else len(injected.raw_headers)
+        result = await self.call()
+        if isinstance(result, Response):
+            return result, []
+        if self.bound.render is None:
+            raise TypeError(
+                f"the endpoint returned no response: {type(result).__name__}"
+            )
+        response = await self.bound.render(self.request, result)
+        if injected is None:
+            return response, []
+        if injected.status_code:
+            response.status_code = injected.status_code
+        return response, injected.raw_headers[before:]
+
+    async def run(self) -> Stored | None:
+        """The endpoint's response: to be stored, or else in `response` or `error`."""
+        try:
+            response, more = await self.made()
+        except Exception as error:  # noqa: BLE001 - raised again by its own request
+            self.error = error
+            return None
+        self.background = response.background
+        raw = [*response.raw_headers, *more]
+        stored = None
+        if not self._personal() and not isinstance(response, StreamingResponse):
+            body = getattr(response, "body", None)
+            if isinstance(body, bytes):
+                stored = store(
+                    self.bound.policy,
+                    AsgiRequest(self.request.scope),
+                    self.identified,
+                    response.status_code,
+                    [(n.decode("latin-1"), v.decode("latin-1")) for n, v in raw],
+                    body,
+                )
+        if stored is None:
+            response.raw_headers.extend(more)
+            self.response = response
+        elif self.injected is not None and more:
+            del self.injected.raw_headers[-len(more) :]  # they are in what is stored
+        return stored
+
+    def _personal(self) -> bool:
+        """Whether this request has a session or sets a cookie."""
+        session = self.request.scope.get("session")
+        if session or getattr(session, "accessed", False):
+            return True
+        injected = self.injected
+        return injected is not None and any(
+            name == b"set-cookie" for name, _ in injected.raw_headers
+        )
+
+
+class Endpoint:
+    """What is called in an endpoint's place."""
+
+    def __init__(
+        self, function: Any, make_cache: Callable[[], Cache], options: dict[str, Any]
+    ) -> None:
+        Policy(**options)  # what is wrong is told at once
+        self.function = function
+        self.make_cache = make_cache
+        self.options = options
+        self.is_coroutine = inspect.iscoroutinefunction(function)
+        self.given = Given(function)
+        # By the route: one endpoint may stand at several.
+        self.bounds: dict[int, tuple[Any, Bound | None]] = {}
+
+    def bound_of(self, scope: Any, injected: bool) -> Bound | None:
+        """None: FastAPI calls, and what its route declares cannot be told."""
+        route = scope.get("route")
+        inner = scope.get("fastapi")
+        place = route if inner is None else route_of(scope)
+        known = self.bounds.get(id(place))
+        if known is not None and known[0] is place:
+            return known[1]
+        described = route_of(scope)
+        bound = None
+        if described is not None or not injected:
+            bound = Bound(self.make_cache(), self.options, described)
+        if len(self.bounds) > 1024:
+            self.bounds.clear()
+        self.bounds[id(place)] = (place, bound)
+        return bound
+
+    async def __call__(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        request, injected = self.given.take(args, kwargs)
+
+        def call() -> Awaitable[Any]:
+            if self.is_coroutine:
+                given: Awaitable[Any] = self.function(*args, **kwargs)
+                return given
+            return run_in_threadpool(self.function, *args, **kwargs)
+
+        scope = request.scope
+        bound = self.bound_of(scope, injected is not None)
+        if bound is None or _overridden(scope, bound):
+            return await call()
+        seen = look(scope, bound.special) if scope["method"] == "GET" else None
+        rest = None if seen is None else bound.policy.plain(seen[3])
+        if seen is None or rest is None or BOX in scope:
+            return await _planned(bound, request, call, injected, (args, kwargs))
+        key = (*seen[:3], rest)
+        job = _Job(bound, key, request, call, injected)
+        shared = bound.shared
+        found = shared.peek(key) if shared.embedded else None
+        try:
+            stored = found or await shared.fetch_async(*key, job)
+        except Unshared:
+            return await _own(job)
+        now = time()
+        if job.ran or stored.vary or stored.gzipped or now >= stored.end:
+            return await _found(job, AsgiRequest(scope), Plan(), stored)
+        if bound.policy.ahead:
+            bound.learn(scope, seen[1], seen[2])
+        return _made(stored.status, hit_fields(stored, now), stored.body, injected)
+
+
+def _overridden(scope: Any, bound: Bound) -> bool:
+    """Whether another dependency stands in for one of the route's: it may read what is
+    not declared."""
+    overrides: Any = getattr(scope.get("app"), "dependency_overrides", None)
+    return bool(overrides) and not bound.declared.calls.isdisjoint(overrides)
+
+
+def _made(status: int, raw: Any, body: bytes, injected: Response | None) -> Response:
+    """A response of these bytes, with nothing done that has been done before."""
+    made = Response.__new__(Response)
+    made.status_code = status
+    made.background = None
+    made.body = body
+    if injected is not None and injected.raw_headers:
+        raw = raw + injected.raw_headers  # what dependencies say to this request
+    made.raw_headers = raw
+    return made
+
+
+async def _planned(
+    bound: Bound, request: Request, call: Any, injected: Any, given: Any
+) -> Any:
+    """Requests that ask for something special, and those that fill a box."""
+    scope = request.scope
+    asked = AsgiRequest(scope)
+    policy, shared = bound.policy, bound.shared
+    key_text = policy.key
+    if callable(key_text):
+        key_text = key_text(*given[0], **given[1])
+    plan = policy.plan(asked, key_text)
+    key = shared.key_of(asked, plan)
+    job = _Job(bound, key, request, call, injected)
+    job.identified = plan.identified
+    box: Box | None = scope.get(BOX)
+    if plan.bypass:
+        response = await _own(job)
+        if asked.method in ("GET", "HEAD", "OPTIONS", "TRACE"):
+            return response
+        if response.status_code < 400:
+            await shared.drop_async(asked)
+        return response
+    if box is not None and asked.method == "GET":
+        stored = await job.run()
+        box.put(key, stored)
+        if stored is None:
+            return await _own(job)
+        return _answered(job, stored, asked, "MISS")
+    job.peek = plan.only or asked.method == "HEAD"
+    found = await shared.find_async(asked, plan, key, job)
+    if found is None:
+        if plan.only:
+            return Response("", 504, {"X-Cache": "BYPASS"})
+        return await _own(job)
+    return await _found(job, asked, plan, found)
+
+
+async def _own(job: _Job) -> Response:
+    """The response that is this request's alone."""
+    if job.error is not None:
+        raise job.error
+    response = job.response
+    if response is None:  # somebody else's job said so, or nothing was asked of it
+        response, more = await job.made()
+        response.raw_headers.extend(more)
+    if job.injected is not None:
+        # FastAPI adds what the given response has only to what it makes itself.
+        known = set(response.raw_headers)
+        response.raw_headers.extend(
+            pair for pair in job.injected.raw_headers if pair not in known
+        )
+    method = job.request.scope["method"]
+    if method in ("GET", "HEAD"):
+        response.headers["X-Cache"] = "BYPASS" if method == "GET" else "MISS"
+    return response
+
+
+def _answered(job: _Job, stored: Stored, asked: AsgiRequest, said: str) -> Response:
+    status, fields, body = answer(stored, asked, said)
+    response = _made(status, raw_fields(fields), body, job.injected)
+    if said == "MISS":
+        response.background = job.background
+    return response
+
+
+def _client_error(error: Exception | None) -> bool:
+    code = getattr(error, "status_code", None)
+    return isinstance(code, int) and code < 500
+
+
+async def _found(job: _Job, asked: AsgiRequest, plan: Plan, stored: Stored) -> Response:
+    # An old response stands in for what went wrong here, and for nothing else.
+    if _client_error(job.error) or (
+        job.response is not None and job.response.status_code < 500
+    ):
+        return await _own(job)
+    shared = job.bound.shared
+    if job.ran and job.response is None and job.error is None:
+        said = "MISS"
+    else:
+        said = word(stored, False)
+        if (stored.vary and not stored.matches(asked)) or not shared.usable(
+            stored, plan, time()
+        ):
+            found = await shared.find_async(asked, plan, job.key, job)
+            if found is None:
+                return await _own(job)
+            stored, said = found, word(found, job.ran)
+    if job.bound.policy.ahead:
+        job.bound.learn(job.request.scope, asked.host, asked.path)
+    return _answered(job, stored, asked, said)

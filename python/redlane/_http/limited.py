@@ -1,0 +1,71 @@
+"""What the decorators of Flask and FastAPI share of a rate limit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from redlane._http.limits import body_of
+
+__all__ = ["Limit", "place_of"]
+
+
+class Limit:
+    """The options of a limit, checked.
+
+    Args:
+        rates: "5/minute", several with ";", or a callable that gives them
+        key: a callable that says who asks, or a text that all share; without it the
+            client's address
+        scope: limits of one scope count together; without it each endpoint has its own
+        cost: how much a request counts, or a callable that says so
+        methods: only requests with these methods count
+        exempt_when: a callable; true: the request does not count
+        deduct_when: a callable of the response; false: the request is given back
+        error_message: the text of a refusal, or a callable of the Decision
+    """
+
+    def __init__(
+        self,
+        rates: Any,
+        *,
+        key: Any = None,
+        scope: str | None = None,
+        cost: int | Callable[..., int] = 1,
+        methods: Iterable[str] | None = None,
+        exempt_when: Callable[..., object] | None = None,
+        deduct_when: Callable[[Any], object] | None = None,
+        error_message: str | Callable[[Any], str] | None = None,
+    ) -> None:
+        for name, value in (("exempt_when", exempt_when), ("deduct_when", deduct_when)):
+            if value is not None and not callable(value):
+                raise TypeError(f"{name} must be a callable")
+        if isinstance(methods, str):
+            raise TypeError("methods takes a list of names")
+        self.rates = rates
+        self.key = key
+        self.scope = scope
+        self.cost = cost
+        self.methods = None if methods is None else {name.upper() for name in methods}
+        self.exempt_when = exempt_when
+        self.deduct_when = deduct_when
+        self.error_message = error_message
+
+    def applies(self, method: str) -> bool:
+        return self.methods is None or method in self.methods
+
+    def body(self, decision: Any) -> bytes:
+        message = self.error_message
+        if callable(message):
+            message = message(decision)
+        return body_of(decision) if message is None else body_of(decision, message)
+
+    def identity(self, who: Any, place: str) -> str:
+        """The limiter's identity of who asks: the scope's end is told."""
+        scope = (self.scope or place).replace("%", "%25").replace(":", "%3A")
+        return f"{scope}:{who}"
+
+
+def place_of(function: Any) -> str:
+    """The scope of a function that has none."""
+    return f"{function.__module__}.{function.__qualname__}"

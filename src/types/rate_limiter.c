@@ -1,0 +1,429 @@
+/* RateLimiter: the type and its methods; limiter_decide.c decides. Lock: the GIL. */
+#include "types/rate_limiter.h"
+
+#include <stddef.h>
+#include <structmember.h>
+
+#include "types/async_rate_limiter.h"
+#include "types/call.h"
+#include "types/limit_method.h"
+
+static const struct {
+    const char *name;
+    RedlaneLimitKind kind;
+} algorithms[] = {
+    {"sliding-window", REDLANE_LIMIT_SLIDING}, {"fixed-window", REDLANE_LIMIT_FIXED},
+    {"sliding-log", REDLANE_LIMIT_LOG},        {"moving-window", REDLANE_LIMIT_LOG},
+    {"token-bucket", REDLANE_LIMIT_BUCKET},    {"gcra", REDLANE_LIMIT_BUCKET},
+};
+
+static const char *const on_errors[] = {
+    [REDLANE_LIMITER_MEMORY] = "memory",
+    [REDLANE_LIMITER_ALLOW] = "allow",
+    [REDLANE_LIMITER_DENY] = "deny",
+};
+
+static bool
+is_text(PyObject *object, const char *text)
+{
+    return PyUnicode_Check(object) &&
+           PyUnicode_CompareWithASCIIString(object, text) == 0;
+}
+
+/* RAISES_NEG */
+static int
+read_options(RedlaneRateLimiter *self, PyObject *algorithm, PyObject *on_error)
+{
+    size_t known = sizeof(algorithms) / sizeof(algorithms[0]), i, action;
+
+    for (i = 0; i < known && !(algorithm && is_text(algorithm, algorithms[i].name));
+         i++) {
+    }
+    if (algorithm && i == known) {
+        PyErr_Format(self->state->ConfigurationError,
+                     "algorithm must be 'sliding-window', 'fixed-window', "
+                     "'sliding-log', 'moving-window', 'token-bucket' or 'gcra', not %R",
+                     algorithm);
+        return -1;
+    }
+    self->kind = algorithm ? algorithms[i].kind : REDLANE_LIMIT_SLIDING;
+    self->algorithm =
+        algorithm ? Py_NewRef(algorithm) : PyUnicode_FromString("sliding-window");
+    if (!self->algorithm) {
+        return -1;
+    }
+    if (!on_error) {
+        return 0;
+    }
+    for (action = 0; action <= REDLANE_LIMITER_DENY; action++) {
+        if (is_text(on_error, on_errors[action])) {
+            self->on_error = (RedlaneLimiterOnError)action;
+            return 0;
+        }
+    }
+    PyErr_Format(self->state->ConfigurationError,
+                 "on_error must be 'memory', 'allow' or 'deny', not %R", on_error);
+    return -1;
+}
+
+/* What keys begin with. A prefix that is given makes a fixed window's keys readable.
+ * RAISES_NEG */
+static int
+read_prefix(RedlaneRateLimiter *self, PyObject *prefix)
+{
+    bool given = prefix && prefix != Py_None;
+    const char *text;
+    Py_ssize_t size;
+
+    self->prefix = given ? Py_NewRef(prefix) : PyUnicode_FromString("limit");
+    if (!self->prefix) {
+        return -1;
+    }
+    if (!PyUnicode_Check(self->prefix)) {
+        PyErr_Format(PyExc_TypeError, "prefix must be a str or None, not %.100s",
+                     Py_TYPE(prefix)->tp_name);
+        return -1;
+    }
+    text = PyUnicode_AsUTF8AndSize(self->prefix, &size);
+    if (!text) {
+        return -1;
+    }
+    if (size == 0 || size > REDLANE_LIMITER_PREFIX_MAX) {
+        PyErr_SetString(self->state->ConfigurationError,
+                        "prefix must have 1 to 256 bytes");
+        return -1;
+    }
+    self->readable = given && self->kind == REDLANE_LIMIT_FIXED;
+    memcpy(self->head, text, (size_t)size);
+    self->head_size = (size_t)size;
+    self->head[self->head_size++] = ':';
+    if (!self->readable) {
+        self->head[self->head_size++] = '{';
+    }
+    return 0;
+}
+
+/* RateLimiter(client=None, algorithm="sliding-window", on_error="memory", *,
+ * prefix=None, hashed=False) */
+static PyObject *
+rate_limiter_tp_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"client", "algorithm", "on_error",
+                            "prefix", "hashed",    NULL};
+    PyObject *client = Py_None, *algorithm = NULL, *on_error = NULL, *prefix = NULL;
+    RedlaneState *state = redlane_state_of_type(type);
+    RedlaneRateLimiter *self;
+    int hashed = 0;
+
+    if (!state || !PyArg_ParseTupleAndKeywords(args, kwargs, "|OOO$Op:RateLimiter",
+                                               names, &client, &algorithm, &on_error,
+                                               &prefix, &hashed)) {
+        return NULL;
+    }
+    self = (RedlaneRateLimiter *)type->tp_alloc(type, 0);
+    if (!self) {
+        return NULL;
+    }
+    self->state = state;
+    self->hashed = hashed != 0;
+    if (read_options(self, algorithm, on_error) < 0 || read_prefix(self, prefix) < 0 ||
+        redlane_tool_init(&self->tool, state, client,
+                          self->on_error == REDLANE_LIMITER_MEMORY
+                              ? REDLANE_POLICY_MEMORY
+                              : REDLANE_POLICY_NONE) < 0) {
+        Py_CLEAR(self);
+    }
+    return (PyObject *)self;
+}
+
+static int
+rate_limiter_tp_traverse(PyObject *self, visitproc visit, void *arg)
+{
+    Py_VISIT(Py_TYPE(self));
+    return redlane_tool_traverse(&((RedlaneRateLimiter *)self)->tool, visit, arg);
+}
+
+/* A client breaks any cycle, and finalisers may still ask. */
+static int
+rate_limiter_tp_clear(PyObject *Py_UNUSED(self))
+{
+    return 0;
+}
+
+static void
+rate_limiter_tp_dealloc(PyObject *object)
+{
+    RedlaneRateLimiter *self = (RedlaneRateLimiter *)object;
+    PyTypeObject *type = Py_TYPE(object);
+
+    PyObject_GC_UnTrack(object);
+    if (self->weakrefs) {
+        PyObject_ClearWeakRefs(object);
+    }
+    if (self->state) {
+        redlane_tool_clear(&self->tool);
+    }
+    if (self->blocked) {
+        redlane_blocked_clear(self->blocked);
+        PyMem_Free(self->blocked);
+    }
+    redlane_rates_forget(&self->rates);
+    Py_CLEAR(self->algorithm);
+    Py_CLEAR(self->prefix);
+    type->tp_free(object);
+    Py_DECREF(type);
+}
+
+/* --- methods -----------------------------------------------------------------------
+ */
+
+typedef struct {
+    RedlaneIdentity identity;
+    RedlaneRates *rates;
+    int64_t cost;
+} Target;
+
+/* RAISES_NEG */
+static int
+read_cost(PyObject *object, const RedlaneRates *rates, int64_t *cost)
+{
+    int overflow = 0;
+    long long number;
+
+    if (!PyLong_Check(object) || PyBool_Check(object)) {
+        PyErr_Format(PyExc_TypeError, "cost must be an int, not %.100s",
+                     Py_TYPE(object)->tp_name);
+        return -1;
+    }
+    number = PyLong_AsLongLongAndOverflow(object, &overflow);
+    if (overflow < 0 || (!overflow && number < 1)) {
+        PyErr_SetString(PyExc_ValueError, "cost must be 1 or more");
+        return -1;
+    }
+    if (overflow || number > rates->most) {
+        PyErr_Format(PyExc_ValueError,
+                     "cost is more than the limit ever admits at once: %lld",
+                     (long long)rates->most);
+        return -1;
+    }
+    *cost = number;
+    return 0;
+}
+
+/* identity, rates and (unless `call` has two names) cost. On 0, rates are to be
+ * released. RAISES_NEG */
+static int
+read_target(RedlaneRateLimiter *self, const RedlaneCall *call, PyObject *const *args,
+            Py_ssize_t nargs, PyObject *kwnames, Target *target)
+{
+    PyObject *values[3] = {NULL, NULL, NULL};
+
+    if (likely(nargs == 2 && !kwnames)) {
+        values[0] = args[0];
+        values[1] = args[1];
+    }
+    else if (redlane_call_parse(call, args, nargs, kwnames, values) < 0) {
+        return -1;
+    }
+    target->cost = 1;
+    target->rates = redlane_rates_of(self->state, &self->rates, self->kind,
+                                     self->readable, values[1]);
+    if (!target->rates) {
+        return -1;
+    }
+    if ((values[2] && read_cost(values[2], target->rates, &target->cost) < 0) ||
+        redlane_limiter_identity(self, values[0], &target->identity) < 0) {
+        redlane_rates_release(target->rates);
+        return -1;
+    }
+    return 0;
+}
+
+static const char *const call_names[] = {"identity", "rates", "cost", NULL};
+static const char *const reset_names[] = {"identity", "rates", NULL};
+
+static PyObject *
+decide(PyObject *object, char mode, const RedlaneCall *call, PyObject *const *args,
+       Py_ssize_t nargs, PyObject *kwnames)
+{
+    RedlaneRateLimiter *self = (RedlaneRateLimiter *)object;
+    PyObject *decision;
+    Target target;
+
+    if (read_target(self, call, args, nargs, kwnames, &target) < 0) {
+        return NULL;
+    }
+    decision =
+        redlane_limiter_decide(self, mode, &target.identity, target.rates, target.cost);
+    redlane_rates_release(target.rates);
+    return decision;
+}
+
+PyDoc_STRVAR(
+    hit_doc,
+    "hit($self, /, identity, rates, cost=1)\n--\n\n"
+    "Charges a request to all of the rates where every one has room, else to none.\n\n"
+    "Args:\n"
+    "    identity: str, bytes or int: whose request it is.\n"
+    "    rates: a text such as ``\"100/minute;1000/hour\"`` or ``\"10/second burst\n"
+    "        20\"``, a tuple ``(count, seconds)`` or ``(count, seconds, burst)``, or "
+    "a\n"
+    "        list of either; eight at most.\n"
+    "    cost: int, 1 or more.\n\n"
+    "Returns:\n"
+    "    Decision\n\n"
+    "Raises:\n"
+    "    ConfigurationError: what ``rates`` says is no rate.\n"
+    "    ValueError: no limit ever admits that cost; the identity is empty.");
+
+static PyObject *
+rate_limiter_hit(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
+                 PyObject *kwnames)
+{
+    static const RedlaneCall call = {"hit", call_names, 2, 3};
+
+    return decide(self, 'h', &call, args, nargs, kwnames);
+}
+
+PyDoc_STRVAR(peek_doc, "peek($self, /, identity, rates, cost=1)\n--\n\n"
+                       "What :meth:`hit` would say now; nothing is charged.");
+
+static PyObject *
+rate_limiter_peek(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
+                  PyObject *kwnames)
+{
+    static const RedlaneCall call = {"peek", call_names, 2, 3};
+
+    return decide(self, 'p', &call, args, nargs, kwnames);
+}
+
+PyDoc_STRVAR(refund_doc,
+             "refund($self, /, identity, rates, cost=1)\n--\n\n"
+             "Gives back what a hit charged, the newest first, as far as it is still\n"
+             "there.\n\n"
+             "Returns:\n"
+             "    Decision: what :meth:`peek` says then.");
+
+static PyObject *
+rate_limiter_refund(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
+                    PyObject *kwnames)
+{
+    static const RedlaneCall call = {"refund", call_names, 2, 3};
+
+    return decide(self, 'r', &call, args, nargs, kwnames);
+}
+
+PyDoc_STRVAR(reset_doc, "reset($self, /, identity, rates)\n--\n\n"
+                        "Forgets what an identity has used of these rates.\n\n"
+                        "Returns:\n"
+                        "    bool: whether there was anything.");
+
+static PyObject *
+rate_limiter_reset(PyObject *object, PyObject *const *args, Py_ssize_t nargs,
+                   PyObject *kwnames)
+{
+    static const RedlaneCall call = {"reset", reset_names, 2, 2};
+    RedlaneRateLimiter *self = (RedlaneRateLimiter *)object;
+    Target target;
+    int found;
+
+    if (read_target(self, &call, args, nargs, kwnames, &target) < 0) {
+        return NULL;
+    }
+    found = redlane_limiter_reset(self, &target.identity, target.rates);
+    redlane_rates_release(target.rates);
+    return found < 0 ? NULL : PyBool_FromLong(found);
+}
+
+static PyObject *
+rate_limiter_get_on_error(PyObject *self, void *Py_UNUSED(closure))
+{
+    return PyUnicode_FromString(on_errors[((RedlaneRateLimiter *)self)->on_error]);
+}
+
+static PyObject *
+rate_limiter_get_aio(PyObject *self, void *Py_UNUSED(closure))
+{
+    return redlane_async_rate_limiter_of(((RedlaneRateLimiter *)self)->state, self);
+}
+
+/* Nothing of who was limited. */
+static PyObject *
+rate_limiter_tp_repr(PyObject *self)
+{
+    RedlaneRateLimiter *limiter = (RedlaneRateLimiter *)self;
+
+    return PyUnicode_FromFormat("<%s %U prefix=%R on_error='%s'>",
+                                Py_TYPE(self)->tp_name, limiter->algorithm,
+                                limiter->prefix, on_errors[limiter->on_error]);
+}
+
+PyDoc_STRVAR(
+    rate_limiter_doc,
+    "RateLimiter(client=None, algorithm=\"sliding-window\", on_error=\"memory\", *, "
+    "prefix=None, hashed=False)\n--\n\n"
+    "Limits how often something may happen, for each identity.\n\n"
+    "Args:\n"
+    "    client: a Client, a URL, or None for the default client.\n"
+    "    algorithm: \"sliding-window\" (two counters), \"fixed-window\",\n"
+    "        \"sliding-log\" (exact; alias \"moving-window\"), \"token-bucket\" or\n"
+    "        \"gcra\" (the same arithmetic).\n"
+    "    on_error: who decides while the server is away: \"memory\", this process\n"
+    "        alone; or \"allow\" or \"deny\", always.\n"
+    "    prefix: of its keys; for fixed windows they are then\n"
+    "        ``{prefix}:{identity}:{unix_seconds // window}``.\n"
+    "    hashed: identities stand in keys, and in logs, as their SHA-256.");
+
+#define METHOD(name, doc)                                     \
+    {#name, (PyCFunction)(void (*)(void))rate_limiter_##name, \
+     METH_FASTCALL | METH_KEYWORDS, doc}
+
+int
+redlane_rate_limiter_setup(PyObject *module)
+{
+    static PyMethodDef methods[] = {
+        METHOD(hit, hit_doc),     METHOD(peek, peek_doc), METHOD(refund, refund_doc),
+        METHOD(reset, reset_doc), {NULL, NULL, 0, NULL},
+    };
+    static PyMemberDef members[] = {
+        {"__weaklistoffset__", T_PYSSIZET, offsetof(RedlaneRateLimiter, weakrefs),
+         READONLY, NULL},
+        {"algorithm", T_OBJECT_EX, offsetof(RedlaneRateLimiter, algorithm), READONLY,
+         "The name of the algorithm, as it was given."},
+        {"prefix", T_OBJECT_EX, offsetof(RedlaneRateLimiter, prefix), READONLY,
+         "What its keys begin with."},
+        {NULL, 0, 0, 0, NULL},
+    };
+    static PyGetSetDef getset[] = {
+        {"on_error", rate_limiter_get_on_error, NULL,
+         "Who decides while the server is away.", NULL},
+        {"aio", rate_limiter_get_aio, NULL, "The AsyncRateLimiter of the same limits.",
+         NULL},
+        {NULL, NULL, NULL, NULL, NULL},
+    };
+    static PyType_Slot slots[] = {
+        {Py_tp_doc, (void *)rate_limiter_doc},
+        {Py_tp_new, rate_limiter_tp_new},
+        {Py_tp_traverse, rate_limiter_tp_traverse},
+        {Py_tp_clear, rate_limiter_tp_clear},
+        {Py_tp_dealloc, rate_limiter_tp_dealloc},
+        {Py_tp_repr, rate_limiter_tp_repr},
+        {Py_tp_methods, methods},
+        {Py_tp_members, members},
+        {Py_tp_getset, getset},
+        {0, NULL},
+    };
+    static PyType_Spec spec = {
+        .name = "redlane.RateLimiter",
+        .basicsize = sizeof(RedlaneRateLimiter),
+        .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC,
+        .slots = slots,
+    };
+    RedlaneState *state = redlane_state_of_module(module);
+    PyObject *type = PyType_FromModuleAndSpec(module, &spec, NULL);
+
+    if (redlane_state_add(module, &state->RateLimiterType, "RateLimiter", type) < 0) {
+        return -1;
+    }
+    return redlane_limit_method_add(module, type);
+}

@@ -1,0 +1,59 @@
+/* RateLimiter, and what its files share. Under the GIL. */
+#ifndef REDLANE_TYPES_RATE_LIMITER_H
+#define REDLANE_TYPES_RATE_LIMITER_H
+
+#include <stdbool.h>
+
+#include "core/limit_blocked.h"
+#include "types/limit_rates.h"
+#include "types/tool.h"
+
+#define REDLANE_LIMITER_PREFIX_MAX 256
+#define REDLANE_LIMITER_IDENTITY_MAX 200 /* bytes; what is longer is hashed */
+
+typedef enum {
+    REDLANE_LIMITER_MEMORY, /* the engine decides while the server is away */
+    REDLANE_LIMITER_ALLOW,
+    REDLANE_LIMITER_DENY,
+} RedlaneLimiterOnError;
+
+typedef struct {
+    PyObject_HEAD
+    RedlaneState *state; /* BORROWED */
+    RedlaneTool tool;
+    PyObject *algorithm; /* str, as it was given */
+    PyObject *prefix;    /* str */
+    RedlaneLimitKind kind;
+    RedlaneLimiterOnError on_error;
+    bool readable; /* a fixed window's keys are {prefix}:{identity}:{window} */
+    bool hashed;   /* identities stand in keys as their SHA-256 */
+    char head[REDLANE_LIMITER_PREFIX_MAX + 2]; /* what keys begin with */
+    size_t head_size;
+    int64_t shift; /* microseconds that the server's clock is ahead, as last heard */
+    RedlaneRatesCache rates;
+    RedlaneBlockedTable *blocked; /* made on first need, or NULL */
+    PyObject *weakrefs;
+} RedlaneRateLimiter;
+
+int redlane_rate_limiter_setup(PyObject *module);
+
+/* An identity as it stands in keys, and, but for hashed ones, as it was given. */
+typedef struct {
+    char text[REDLANE_LIMITER_IDENTITY_MAX];
+    size_t size;
+} RedlaneIdentity;
+
+/* str, bytes or int. RAISES_NEG */
+int redlane_limiter_identity(RedlaneRateLimiter *limiter, PyObject *object,
+                             RedlaneIdentity *identity);
+
+/* 'h', 'p' or 'r', of `cost` within the rates' bounds: a Decision, or NULL. */
+PyObject *redlane_limiter_decide(RedlaneRateLimiter *limiter, char mode,
+                                 const RedlaneIdentity *identity, RedlaneRates *rates,
+                                 int64_t cost);
+
+/* Forgets what counts: 1 where there was anything. RAISES_NEG */
+int redlane_limiter_reset(RedlaneRateLimiter *limiter, const RedlaneIdentity *identity,
+                          RedlaneRates *rates);
+
+#endif
