@@ -131,9 +131,7 @@ def test_a_server_that_takes_no_writes(fresh_server: Server) -> None:
         client.execute("CONFIG", "SET", "maxmemory", "1")
         assert admitted(limiter) == 5
         client.execute("CONFIG", "SET", "maxmemory", "0")
-        wait_until(
-            lambda: client.health()["write_breaker"] == "closed", "writes again"
-        )
+        wait_until(lambda: client.health()["write_breaker"] == "closed", "writes again")
         assert admitted(limiter) == 0
 
 

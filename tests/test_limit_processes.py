@@ -35,9 +35,7 @@ def admitted_by_all(url: str, algorithm: str, processes: int, hits: int) -> int:
             assert worker.stdin
             worker.stdin.write("\n")
             worker.stdin.flush()
-        return sum(
-            int(worker.stdout.readline()) for worker in workers if worker.stdout
-        )
+        return sum(int(worker.stdout.readline()) for worker in workers if worker.stdout)
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)

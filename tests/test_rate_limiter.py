@@ -1,4 +1,4 @@
-"""RateLimiter on each executor: what its methods say, what they refuse, what they leave."""
+"""RateLimiter on each executor: what it says, what it refuses, what it leaves."""
 
 from __future__ import annotations
 
@@ -205,7 +205,12 @@ def test_bad_options_are_refused(options: Any) -> None:
 
 def test_forms_of_rates(client: Any) -> None:
     limiter = RateLimiter(client, "gcra")
-    for rates in ((5, 60), ["5/minute"], [(5, 60), "5 per 60 seconds"], " 5 PER Minute"):
+    for rates in (
+        (5, 60),
+        ["5/minute"],
+        [(5, 60), "5 per 60 seconds"],
+        " 5 PER Minute",
+    ):
         assert len(limiter.peek("u", rates).limits) == 1
     assert limiter.peek("u", (5, 60, 20)).remaining == 20
     assert limiter.peek("u", "5/minute burst 20;9/hour").limits[0].remaining == 20
@@ -356,7 +361,7 @@ def test_options_of_the_decorator(client: Any) -> None:
     assert [act("free", 4) for _ in range(5)] == ["free"] * 5
     assert [act("root", 4) for _ in range(5)] == ["root"] * 5
     assert [act("a", 4), act("a", 4)] == ["a", "a"]
-    with pytest.raises(RateLimitExceeded, match="^4 at most$"):
+    with pytest.raises(RateLimitExceeded, match=r"^4 at most$"):
         act("a", 4)
 
 

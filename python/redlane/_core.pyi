@@ -41,7 +41,7 @@ _Moment: TypeAlias = float | datetime
 _CacheKey: TypeAlias = str | bytes
 _Tags: TypeAlias = _CacheKey | Iterable[_CacheKey]
 _TagsOf: TypeAlias = str | Callable[..., _Tags | None]
-_FunctionTags: TypeAlias = (
+_Fags: TypeAlias = (
     _TagsOf
     | list[_TagsOf]
     | tuple[_TagsOf, ...]
@@ -70,6 +70,7 @@ _C = TypeVar("_C", str, bytes, str | bytes)
 # Mapping is invariant in its key, so a dict[str, …] is no Mapping[_Key, …].
 _K = TypeVar("_K", bound=_Key)
 _V = TypeVar("_V", bound=_Value)
+_F = TypeVar("_F", bound=Callable[..., Any])
 
 class RedlaneError(Exception): ...
 class ConnectionError(RedlaneError, builtins.ConnectionError): ...
@@ -1362,7 +1363,7 @@ class Cache:
         early: bool = False,
         on_error: Literal["stale"] | None = None,
         max_stale: _Period | None = None,
-        tags: _FunctionTags | None = None,
+        tags: _Fags | None = None,
     ) -> _CacheDecorator: ...
     def get(self, key: _CacheKey, default: Any = None) -> Any: ...
     def set(
@@ -1467,7 +1468,7 @@ class AsyncCache:
         early: bool = False,
         on_error: Literal["stale"] | None = None,
         max_stale: _Period | None = None,
-        tags: _FunctionTags | None = None,
+        tags: _Fags | None = None,
     ) -> _CacheDecorator: ...
     def get(self, key: _CacheKey, default: Any = None) -> Coroutine[Any, Any, Any]: ...
     def set(
@@ -1635,7 +1636,7 @@ class _Limit(Protocol):
         error_message: str | Callable[[Decision], str] | None = None,
         requests_limit: int | None = None,
         time_window: int | None = None,
-    ) -> Callable[[_FunctionT], _FunctionT]: ...
+    ) -> Callable[[_F], _F]: ...
 
 @type_check_only
 class _LimitMethod:
