@@ -1594,6 +1594,14 @@ _Identity: TypeAlias = str | bytes | int
 
 @final
 class LimitStatus(structseq[Any], tuple[int, int, int, float, float, bool]):
+    __match_args__: Final = (
+        "limit",
+        "window",
+        "remaining",
+        "reset_after",
+        "retry_after",
+        "allowed",
+    )
     @property
     def limit(self) -> int: ...
     @property
@@ -1642,6 +1650,7 @@ class _Limit(Protocol):
 class _LimitMethod:
     def __get__(self, instance: object, owner: type | None = None) -> _Limit: ...
 
+@final
 class RateLimiter:
     def __new__(
         cls,
@@ -1653,7 +1662,7 @@ class RateLimiter:
         hashed: bool = False,
     ) -> Self: ...
     @property
-    def algorithm(self) -> str: ...
+    def algorithm(self) -> _Algorithm: ...
     @property
     def prefix(self) -> str: ...
     @property
@@ -1666,6 +1675,7 @@ class RateLimiter:
     def reset(self, identity: _Identity, rates: _Rates) -> bool: ...
     limit: _LimitMethod
 
+@final
 class AsyncRateLimiter:
     def __new__(
         cls,
@@ -1677,7 +1687,7 @@ class AsyncRateLimiter:
         hashed: bool = False,
     ) -> Self: ...
     @property
-    def algorithm(self) -> str: ...
+    def algorithm(self) -> _Algorithm: ...
     @property
     def prefix(self) -> str: ...
     @property
