@@ -61,6 +61,24 @@ floor_get(redisContext *context, const char *key, size_t size, int count)
     return (now() - start) / count;
 }
 
+/* One operation: a command whose reply is an array of `elements`. */
+double
+floor_array(redisContext *context, int argc, const char **argv, size_t elements,
+            int count)
+{
+    double start = now();
+    for (int i = 0; i < count; i++) {
+        redisReply *reply = redisCommandArgv(context, argc, argv, NULL);
+        int good = reply && reply->type == REDIS_REPLY_ARRAY &&
+                   reply->elements == elements;
+        freeReplyObject(reply);
+        if (!good) {
+            return -1;
+        }
+    }
+    return (now() - start) / count;
+}
+
 /* One operation: a GET of each key appended, then every reply read. */
 double
 floor_pipeline(redisContext *context, const char **keys, int depth, size_t size,

@@ -31,6 +31,14 @@ class Floor:
             ctypes.c_size_t,
             ctypes.c_int,
         ]
+        library.floor_array.restype = ctypes.c_double
+        library.floor_array.argtypes = [
+            ctypes.c_void_p,
+            ctypes.c_int,
+            ctypes.POINTER(ctypes.c_char_p),
+            ctypes.c_size_t,
+            ctypes.c_int,
+        ]
         library.floor_pipeline.restype = ctypes.c_double
         library.floor_pipeline.argtypes = [
             ctypes.c_void_p,
@@ -52,6 +60,13 @@ class Floor:
     def get(self, context: int, key: str, size: int, count: int) -> float:
         """Seconds that one blocking GET of a value of `size` bytes took."""
         return _checked(self._library.floor_get(context, key.encode(), size, count))
+
+    def array(self, context: int, argv: list[str], elements: int, count: int) -> float:
+        """Seconds that one command took whose reply is an array of `elements`."""
+        texts = (ctypes.c_char_p * len(argv))(*(word.encode() for word in argv))
+        return _checked(
+            self._library.floor_array(context, len(argv), texts, elements, count)
+        )
 
     def pipeline(self, context: int, keys: list[str], size: int, count: int) -> float:
         """Seconds that one pipeline with a GET of each key took."""

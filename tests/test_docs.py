@@ -473,7 +473,7 @@ def first_names(rows: list[list[str]]) -> list[str]:
     return [row[0].strip("`") for row in rows]
 
 
-@pytest.mark.parametrize("name", ["Client", "Cache", "Counter", "VideoCache"])
+@pytest.mark.parametrize("name", ["Client", "Cache", "Counter", "RateLimiter", "VideoCache"])
 def test_options_are_those_of_the_signature(name: str) -> None:
     rows = read_table(DOCS / "configuration.md", f"options: {name}")
     parameters = inspect.signature(getattr(redlane, name)).parameters
@@ -605,7 +605,7 @@ def test_methods_of_the_cache_are_documented() -> None:
 def test_errors_are_those_of_the_package() -> None:
     text = (DOCS / "errors.md").read_text(encoding="utf-8")
     tree = text.partition("<!-- hierarchy -->")[2].partition("```\n\n")[0]
-    documented = dict(re.findall(r"^[│├└─ ]*(\w+Error) +(.+)$", tree, re.M))
+    documented = dict(re.findall(r"^[│├└─ ]*(\w+) +(.+Error.*|Exception)$", tree, re.M))
     errors = {
         name: value
         for name in redlane.__all__
@@ -621,7 +621,7 @@ def test_errors_are_those_of_the_package() -> None:
         )
         for name, value in errors.items()
     }
-    tables = set(re.findall(r"^\| `(\w+Error)` \|", text, re.M))
+    tables = set(re.findall(r"^\| `(\w+(?:Error|Exceeded))` \|", text, re.M))
     assert tables == set(errors) - {"RedlaneError"}
 
 

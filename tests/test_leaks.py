@@ -16,6 +16,7 @@ NAMES = sorted(path.stem for path in SCRIPTS.glob("*.py") if path.stem != "measu
 
 # What a subscription gives out and needs has its script with it.
 SUBSCRIPTIONS = {"Message", "BytesMessage", "Gap", "LoopBell", "SubscriptionWait"}
+LIMITS = {"Decision", "LimitStatus", "LimitMethod"}
 
 
 def run_script(name: str, url: str, rounds: int) -> None:
@@ -85,6 +86,8 @@ def test_every_type_has_a_script() -> None:
             script = "cached_function"
         if name in SUBSCRIPTIONS:
             script = "subscription"
+        if name in LIMITS:
+            script = "rate_limiter"
         if script == "cached_class_method":
             script = "cached_method"
         by_script.setdefault(script, set()).add(name)

@@ -96,8 +96,9 @@ class Model:
             self.state = self.index(now), current + cost, previous
 
     def refund(self, now: int, cost: int) -> None:
-        if self.used(now):
-            self.give_back(now, cost)
+        if not self.used(now):
+            return
+        self.give_back(now, cost)
         if not self.used(now):  # nothing is kept
             self.state, self.drained = (0, 0, 0), Fraction(0)
 

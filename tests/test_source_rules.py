@@ -396,6 +396,7 @@ TYPES = (
     *("Client", "Pipeline", "Cache", "CachedFunction", "Counter", "VideoCache"),
     *("Subscription", "Message", "BytesMessage"),
     *("AsyncCache", "AsyncCounter", "AsyncVideoCache"),
+    *("RateLimiter", "AsyncRateLimiter", "Decision"),
 )
 
 

@@ -42,7 +42,7 @@ _Moment: TypeAlias = float | datetime
 _CacheKey: TypeAlias = str | bytes
 _Tags: TypeAlias = _CacheKey | Iterable[_CacheKey]
 _TagsOf: TypeAlias = str | Callable[..., _Tags | None]
-_FunctionTags: TypeAlias = (
+_Fags: TypeAlias = (
     _TagsOf
     | list[_TagsOf]
     | tuple[_TagsOf, ...]
@@ -71,6 +71,7 @@ _C = TypeVar("_C", str, bytes, str | bytes)
 # Mapping is invariant in its key, so a dict[str, …] is no Mapping[_Key, …].
 _K = TypeVar("_K", bound=_Key)
 _V = TypeVar("_V", bound=_Value)
+_F = TypeVar("_F", bound=Callable[..., Any])
 
 class RedlaneError(Exception): ...
 class ConnectionError(RedlaneError, builtins.ConnectionError): ...
@@ -1389,7 +1390,7 @@ class Cache:
         early: bool = False,
         on_error: Literal["stale"] | None = None,
         max_stale: _Period | None = None,
-        tags: _FunctionTags | None = None,
+        tags: _Fags | None = None,
     ) -> _CacheDecorator: ...
     def get(self, key: _CacheKey, default: Any = None) -> Any: ...
     def set(
@@ -1496,7 +1497,7 @@ class AsyncCache:
         early: bool = False,
         on_error: Literal["stale"] | None = None,
         max_stale: _Period | None = None,
-        tags: _FunctionTags | None = None,
+        tags: _Fags | None = None,
     ) -> _CacheDecorator: ...
     def get(self, key: _CacheKey, default: Any = None) -> Coroutine[Any, Any, Any]: ...
     def set(
@@ -1622,6 +1623,14 @@ _Identity: TypeAlias = str | bytes | int
 
 @final
 class LimitStatus(structseq[Any], tuple[int, int, int, float, float, bool]):
+    __match_args__: Final = (
+        "limit",
+        "window",
+        "remaining",
+        "reset_after",
+        "retry_after",
+        "allowed",
+    )
     @property
     def limit(self) -> int: ...
     @property
@@ -1664,12 +1673,13 @@ class _Limit(Protocol):
         error_message: str | Callable[[Decision], str] | None = None,
         requests_limit: int | None = None,
         time_window: int | None = None,
-    ) -> Callable[[_FunctionT], _FunctionT]: ...
+    ) -> Callable[[_F], _F]: ...
 
 @type_check_only
 class _LimitMethod:
     def __get__(self, instance: object, owner: type | None = None) -> _Limit: ...
 
+@final
 class RateLimiter:
     def __new__(
         cls,
@@ -1681,7 +1691,7 @@ class RateLimiter:
         hashed: bool = False,
     ) -> Self: ...
     @property
-    def algorithm(self) -> str: ...
+    def algorithm(self) -> _Algorithm: ...
     @property
     def prefix(self) -> str: ...
     @property
@@ -1694,6 +1704,7 @@ class RateLimiter:
     def reset(self, identity: _Identity, rates: _Rates) -> bool: ...
     limit: _LimitMethod
 
+@final
 class AsyncRateLimiter:
     def __new__(
         cls,
@@ -1705,7 +1716,7 @@ class AsyncRateLimiter:
         hashed: bool = False,
     ) -> Self: ...
     @property
-    def algorithm(self) -> str: ...
+    def algorithm(self) -> _Algorithm: ...
     @property
     def prefix(self) -> str: ...
     @property

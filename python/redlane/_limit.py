@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from redlane._core import AsyncRateLimiter, ConfigurationError, RateLimiter, RedlaneError
+from redlane._core import (
+    AsyncRateLimiter,
+    ConfigurationError,
+    RateLimiter,
+    RedlaneError,
+)
 
 TYPE_CHECKING = False  # importing typing takes 5 ms
 if TYPE_CHECKING:
@@ -22,6 +27,8 @@ class RateLimitExceeded(RedlaneError):
     ``decision`` is the Decision, ``retry_after`` the seconds until the same call would
     be admitted. Neither it nor the message tells whose call it was.
     """
+
+    __module__ = "redlane"
 
     def __init__(self, decision: Decision, message: str | None = None) -> None:
         if message is None:

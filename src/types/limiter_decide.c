@@ -345,6 +345,7 @@ decide_script(RedlaneRateLimiter *limiter, char mode, const RedlaneIdentity *ide
     int result = 0;
 
     for (int i = 1; result == 0 && i <= TRIES; i++) {
+        answer = REDLANE_ANSWER_SERVER; /* of this try alone */
         fill_script(&script, limiter, &mode, identity, rates, cost, i == TRIES);
         result = ask(limiter, &script, rates, &answer, answers);
     }

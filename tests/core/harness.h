@@ -34,6 +34,7 @@ void test_fiber(void);
 void test_fork_hooks(void);
 void test_glob(void);
 void test_journal(void);
+void test_journal_charge(void);
 void test_journal_model(void);
 void test_json(void);
 void test_limit(void);

@@ -66,6 +66,7 @@ main(void)
     test_fork_hooks();
     test_glob();
     test_journal();
+    test_journal_charge();
     test_journal_model();
     test_json();
     test_limit();

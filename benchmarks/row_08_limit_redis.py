@@ -1,0 +1,110 @@
+"""Row 8: a rate decision on the server, beside the same script called from C; and one
+for an identity that is known to be blocked, without a round trip."""
+
+from __future__ import annotations
+
+import re
+from contextlib import ExitStack
+from pathlib import Path
+
+from benchmarks import clients
+from benchmarks.harness import (
+    OURS,
+    Bench,
+    Lineup,
+    Measure,
+    Result,
+    at_most,
+    loop,
+    within,
+)
+from benchmarks.server import HOST
+
+ROW = 8
+LIMITS = "limits, fixed window"
+THROTTLED = "throttled-py, GCRA"
+SCRIPTS = Path(__file__).resolve().parent.parent / "src" / "core" / "script.c"
+COUNT = 1_000_000
+USER = "user:42"
+
+
+def run(bench: Bench) -> list[Result]:
+    with ExitStack() as stack:
+        return [_race(bench, stack), _blocked(bench, stack)]
+
+
+def _script() -> str:
+    """The hash of the script, as the library has it."""
+    found = re.search(
+        r'\[REDLANE_SCRIPT_LIMIT\].*?\.sha1 = "(\w+)"', SCRIPTS.read_text(), re.DOTALL
+    )
+    if not found:
+        raise RuntimeError("script.c does not tell the script's hash")
+    return found[1]
+
+
+def _race(bench: Bench, stack: ExitStack) -> Result:
+    lineup = Lineup(ROW, "rate decision on the server, GCRA")
+    count = bench.batch(100)
+
+    def ours() -> Measure:
+        from redlane import RateLimiter
+
+        limiter = RateLimiter(clients.redlane_client(bench, stack), "gcra")
+        if not limiter.hit(USER, f"{COUNT}/second"):  # the server knows the script now
+            raise RuntimeError("refused")
+        return loop("hit(u, r)", count, hit=limiter.hit, u=USER, r=f"{COUNT}/second")
+
+    def floor() -> Measure:
+        context = clients.floor_connection(bench, stack)
+        argv = ["EVALSHA", _script(), "1", f"limit:{{{USER}}}:b{COUNT}/1", "h", "1"]
+        argv += ["0", "b", str(COUNT), "1000000", "1", "1", str(COUNT)]
+        return lambda: bench.floor.array(context, argv, 4, count)
+
+    def limits() -> Measure:
+        from limits import RateLimitItemPerSecond, storage, strategies
+
+        store = storage.RedisStorage(f"redis://{HOST}:{bench.server.port}")
+        limiter = strategies.FixedWindowRateLimiter(store)
+        item = RateLimitItemPerSecond(COUNT)
+        return loop("hit(i, u)", count, hit=limiter.hit, i=item, u=USER)
+
+    def throttled() -> Measure:
+        from throttled import Throttled, rate_limiter, store
+
+        limiter = Throttled(
+            using="gcra",
+            quota=rate_limiter.per_sec(COUNT),
+            store=store.RedisStore(server=f"redis://{HOST}:{bench.server.port}/0"),
+        )
+        return loop("limit(u)", count, limit=limiter.limit, u=USER)
+
+    lineup.add(OURS, "ours", ours)
+    lineup.add(clients.C_LOOP, "floor", floor)
+    lineup.add(LIMITS, "peer", limits)
+    lineup.add(THROTTLED, "peer", throttled)
+    return lineup.race(bench.rounds(200), [at_most(1.1, clients.C_LOOP)])
+
+
+def _blocked(bench: Bench, stack: ExitStack) -> Result:
+    lineup = Lineup(ROW, "known to be blocked")
+    count = bench.batch(10_000)
+
+    def ours() -> Measure:
+        from redlane import RateLimiter
+
+        limiter = RateLimiter(clients.redlane_client(bench, stack), "gcra")
+        limiter.hit("blocked", "1/day")
+        return loop("hit(u, r)", count, hit=limiter.hit, u="blocked", r="1/day")
+
+    def limits() -> Measure:
+        from limits import RateLimitItemPerDay, storage, strategies
+
+        limiter = strategies.FixedWindowRateLimiter(storage.MemoryStorage())
+        item = RateLimitItemPerDay(1)
+        return loop("hit(i, u)", count // 10, hit=limiter.hit, i=item, u="blocked")
+
+    lineup.add(OURS, "ours", ours)
+    lineup.add("limits, in memory", "peer", limits)
+    goals = [within(0.15e-6, "limits, in memory", quoted=1.8e-6)]
+    return lineup.race(bench.rounds(50), goals)
