@@ -40,7 +40,7 @@ ROWS = {
         | {"cachebox.TTLCache", "Flask-Caching, memory", "msgspec.json.decode alone"},
         LRU,
     ],
-    6: [{"empty coroutine", "aiocache, memory", "cashews, memory"}],
+    6: [{"empty coroutine", "aiocache, memory", "cashews, memory"}] * 2,
     13: [
         {"json.dumps", "msgspec", *GETS},
         {"zlib.decompress"},
@@ -50,6 +50,7 @@ ROWS = {
     ],
     14: [{"hashlib + json.dumps", "hashlib + a kept encoder"}],
     15: [{"cachebox.TTLCache"}],
+    16: [{"redis-py + hiredis"}, *[{"redis.asyncio + hiredis"}] * 2] * 2,
     17: [{"redis-py + hiredis", "hiredis C loop"}, {"redis-py + hiredis"}],
     18: [{"import redis", "bare interpreter"}],
     19: [

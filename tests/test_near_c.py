@@ -37,8 +37,8 @@ RIGHTS_RESP2 = ("+client|id", "+subscribe", "&__redis__:invalidate")
 
 
 @pytest.fixture(scope="session")
-def library(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    return compile_library(tmp_path_factory.mktemp("near"), *ASAN)
+def library() -> list[Path]:
+    return compile_library(*ASAN)
 
 
 @pytest.fixture(scope="session")
@@ -580,8 +580,8 @@ def test_hostile_handshake_confirms_nothing(name: str, connect: Connect) -> None
 
 
 @pytest.fixture(scope="session")
-def tsan_library(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    return compile_library(tmp_path_factory.mktemp("near-tsan"), *TSAN)
+def tsan_library() -> list[Path]:
+    return compile_library(*TSAN)
 
 
 @pytest.fixture(scope="session")
