@@ -22,7 +22,7 @@ from near_driver import (
     Driver,
     compile_library,
     compile_near,
-    near_sources,
+    sources_of,
 )
 from proxy import Proxy
 from scripted import Peer, Script, scripted
@@ -101,7 +101,7 @@ def test_exhausted_memory(library: list[Path], tmp_path: Path) -> None:
 def test_near_does_not_know_python() -> None:
     """Headers of headers included."""
     seen: set[Path] = set()
-    todo = near_sources()
+    todo = [path for layer in ("near", "wire", "core") for path in sources_of(layer)]
     while todo:
         path = todo.pop()
         if path in seen:
