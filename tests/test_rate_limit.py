@@ -217,7 +217,9 @@ def test_a_limit(site: Site) -> None:
     assert [reply.status for reply in replies] == [200, 200, 429]
     assert json.loads(replies[0].body) == {"x": 1}
     assert [reply["X-RateLimit-Remaining"] for reply in replies] == ["1", "0", "0"]
-    assert [reply["RateLimit-Policy"] for reply in replies] == ['"2-in-3600s";q=2;w=3600'] * 3
+    assert [reply["RateLimit-Policy"] for reply in replies] == [
+        '"2-in-3600s";q=2;w=3600'
+    ] * 3
     told = json.loads(replies[2].body)
     assert set(told) == {"error", "retry_after"}
     assert told["error"] == "rate limit exceeded"
@@ -339,7 +341,9 @@ def test_signature_and_openapi_are_as_declared() -> None:
 
         @app.get("/x/{i}")
         @limit
-        async def endpoint(i: int, q: str | None = None, n: int = Depends(lambda: 1)) -> dict[str, int]:
+        async def endpoint(
+            i: int, q: str | None = None, n: int = Depends(lambda: 1)
+        ) -> dict[str, int]:
             """Tells."""
             return {"i": i}
 
@@ -407,7 +411,9 @@ def test_hops_of_an_application(default: Any) -> None:
     app = Flask("site")
     app.config["REDLANE_TRUSTED_HOPS"] = 1
     app.add_url_rule("/x", "x", rate_limit("1/hour")(lambda: "x"))
-    asked = [Wsgi(app)("/x", {"X-Forwarded-For": who}) for who in ("1.1.1.1", "2.2.2.2")]
+    asked = [
+        Wsgi(app)("/x", {"X-Forwarded-For": who}) for who in ("1.1.1.1", "2.2.2.2")
+    ]
     assert [reply.status for reply in asked] == [200, 200]
 
 
@@ -512,7 +518,9 @@ def test_outside_a_request(default: Any, run: Any) -> None:
     @rate_limit("1/hour")
     async def awaited() -> None: ...
 
-    said = r"awaited\(\) is limited by the client's address, .*outside of a request.*key="
+    said = (
+        r"awaited\(\) is limited by the client's address, .*outside of a request.*key="
+    )
     with pytest.raises(redlane.ConfigurationError, match=said.replace("await", "call")):
         called()
     with pytest.raises(redlane.ConfigurationError, match=said):

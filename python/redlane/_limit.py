@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from typing import Any, TypeVar
 
-    from redlane._core import Decision
+    from redlane._core import Decision, _Limit
     from redlane._http.asked import Asked
     from redlane._http.opened import Opened
 
@@ -168,9 +168,7 @@ class _Limited:
             self.exempt_when is not None and self.exempt_when(asked, args, kwargs)
         ):
             return function(*args, **kwargs)
-        target = self.target(
-            asked, [part(asked, args, kwargs) for part in self.parts]
-        )
+        target = self.target(asked, [part(asked, args, kwargs) for part in self.parts])
         # Charged beforehand, so that many at once cannot pass, and given back.
         decision = self.limiter.hit(*target)
         if not decision:
@@ -375,5 +373,5 @@ def _check(limiter: RateLimiter, rates: Any) -> None:
     RateLimiter("memory://", limiter.algorithm).peek("check", rates)
 
 
-rate_limit = bind(None)
+rate_limit: _Limit = bind(None)
 rate_limit.__name__ = rate_limit.__qualname__ = "rate_limit"

@@ -5,7 +5,13 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from flask import Response, after_this_request, current_app, has_request_context, request
+from flask import (
+    Response,
+    after_this_request,
+    current_app,
+    has_request_context,
+    request,
+)
 from werkzeug.exceptions import TooManyRequests
 
 from redlane._http.address import client_address
@@ -37,15 +43,14 @@ class Refused(RateLimitExceeded, TooManyRequests):
 
 
 def _closed(decision: Any, message: str | None, socket: Any) -> RateLimitExceeded:
-    """A WebSocket of flask-sock was accepted before its function could be called."""
-    from simple_websocket import ConnectionClosed
-
-    class Closed(RateLimitExceeded, ConnectionClosed):
-        """Ends the function as if the client had gone: flask-sock expects that."""
-
+    """A WebSocket of flask-sock was accepted before its function could be called. That
+    ends now as if the client had gone: flask-sock expects such an error."""
+    gone: Any = sys.modules["simple_websocket"].ConnectionClosed
+    kind: Any = type("Closed", (RateLimitExceeded, gone), {})
     if socket.connected:
         socket.close(POLICY_VIOLATION, reason_of(message))
-    return Closed(decision, message)
+    closed: RateLimitExceeded = kind(decision, message)
+    return closed
 
 
 class Asked:
@@ -112,9 +117,7 @@ def _setting(name: str, default: bool) -> bool:
 def find(args: tuple[Any, ...]) -> Asked | None:
     if not has_request_context():
         return None
-    socket = None
-    if args and "simple_websocket" in sys.modules:
-        from simple_websocket.ws import Base
-
-        socket = next((part for part in args if isinstance(part, Base)), None)
-    return Asked(socket)
+    sockets = sys.modules.get("simple_websocket")
+    if not args or sockets is None:
+        return Asked(None)
+    return Asked(next((one for one in args if isinstance(one, sockets.Server)), None))

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-__all__ = ["Opened", "OpenSignature"]
+__all__ = ["OpenSignature", "Opened"]
 
 CONNECTION = "redlane_connection"
 RESPONSE = "redlane_response"
