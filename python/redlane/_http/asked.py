@@ -87,7 +87,7 @@ def hops_of(given: Any) -> int:
         ConfigurationError: it is no such number.
     """
     if given is None:
-        given = os.environ.get(HOPS) or 0
+        given = os.environ.get("REDLANE_TRUSTED_HOPS") or 0
     try:
         hops = int(given)
     except (TypeError, ValueError):
