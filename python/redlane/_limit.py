@@ -373,5 +373,6 @@ def _check(limiter: RateLimiter, rates: Any) -> None:
     RateLimiter("memory://", limiter.algorithm).peek("check", rates)
 
 
-rate_limit: _Limit = bind(None)
-rate_limit.__name__ = rate_limit.__qualname__ = "rate_limit"
+_ready_made: Any = bind(None)
+_ready_made.__name__ = _ready_made.__qualname__ = "rate_limit"
+rate_limit: _Limit = _ready_made

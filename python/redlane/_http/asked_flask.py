@@ -24,7 +24,7 @@ __all__ = ["Asked", "Refused", "find"]
 POLICY_VIOLATION = 1008  # a WebSocket's code for it
 
 
-class Refused(RateLimitExceeded, TooManyRequests):
+class Refused(RateLimitExceeded, TooManyRequests):  # type: ignore[misc] # retry_after
     """Over the limit in a request: Flask answers 429 with JSON."""
 
     def __init__(self, decision: Any, message: str | None) -> None:
