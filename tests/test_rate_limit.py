@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import inspect
 import json
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -546,3 +549,32 @@ def test_what_cannot_be_limited() -> None:
     for hops in (-1, 101, "x"):
         with pytest.raises(redlane.ConfigurationError, match="REDLANE_TRUSTED_HOPS"):
             rate_limit("1/hour", trusted_hops=hops)  # type: ignore[arg-type]
+
+
+EARLY = """
+import sys
+import redlane
+
+redlane.configure("memory://")
+
+@redlane.rate_limit("1/hour")
+async def endpoint(q: int = 0) -> int:
+    return q
+
+assert "starlette" not in sys.modules
+assert "flask" not in sys.modules
+sys.path.insert(0, sys.argv[1])
+from fastapi import FastAPI
+from http_tools import Asgi
+
+app = FastAPI()
+app.get("/x")(endpoint)
+ask = Asgi(app)
+assert [ask("/x?q=3").status for _ in range(2)] == [200, 429]
+ask.close()
+"""
+
+
+def test_decorated_before_the_framework_is_imported() -> None:
+    run = [sys.executable, "-c", EARLY, str(Path(__file__).parent)]
+    subprocess.run(run, check=True, timeout=120)
