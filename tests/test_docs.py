@@ -524,7 +524,7 @@ def test_limits_of_options() -> None:
 def test_variables_are_those_of_the_source() -> None:
     documented = first_names(read_table(DOCS / "configuration.md", "variables"))
     pattern = re.compile(
-        r"(?:environ(?:\.get)?|_variable)[([]\s*\"(\w+)\"|^_UPSTASH = (.*)$", re.M
+        r"(?:os\.environ(?:\.get)?|_variable)[([]\s*\"(\w+)\"|^_UPSTASH = (.*)$", re.M
     )
     found: set[str] = set()
     sources = [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import json
 import signal
 import sys
 import time
@@ -15,6 +16,7 @@ import pytest
 from children import started
 from redlane import Client
 from servers import Server, free_port
+from websocket_client import Closed, Refused, WebSocket
 
 LIMIT = 60.0
 
@@ -208,3 +210,107 @@ def check_ahead(port: int) -> None:
     assert len(plain[2]) > len(packed[0][2])
     head = ask(port, "/ahead", method="HEAD")
     assert head[2] == b""
+
+
+LIMITED_FLASK = """
+from flask import Flask
+from flask_sock import Sock
+from redlane import RateLimiter, rate_limit
+
+app = Flask(__name__)
+sock = Sock(app)
+
+@app.get("/limited")
+@RateLimiter.limit(requests_limit=2, time_window=3600)
+def limited():
+    return {"x": 1}
+
+@sock.route("/socket")
+@rate_limit("2/hour")
+def socket(ws):
+    ws.send('"in"')
+"""
+
+LIMITED_FASTAPI = """
+from fastapi import Depends, FastAPI, WebSocket
+from redlane import RateLimiter, rate_limit
+from redlane.fastapi import RateLimit, lifespan
+
+app = FastAPI(lifespan=lifespan)
+
+@app.get("/limited")
+@RateLimiter.limit(requests_limit=2, time_window=3600)
+async def limited():
+    return {"x": 1}
+
+@app.websocket("/socket")
+@rate_limit("2/hour")
+async def socket(websocket: WebSocket):
+    await websocket.accept()
+    await websocket.send_json("in")
+    await websocket.close()
+
+@rate_limit("2/hour")
+def needed():
+    return "in"
+
+@app.websocket("/dependency")
+async def dependency(websocket: WebSocket, said: str = Depends(needed)):
+    await websocket.accept()
+    await websocket.send_json(said)
+    await websocket.close()
+
+@app.websocket("/class", dependencies=[Depends(RateLimit("2/hour"))])
+async def of_class(websocket: WebSocket):
+    await websocket.accept()
+    await websocket.send_json("in")
+    await websocket.close()
+
+@rate_limit("2/hour", key="all")
+async def say(websocket):
+    await websocket.send_json("in")
+
+@app.websocket("/later")
+async def later(websocket: WebSocket):
+    await websocket.accept()
+    await say(websocket)
+    await websocket.close()
+"""
+
+
+def socket_says(port: int, path: str) -> Any:
+    """What a WebSocket sends first, the code that it is closed with, or the status of
+    its refusal."""
+    try:
+        with WebSocket(port, path) as socket:
+            return socket.get()
+    except Refused as error:
+        return f"HTTP {error}"
+    except Closed as error:
+        return error.args[0]
+
+
+@pytest.mark.parametrize("kind", ["werkzeug", "gunicorn", "uvicorn"])
+def test_limits_over_http(kind: str, redis_server: Server, tmp_path: Path) -> None:
+    """Of every worker, and of WebSockets."""
+    with Client(redis_server.url, timeout=10) as client:
+        client.flushdb()
+    source = LIMITED_FASTAPI if kind == "uvicorn" else LIMITED_FLASK
+    with serving(kind, redis_server.patient_url, tmp_path, source) as port:
+        replies = [ask(port, "/limited") for _ in range(4)]
+        assert [reply[0] for reply in replies] == [200, 200, 429, 429]
+        remaining = [reply[1]["x-ratelimit-remaining"] for reply in replies]
+        assert remaining == ["1", "0", "0", "0"]
+        assert replies[3][1]["content-type"] == "application/json"
+        told = json.loads(replies[3][2])
+        assert told["error"] == "rate limit exceeded"
+        assert str(told["retry_after"]) == replies[3][1]["retry-after"]
+        refused: Any = 1008
+        if kind == "uvicorn":
+            assert [socket_says(port, "/later") for _ in range(3)] == ["in", "in", 1008]
+            refused = "HTTP 429"
+            for path in ("/dependency", "/class"):
+                said = [socket_says(port, path) for _ in range(3)]
+                assert said == ["in", "in", refused]
+        said = [socket_says(port, "/socket") for _ in range(4)]
+        assert said == ["in", "in", refused, refused]

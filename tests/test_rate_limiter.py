@@ -374,9 +374,10 @@ def test_scopes(client: Any) -> None:
     def two() -> int:
         return 2
 
-    apart = [limiter.limit("1" + YEAR)(f) for f in (one, two)]
+    apart = [limiter.limit("1" + YEAR, key="all")(f) for f in (one, two)]
     assert [f() for f in apart] == [1, 2]
-    shared = [limiter.limit("1" + YEAR, scope="both")(f) for f in (one, two)]
+    both = limiter.limit("1" + YEAR, key="all", scope="both")
+    shared = [both(f) for f in (one, two)]
     assert shared[0]() == 1
     with pytest.raises(RateLimitExceeded):
         shared[1]()
@@ -392,7 +393,7 @@ def test_on_the_class(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_limit, "_default", RateLimiter("memory://"))
     assert redlane.RateLimitExceeded is RateLimitExceeded
 
-    @RateLimiter.limit(requests_limit=2, time_window=3600)
+    @RateLimiter.limit(requests_limit=2, time_window=3600, key="all")
     def act() -> int:
         return 1
 

@@ -1,4 +1,4 @@
-"""The Python of the documents on videos and on function caching, as written there,
+"""The Python of the documents on videos and on Flask's utilities, as written there,
 with only its imports changed, on both executors.
 
 Each file of tests/seeds/ is one snippet; it runs as the body of a function whose
@@ -8,6 +8,7 @@ arguments are the names that the document leaves open.
 from __future__ import annotations
 
 import asyncio
+import json
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +18,16 @@ from typing import Any
 import pytest
 import redlane
 from conftest import make_client
-from redlane import VideoCache, content_key
+from flask import Flask, jsonify, request
+from http_tools import Wsgi
+from redlane import (
+    RateLimiter,
+    VideoCache,
+    _limit,
+    cache,
+    content_key,
+    invalidate_cache,
+)
 
 SEEDS = Path(__file__).parent / "seeds"
 HAPPINESS = ("What's the secret to happiness?", ["Cats with opposable thumbs"])
@@ -25,11 +35,16 @@ HAPPINESS = ("What's the secret to happiness?", ["Cats with opposable thumbs"])
 
 @pytest.fixture
 def default(
-    executor: str, redis_server: Any, request: pytest.FixtureRequest
+    executor: str,
+    redis_server: Any,
+    request: pytest.FixtureRequest,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[Any]:
-    """The default client, on each executor in turn."""
+    """The default client, on each executor in turn, and a limiter that has not seen
+    another one."""
     client = make_client(executor, request)
     redlane.configure(client)
+    monkeypatch.setattr(_limit, "_default", None)
     yield client
     redlane.close_default_client()
 
@@ -149,3 +164,72 @@ def test_function_caching_and_invalidation(default: Any) -> None:
     assert default.dbsize() == 0
     assert make("other")["expensive_function"](42) == "other"
     assert redlane.invalidate_cache("cache:expensive_function:*") == 1
+
+
+def test_rate_limiting(default: Any) -> None:
+    app = Flask("app")
+    run_snippet("krowoc_rate_limit.py", app=app, response={"ok": True})
+    ask = Wsgi(app)
+    assert [ask("/api/endpoint").status for _ in range(100)] == [200] * 100
+    # Where a window of the clock ends meanwhile, one or the other more may pass.
+    others = [{"X-Forwarded-For": f"1.2.3.{i}"} for i in range(50)]
+    assert 429 in [ask("/api/endpoint", who).status for who in others]
+    (key,) = default.scan_iter("limit:*")
+    assert 0 < default.ttl(key) <= 120
+
+
+def utilities(calls: list[str]) -> Any:
+    """The endpoints of the document on caching and limits."""
+    app = Flask("app")
+
+    @cache(ttl=60)
+    def expensive_function(user_id: str) -> dict[str, str]:
+        calls.append(user_id)
+        return {"user_id": user_id}
+
+    @app.route("/api/cached-data")
+    def cached_data() -> Any:
+        return jsonify(expensive_function(request.args.get("user_id", "all")))
+
+    @app.route("/api/invalidate-cache", methods=["POST"])
+    def invalidate() -> Any:
+        who = (request.get_json(silent=True) or {}).get("user_id", "")
+        pattern = f"cache:expensive_function:*{who}*"
+        return jsonify({"invalidated": invalidate_cache(pattern)})
+
+    @app.route("/api/rate-limited")
+    @RateLimiter.limit(requests_limit=5, time_window=60)
+    def rate_limited() -> Any:
+        return jsonify({"ok": True})
+
+    @app.route("/api/slow-limited")
+    @RateLimiter.limit(requests_limit=2, time_window=300)
+    def slow_limited() -> Any:
+        return jsonify({"ok": True})
+
+    return app
+
+
+def test_endpoints(default: Any) -> None:
+    calls: list[str] = []
+    ask = Wsgi(utilities(calls))
+    for who in ("1", "2", "1", "2"):
+        assert json.loads(ask(f"/api/cached-data?user_id={who}").body) == {
+            "user_id": who
+        }
+    assert calls == ["1", "2"]
+    kind = {"Content-Type": "application/json"}
+    gone = ask("/api/invalidate-cache", kind, method="POST", body=b'{"user_id": "2"}')
+    assert json.loads(gone.body) == {"invalidated": 1}
+    assert json.loads(ask("/api/invalidate-cache", method="POST").body) == {
+        "invalidated": 1
+    }
+    ask("/api/cached-data?user_id=1")
+    assert calls == ["1", "2", "1"]
+    slow = [ask("/api/slow-limited") for _ in range(3)]
+    assert [reply.status for reply in slow] == [200, 200, 429]
+    told = json.loads(slow[2].body)
+    assert set(told) == {"error", "retry_after"}
+    assert 0 < told["retry_after"] <= 600
+    statuses = [ask("/api/rate-limited").status for _ in range(6)]
+    assert statuses == [200] * 5 + [429]

@@ -34,6 +34,7 @@ OF_BOTH = {
     "cache": "cache.aio",
     "invalidate_cache": "cache.aio.invalidate",
     "pubsub": "pubsub.aio",
+    "rate_limit": "awaits where its function does",
     "video_cache": "video_cache.aio",
 }
 WAIT_FOR_NOTHING = {

@@ -7,12 +7,11 @@ only what can be made again: the compressed canvas, the counters and the cooldow
 from __future__ import annotations
 
 import logging
-import math
 import struct
 import zlib
 
 import msgspec
-from redlane import Cache, Client, RedlaneError
+from redlane import Cache, Client, Cooldown, RedlaneError
 
 from .board import Board, Cell
 from .live import Live
@@ -22,7 +21,6 @@ from .store import Pixel, PixelStore, Placement
 WIDTH = HEIGHT = 500
 USER_TTL = 300  # seconds
 TOTAL_TTL = 60  # seconds
-COOLDOWN_ATTEMPTS = 3
 CANVAS_ATTEMPTS = 3
 GZIP = 31  # zlib's wbits for the gzip format
 RAW = -15  # and for what is between the head and the trailer of that
@@ -112,6 +110,11 @@ class Mural:
         self.total_pixels = self.cache.counter(
             "total_pixels", ttl=TOTAL_TTL, source=self._count_all
         )
+        self.cooldown = (
+            Cooldown(client, settings.cooldown, prefix=f"{settings.prefix}:cooldown")
+            if settings.cooldown
+            else None
+        )
         self.settings = settings
         self.board = Board(store)
         self.live = Live(client, self.board, settings)
@@ -153,7 +156,8 @@ class Mural:
         except BaseException:
             for lost in counted:
                 self._drop_counters(lost)
-            self.cache.delete(_cooldown_key(pixel.user_id))
+            if self.cooldown is not None:
+                self.cooldown.reset(pixel.user_id)
             raise
         # A rebuild that is under way holds a lease in the key's place: it goes too. One
         # that begins later sees this placement.
@@ -222,20 +226,8 @@ class Mural:
         )
 
     def _start_cooldown(self, user_id: str) -> None:
-        seconds = self.settings.cooldown
-        key = _cooldown_key(user_id)
-        if not seconds:
+        if self.cooldown is None:
             return
-        for _ in range(COOLDOWN_ATTEMPTS):
-            if self.cache.add(key, 1, ttl=seconds):
-                return
-            remaining = self.cache.ttl(key)  # None: it ended in between
-            if remaining is not None and not math.isinf(remaining):
-                raise CooldownError(remaining)
-            if remaining is not None:
-                self.cache.delete(key)  # without an end: nothing that we wrote
-        raise CooldownError(seconds)
-
-
-def _cooldown_key(user_id: str) -> str:
-    return f"cooldown:{user_id}"
+        state = self.cooldown.acquire(user_id)
+        if not state:
+            raise CooldownError(state.remaining)

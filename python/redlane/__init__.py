@@ -1,7 +1,8 @@
 """Caching, counters and limits on Redis or Valkey, in C.
 
-`cache`, `invalidate_cache`, `pubsub` and `video_cache` are ready-made: they act on the
-default client (default_client()), which is made from the environment on first use.
+`cache`, `invalidate_cache`, `pubsub`, `rate_limit` and `video_cache` are ready-made:
+they act on the default client (default_client()), which is made from the environment on
+first use.
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ from redlane._default import (
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from redlane._async_pubsub import AsyncListener, AsyncPubSub
-    from redlane._limit import RateLimitExceeded
+    from redlane._limit import RateLimitExceeded, rate_limit
     from redlane._presence import AsyncPresence, Presence
     from redlane._pubsub import Listener, PubSub, RedisPubSub, pubsub
     from redlane._ready import cache, invalidate_cache, video_cache
@@ -135,6 +136,7 @@ __all__ = [
     "default_client",
     "invalidate_cache",
     "pubsub",
+    "rate_limit",
     "video_cache",
 ]
 
@@ -161,6 +163,7 @@ _LATE = {
     "cache": "_ready",
     "invalidate_cache": "_ready",
     "pubsub": "_pubsub",
+    "rate_limit": "_limit",
     "video_cache": "_ready",
 }
 

@@ -1670,7 +1670,9 @@ class _Limit(Protocol):
         exempt_when: Callable[..., object] | None = None,
         deduct_when: Callable[[Any], object] | None = None,
         scope: str | None = None,
+        methods: Iterable[str] | None = None,
         error_message: str | Callable[[Decision], str] | None = None,
+        trusted_hops: int | None = None,
         requests_limit: int | None = None,
         time_window: int | None = None,
     ) -> Callable[[_F], _F]: ...

@@ -1,4 +1,10 @@
-"""limiter.limit(...): a decorator for functions and coroutine functions."""
+"""limiter.limit(...) and rate_limit(...): decorators for functions, for coroutine
+functions, and for the views and endpoints of Flask, FastAPI and Starlette.
+
+They know a request when they are called in one: whose it is, and how to refuse it. A
+refusal is a RateLimitExceeded in any case; in a request it is also what the framework
+answers with 429.
+"""
 
 from __future__ import annotations
 
@@ -11,14 +17,18 @@ from redlane._core import (
 
 TYPE_CHECKING = False  # importing typing takes 5 ms
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from typing import Any, TypeVar
 
-    from redlane._core import Decision
+    from redlane._core import Decision, _Limit
+    from redlane._http.asked import Asked
+    from redlane._http.opened import Opened
 
     F = TypeVar("F", bound=Callable[..., Any])
 
-__all__ = ["RateLimitExceeded", "bind", "default_limiter"]
+__all__ = ["RateLimitExceeded", "bind", "default_limiter", "rate_limit"]
+
+_ASKED = ("request", "websocket", "connection")  # names of what is given of a request
 
 
 class RateLimitExceeded(RedlaneError):
@@ -33,7 +43,8 @@ class RateLimitExceeded(RedlaneError):
     def __init__(self, decision: Decision, message: str | None = None) -> None:
         if message is None:
             message = f"rate limit exceeded: try again in {decision.retry_after:.3g} s"
-        super().__init__(message)
+        # By name: a subclass for a framework has other bases, whose turn it is not.
+        RedlaneError.__init__(self, message)
         self.decision = decision
 
     @property
@@ -52,91 +63,162 @@ def default_limiter() -> RateLimiter:
     return _default
 
 
+class _Part:
+    """An option that a callable may give, and what that is called with."""
+
+    __slots__ = ("of_request", "takes_nothing", "value")
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+        self.of_request = self.takes_nothing = False
+        if callable(value):
+            from inspect import signature
+
+            try:
+                names = list(signature(value).parameters)
+            except (TypeError, ValueError):  # in C, without a signature
+                return
+            self.takes_nothing = not names
+            self.of_request = len(names) == 1 and names[0] in _ASKED
+
+    def __call__(self, asked: Asked | None, args: Any, kwargs: Any) -> Any:
+        value = self.value
+        if not callable(value):
+            return value
+        if self.takes_nothing:
+            return value()
+        if self.of_request and asked is not None:
+            return value(asked.request)
+        return value(*args, **kwargs)
+
+
 class _Limited:
-    """What one decorator was given, and what it makes of a call."""
+    """What one decorator was given for one function, and what it makes of a call."""
 
     def __init__(
-        self,
-        limiter: RateLimiter,
-        rates: Any,
-        key: Any,
-        cost: Any,
-        exempt_when: Callable[..., object] | None,
-        deduct_when: Callable[[Any], object] | None,
-        scope: str,
-        error_message: Any,
+        self, limiter: RateLimiter, rates: Any, options: dict[str, Any], function: Any
     ) -> None:
+        from redlane._http.asked import asked_in
+
+        self.asked_in = asked_in
+        self.name = f"{function.__module__}.{function.__qualname__}"
         self.limiter = limiter
         self.aio = limiter.aio
-        self.rates = rates
-        self.key = key
-        self.cost = cost
-        self.exempt_when = exempt_when
-        self.deduct_when = deduct_when
-        self.scope = scope.replace("%", "%25").replace(":", "%3A")
-        self.error_message = error_message
+        self.keyed = options["key"] is not None
+        self.parts = [_Part(part) for part in (options["key"], rates, options["cost"])]
+        exempt_when = options["exempt_when"]
+        self.exempt_when = None if exempt_when is None else _Part(exempt_when)
+        self.deduct_when = options["deduct_when"]
+        self.scope = options["scope"]
+        self.methods = options["methods"]
+        self.trusted_hops = options["trusted_hops"]
+        self.error_message = options["error_message"]
 
-    def target(self, key: Any, rates: Any, cost: Any) -> tuple[Any, ...]:
+    def whose(self, asked: Asked | None, key: Any) -> Any:
+        if self.keyed:
+            return key
+        if asked is None:
+            raise ConfigurationError(
+                f"{self.name}() is limited by the client's address, and was called"
+                " outside of a request: say with key= whose calls count together"
+            )
+        return asked.address(self.trusted_hops)
+
+    def place(self, asked: Asked | None) -> str:
+        """The scope: as given, or else the function; one that is made by another, as
+        Flask makes the views of classes, is told apart by its endpoint."""
+        scope: str | None = self.scope
+        if scope is None:
+            scope = self.name
+            if asked is not None and not self.keyed and "<" in scope:
+                scope = f"{scope}@{asked.endpoint}"
+        return scope.replace("%", "%25").replace(":", "%3A")
+
+    def target(self, asked: Asked | None, given: list[Any]) -> tuple[Any, ...]:
+        key, rates, cost = given
+        key, place = self.whose(asked, key), self.place(asked)
         if isinstance(key, bytes):
-            return self.scope.encode() + b":" + key, rates, cost
+            return place.encode() + b":" + key, rates, cost
         if isinstance(key, bool) or not isinstance(key, (str, int)):
             raise TypeError(
                 f"key must give a str, bytes or int, not {type(key).__name__}"
             )
-        return f"{self.scope}:{key}", rates, cost
+        return f"{place}:{key}", rates, cost
 
-    def refuse(self, decision: Decision) -> RateLimitExceeded:
+    def passes(self, asked: Asked | None) -> bool:
+        """Whether the call is of a kind that does not count."""
+        if asked is None:
+            return False
+        methods, method = self.methods, asked.method
+        if methods is not None and method is not None and method not in methods:
+            return True
+        return not asked.counts
+
+    def refuse(self, asked: Asked | None, decision: Decision) -> RateLimitExceeded:
         message = self.error_message
-        return RateLimitExceeded(
-            decision, message(decision) if callable(message) else message
-        )
+        if callable(message):
+            message = message(decision)
+        if asked is None:
+            return RateLimitExceeded(decision, message)
+        return asked.refusal(decision, message)
 
-    def call(self, function: Any, args: Any, kwargs: Any) -> Any:
-        if self.exempt_when is not None and self.exempt_when(*args, **kwargs):
+    def call(self, function: Any, opened: Opened, args: Any, kwargs: Any) -> Any:
+        asked = self.asked_in(opened, args, kwargs)
+        if self.passes(asked) or (
+            self.exempt_when is not None and self.exempt_when(asked, args, kwargs)
+        ):
             return function(*args, **kwargs)
-        given = [
-            part(*args, **kwargs) if callable(part) else part
-            for part in (self.key, self.rates, self.cost)
-        ]
-        target = self.target(*given)
+        target = self.target(asked, [part(asked, args, kwargs) for part in self.parts])
         # Charged beforehand, so that many at once cannot pass, and given back.
         decision = self.limiter.hit(*target)
         if not decision:
-            raise self.refuse(decision)
-        if self.deduct_when is None:
-            return function(*args, **kwargs)
+            raise self.refuse(asked, decision)
         keep = True
         try:
             result = function(*args, **kwargs)
-            keep = bool(self.deduct_when(result))
-            return result
+            if self.deduct_when is not None:
+                keep = bool(self.deduct_when(result))
         finally:
             if not keep:
                 self.limiter.refund(*target)
+        if asked is not None:
+            asked.tell(decision, result)
+        return result
 
-    async def call_async(self, function: Any, args: Any, kwargs: Any) -> Any:
-        if self.exempt_when is not None and await _settle(
-            self.exempt_when(*args, **kwargs)
+    async def call_async(
+        self, function: Any, opened: Opened, args: Any, kwargs: Any
+    ) -> Any:
+        asked = self.asked_in(opened, args, kwargs)
+        if self.passes(asked) or (
+            self.exempt_when is not None
+            and await _settle(self.exempt_when(asked, args, kwargs))
         ):
             return await function(*args, **kwargs)
-        given = [
-            await _settle(part(*args, **kwargs)) if callable(part) else part
-            for part in (self.key, self.rates, self.cost)
-        ]
-        target = self.target(*given)
-        decision = await self.aio.hit(*target)
+        target = self.target(
+            asked,
+            [await _settle(part(asked, args, kwargs)) for part in self.parts],
+        )
+        waits = asked is None or asked.waits
+        if waits:
+            decision = await self.aio.hit(*target)
+        else:
+            decision = self.limiter.hit(*target)
         if not decision:
-            raise self.refuse(decision)
-        if self.deduct_when is None:
-            return await function(*args, **kwargs)
+            raise self.refuse(asked, decision)
         keep = True
         try:
             result = await function(*args, **kwargs)
-            keep = bool(await _settle(self.deduct_when(result)))
-            return result
+            if self.deduct_when is not None:
+                keep = bool(await _settle(self.deduct_when(result)))
         finally:
             if not keep:
-                await self.aio.refund(*target)
+                if waits:
+                    await self.aio.refund(*target)
+                else:
+                    self.limiter.refund(*target)
+        if asked is not None:
+            asked.tell(decision, result)
+        return result
 
 
 async def _settle(value: Any) -> Any:
@@ -156,6 +238,48 @@ def _rates_of(rates: Any, requests_limit: Any, time_window: Any) -> Any:
     return (requests_limit, time_window)
 
 
+def _refuse_kind(function: Any) -> None:
+    """What cannot be limited by being called."""
+    from inspect import isasyncgenfunction, isclass, isgeneratorfunction
+
+    name = getattr(function, "__qualname__", repr(function))
+    if isclass(function):
+        raise TypeError(f"limit: {name} is a class: limit its methods")
+    if isgeneratorfunction(function) or isasyncgenfunction(function):
+        raise TypeError(
+            f"limit: {name}() is a generator function, and calling it does nothing yet:"
+            " limit what calls it"
+        )
+
+
+def _wrap(function: Any, limiter: RateLimiter, rates: Any, options: Any) -> Any:
+    from functools import wraps
+    from inspect import iscoroutinefunction
+
+    from redlane._http.opened import Opened, OpenSignature
+
+    _refuse_kind(function)
+    limited = _Limited(limiter, rates, options, function)
+    opened = Opened(function)
+    wrapper: Any
+    if iscoroutinefunction(function):
+
+        @wraps(function)
+        async def awaited(*args: Any, **kwargs: Any) -> Any:
+            return await limited.call_async(function, opened, args, kwargs)
+
+        wrapper = awaited
+    else:
+
+        @wraps(function)
+        def called(*args: Any, **kwargs: Any) -> Any:
+            return limited.call(function, opened, args, kwargs)
+
+        wrapper = called
+    wrapper.__signature__ = OpenSignature.of(opened)
+    return wrapper
+
+
 def bind(owner: RateLimiter | AsyncRateLimiter | None) -> Callable[..., Any]:
     """The method `limit` of a limiter; of the class (None) it is the default one's."""
 
@@ -167,25 +291,41 @@ def bind(owner: RateLimiter | AsyncRateLimiter | None) -> Callable[..., Any]:
         exempt_when: Callable[..., object] | None = None,
         deduct_when: Callable[[Any], object] | None = None,
         scope: str | None = None,
+        methods: Iterable[str] | None = None,
         error_message: str | Callable[[Decision], str] | None = None,
+        trusted_hops: int | None = None,
         requests_limit: int | None = None,
         time_window: int | None = None,
     ) -> Callable[[F], F]:
-        """Limit how often a function, or a coroutine function, is called.
+        """Limit how often a function, or a coroutine function, is called: a view of
+        Flask, an endpoint or a dependency of FastAPI or Starlette, a WebSocket's, or
+        any other.
+
+        The callables are given what the function is; or nothing, where they have no
+        parameter; or the request, where they have one alone, named `request`,
+        `websocket` or `connection`. On coroutine functions they may be such too.
 
         :param rates: as for :meth:`hit`, or a callable that gives them
         :param key: whose calls are counted together: a str, bytes or int, or a callable
-            of the call's arguments that gives one; by default all calls are
-        :param cost: an int, or a callable of the arguments
-        :param exempt_when: a callable of the arguments; true: this call is not limited
+            that gives one; by default the address of the request's client
+        :param cost: an int, or a callable
+        :param exempt_when: a callable; true: this call is not limited
         :param deduct_when: a callable of the result; false: the call costs nothing
         :param scope: functions with the same one share a limit; by default each has its
             own, by module and qualified name
+        :param methods: only requests with these methods count
         :param error_message: of the error, or a callable of the Decision that gives it
+        :param trusted_hops: how many proxies of ours a request has come through, so
+            that X-Forwarded-For counts; by default as REDLANE_TRUSTED_HOPS says, in
+            Flask's configuration or the environment, else 0
         :param requests_limit: with `time_window` in seconds, in the place of `rates`
 
-        :raises RateLimitExceeded: from a call that is over the limit
-        :raises ConfigurationError: for rates that are none
+        :raises RateLimitExceeded: from a call that is over the limit. In a request, if
+            nobody catches it, it is answered with 429 and JSON, a WebSocket's with 429
+            or the code 1008
+        :raises ConfigurationError: for rates that are none; from a call without a
+            request, where no key is given
+        :raises TypeError: on a class or a generator function
         """
         chosen = _rates_of(rates, requests_limit, time_window)
         if owner is None:
@@ -194,41 +334,45 @@ def bind(owner: RateLimiter | AsyncRateLimiter | None) -> Callable[..., Any]:
             limiter = owner.sync if isinstance(owner, AsyncRateLimiter) else owner
         if not callable(chosen):
             _check(limiter, chosen)
+        options = {
+            "key": key,
+            "cost": cost,
+            "exempt_when": exempt_when,
+            "deduct_when": deduct_when,
+            "scope": scope,
+            "methods": _methods_of(methods),
+            "error_message": error_message,
+            "trusted_hops": _hops_of(trusted_hops),
+        }
 
         def decorate(function: Any) -> Any:
-            from functools import wraps
-            from inspect import iscoroutinefunction
-
-            name = f"{function.__module__}.{function.__qualname__}"
-            limited = _Limited(
-                limiter,
-                chosen,
-                "all" if key is None else key,
-                cost,
-                exempt_when,
-                deduct_when,
-                name if scope is None else scope,
-                error_message,
-            )
-            if iscoroutinefunction(function):
-
-                @wraps(function)
-                async def awaited(*args: Any, **kwargs: Any) -> Any:
-                    return await limited.call_async(function, args, kwargs)
-
-                return awaited
-
-            @wraps(function)
-            def called(*args: Any, **kwargs: Any) -> Any:
-                return limited.call(function, args, kwargs)
-
-            return called
+            return _wrap(function, limiter, chosen, options)
 
         return decorate
 
     return limit
 
 
+def _methods_of(methods: Iterable[str] | None) -> set[str] | None:
+    if isinstance(methods, str):
+        raise TypeError("methods takes a list of names")
+    return None if methods is None else {name.upper() for name in methods}
+
+
+def _hops_of(given: int | None) -> int | None:
+    """Checked where it is written; None: as the application or the environment says."""
+    if given is None:
+        return None
+    from redlane._http.asked import hops_of
+
+    return hops_of(given)
+
+
 def _check(limiter: RateLimiter, rates: Any) -> None:
     """A bad rate is told where it is written, before anything is sent."""
     RateLimiter("memory://", limiter.algorithm).peek("check", rates)
+
+
+_ready_made: Any = bind(None)
+_ready_made.__name__ = _ready_made.__qualname__ = "rate_limit"
+rate_limit: _Limit = _ready_made

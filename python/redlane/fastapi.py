@@ -17,8 +17,7 @@ from threading import Lock
 from typing import Any, TypeVar
 
 from starlette.concurrency import run_in_threadpool
-from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import HTTPConnection, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route, Router
 
@@ -26,6 +25,7 @@ from redlane._core import AsyncClient, Cache, Client, RateLimiter
 from redlane._default import close_default_client, default_client
 from redlane._http.address import client_address
 from redlane._http.asgi import Ahead as CacheMiddleware
+from redlane._http.asked_asgi import Refused, answered_by_us
 from redlane._http.endpoint import Endpoint, Given
 from redlane._http.health import deep_report, shallow_report
 from redlane._http.limited import Limit, place_of
@@ -175,7 +175,8 @@ class _Limited:
     async def ask(self, request: Request, place: str) -> Any:
         """The Decision, and what was asked for it; None: the request does not count."""
         limit = self.limit
-        if not limit.applies(request.method):
+        method = request.scope.get("method")  # a WebSocket has none
+        if method is not None and not limit.applies(method):
             return None
         if limit.exempt_when is not None and await _settled(limit.exempt_when, request):
             return None
@@ -278,21 +279,9 @@ def limit(
     return decorate
 
 
-class _Refused(HTTPException):
-    """429 of a dependency; `response` is what it is answered with."""
-
-    def __init__(self, response: Response, told: str) -> None:
-        super().__init__(429, told, dict(response.headers))
-        self.response = response
-
-
-async def _answer_refused(request: Request, error: Exception) -> Response:
-    assert isinstance(error, _Refused)
-    return error.response
-
-
 class RateLimit:
-    """A limit as a dependency: ``dependencies=[Depends(RateLimit("5/minute"))]``.
+    """A limit as a dependency: ``dependencies=[Depends(RateLimit("5/minute"))]``, of
+    a router, of a route or of a WebSocket's.
 
     Arguments as those of `limit`, without `deduct_when`. Routes that share one object
     share its count.
@@ -313,23 +302,23 @@ class RateLimit:
         kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
         self.__signature__ = inspect.Signature(
             [
-                inspect.Parameter("request", kind, annotation=Request),
+                inspect.Parameter("request", kind, annotation=HTTPConnection),
                 inspect.Parameter("response", kind, annotation=Response),
             ]
         )
         self._limited = _Limited(rates, client, limiter, trusted_hops, options)
 
-    async def __call__(self, request: Request, response: Response) -> None:
+    async def __call__(self, request: Any, response: Response) -> None:
         path = getattr(request.scope.get("route"), "path", request.url.path)
         asked = await self._limited.ask(request, path)
         if asked is None:
             return
         decision = asked[2]
         if not decision.allowed:
-            handlers = request.scope.get("starlette.exception_handlers")
-            if handlers:  # its body is JSON of ours, not FastAPI's "detail"
-                handlers[0].setdefault(_Refused, _answer_refused)
-            raise _Refused(self._limited.refusal(decision), "rate limit exceeded")
+            message = self._limited.limit.error_message
+            if callable(message):
+                message = message(decision)
+            raise answered_by_us(Refused(decision, message, request))
         for name, value in fields_of(decision):
             response.headers[name] = value
 

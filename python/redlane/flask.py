@@ -152,7 +152,9 @@ def _personal() -> bool:
     if session is None:
         session = context.get("session")  # as it was called before Flask 3.1.3
     used = session is not None and getattr(session, "accessed", True)
-    return bool(used or context.get("_after_request_functions"))
+    later = context.get("_after_request_functions") or ()
+    # What a limit tells its client is not stored, but added to each response.
+    return bool(used) or not all(hasattr(f, "_redlane_limit") for f in later)
 
 
 def _made(app: Flask, status: int, fields: Fields, body: bytes) -> Response:
@@ -214,6 +216,11 @@ class Redlane:
         if state is None:
             raise RuntimeError("the extension is not set up: Redlane.init_app(app)")
         return state
+
+    @property
+    def settings(self) -> Settings:
+        """What the current application's configuration says."""
+        return self._state(_app()).settings
 
     @property
     def cache(self) -> Cache:

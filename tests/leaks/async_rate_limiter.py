@@ -21,7 +21,7 @@ def cases(url: str) -> Iterator[tuple[str, Once]]:
         await limiter.refund("u", "5/year")
         await limiter.reset("u", "5/year;9/day")
 
-    @limiter.limit("1/year")
+    @limiter.limit("1/year", key="all")
     async def act() -> None:
         pass
 
