@@ -133,7 +133,7 @@ warn_of_journal(RedlaneLink *link)
 
     redlane_guard_journal(link->members.guard, &stats);
     if (stats.entries + stats.patterns > 0) {
-        redlane_log(link->state, REDLANE_LOG_WARNING,
+        redlane_log_event(link->state, REDLANE_LOG_WARNING, "redlane.journal.unsent",
                     "closed before Redis has heard of %zu changes: %s",
                     stats.entries + stats.patterns, link->members.settings->redacted);
     }

@@ -50,7 +50,7 @@ make_message(RedlaneSubscription *self, const RedlaneLetter *letter)
 static void
 log_gap(const RedlaneSubscription *self, PyObject *gap)
 {
-    redlane_log(self->state, REDLANE_LOG_WARNING,
+    redlane_log_event(self->state, REDLANE_LOG_WARNING, "redlane.pubsub.gap",
                 "subscription to %R %R: messages may be missing: %S (%s)",
                 self->channels, self->patterns, PyStructSequence_GetItem(gap, 0),
                 redlane_link_settings(self->link)->redacted);
@@ -66,7 +66,7 @@ redlane_subscription_gap_raised(const RedlaneSubscription *self)
     }
     PyErr_Fetch(&type, &error, &traceback);
     PyErr_NormalizeException(&type, &error, &traceback);
-    redlane_log(self->state, REDLANE_LOG_ERROR, "subscription: on_gap raised %R",
+    redlane_log_event(self->state, REDLANE_LOG_ERROR, "redlane.pubsub.gap_handler_failed", "subscription: on_gap raised %R",
                 error);
     Py_XDECREF(type);
     Py_XDECREF(error);
@@ -155,12 +155,12 @@ log_news(RedlaneSubscription *self)
         return;
     }
     if (text[0]) {
-        redlane_log(self->state, REDLANE_LOG_WARNING,
+        redlane_log_event(self->state, REDLANE_LOG_WARNING, "redlane.pubsub.down",
                     "subscriptions: no connection: %s (%s)", text,
                     redlane_link_settings(self->link)->redacted);
     }
     else {
-        redlane_log(self->state, REDLANE_LOG_INFO, "subscriptions: connected again: %s",
+        redlane_log_event(self->state, REDLANE_LOG_INFO, "redlane.pubsub.up", "subscriptions: connected again: %s",
                     redlane_link_settings(self->link)->redacted);
     }
 }
