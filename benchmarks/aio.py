@@ -181,8 +181,9 @@ def _race_on(
 ) -> Result:
     lineup = Lineup(row, what)
     with ExitStack() as stack:
-        for name, (role, make) in CLIENTS.items():
-            lineup.add(name, role, partial(_measure, bench, stack, kind, name, tasks, each))
+        for name, (role, _) in CLIENTS.items():
+            run = partial(_measure, bench, stack, kind, name, tasks, each)
+            lineup.add(name, role, run)
         return lineup.race(rounds, goals)
 
 

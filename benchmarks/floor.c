@@ -69,8 +69,8 @@ floor_array(redisContext *context, int argc, const char **argv, size_t elements,
     double start = now();
     for (int i = 0; i < count; i++) {
         redisReply *reply = redisCommandArgv(context, argc, argv, NULL);
-        int good = reply && reply->type == REDIS_REPLY_ARRAY &&
-                   reply->elements == elements;
+        int good =
+            reply && reply->type == REDIS_REPLY_ARRAY && reply->elements == elements;
         freeReplyObject(reply);
         if (!good) {
             return -1;

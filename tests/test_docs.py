@@ -473,7 +473,9 @@ def first_names(rows: list[list[str]]) -> list[str]:
     return [row[0].strip("`") for row in rows]
 
 
-@pytest.mark.parametrize("name", ["Client", "Cache", "Counter", "RateLimiter", "VideoCache"])
+@pytest.mark.parametrize(
+    "name", ["Client", "Cache", "Counter", "RateLimiter", "VideoCache"]
+)
 def test_options_are_those_of_the_signature(name: str) -> None:
     rows = read_table(DOCS / "configuration.md", f"options: {name}")
     parameters = inspect.signature(getattr(redlane, name)).parameters

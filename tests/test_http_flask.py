@@ -7,14 +7,16 @@ import itertools
 import json
 import warnings
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from flask import Blueprint, Flask, jsonify, render_template_string
 from flask.views import MethodView, View
 from http_tools import Wsgi
+from outage_tools import wait_until
 from redlane import Client, ConfigurationError
 from redlane.flask import Redlane, health_blueprint
-from servers import Server
+from servers import PASSWORD, Server, patient
 
 
 def app_of(client: Any = None, **config: Any) -> tuple[Flask, Redlane]:
@@ -243,6 +245,32 @@ def test_a_password_of_the_configuration_is_not_told() -> None:
     with pytest.raises(ConfigurationError) as caught:
         app_of(CACHE_TYPE="redis", CACHE_REDIS_URL="redis://:canary@host:port/0")
     assert "canary" not in str(caught.value)
+
+
+def test_a_password_of_the_configuration_is_used(password_server: Server) -> None:
+    """Each key reaches a server that asks for one, not the engine in its place."""
+    port = password_server.port
+    url = patient(f"redis://:{quote(PASSWORD, safe='')}@127.0.0.1:{port}/0")
+    parts = {"CACHE_REDIS_HOST": "127.0.0.1", "CACHE_REDIS_PASSWORD": PASSWORD}
+    for config in (
+        {"REDLANE_URL": url},
+        {"CACHE_TYPE": "redis", "CACHE_REDIS_URL": url},
+        {"CACHE_TYPE": "redis", **parts, "CACHE_REDIS_PORT": port},
+        {"RATELIMIT_STORAGE_URI": url},
+    ):
+        password_server.cli("FLUSHALL")
+        app, lane = app_of(**config)
+        views = lane.cached(ttl=60)(lambda: "x"), lane.limit("1/day")(lambda: "x")
+        for path, view in zip(("/cached", "/limited"), views, strict=True):
+            app.add_url_rule(path, path[1:], view)
+        site = Wsgi(app)
+        path = "/limited" if "RATELIMIT_STORAGE_URI" in config else "/cached"
+
+        def reached(site: Wsgi = site, path: str = path) -> bool:
+            site(path)
+            return password_server.cli("DBSIZE") == 1
+
+        wait_until(reached, f"{[*config]}")
 
 
 def test_no_warning_where_nothing_is_wrong() -> None:

@@ -57,8 +57,8 @@ from redlane._default import (
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from redlane._async_pubsub import AsyncListener, AsyncPubSub
-    from redlane._presence import AsyncPresence, Presence
     from redlane._limit import RateLimitExceeded
+    from redlane._presence import AsyncPresence, Presence
     from redlane._pubsub import Listener, PubSub, RedisPubSub, pubsub
     from redlane._ready import cache, invalidate_cache, video_cache
     from redlane._tenants import (
@@ -82,8 +82,8 @@ __all__ = [
     "AsyncPipeline",
     "AsyncPresence",
     "AsyncPubSub",
-    "AsyncRedisCache",
     "AsyncRateLimiter",
+    "AsyncRedisCache",
     "AsyncVideoCache",
     "AuthenticationError",
     "BusyError",

@@ -39,6 +39,16 @@ def find_url(default: str | None = None) -> str:
 
     :raises ConfigurationError: which names the variable, for a value that is not usable
     """
+    try:
+        return _find(default)
+    except Exception as error:  # noqa: BLE001 - raised again
+        # Without the frames within: what shows a traceback may show a frame's
+        # variables, and theirs are passwords.
+        del default
+        raise error.with_traceback(None) from None
+
+
+def _find(default: str | None) -> str:
     url = _variable("REDIS_URL")
     if url is not None:
         _core._check_url(url, "REDIS_URL")

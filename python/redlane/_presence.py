@@ -155,7 +155,7 @@ class Presence:
     ) -> None:
         if not isinstance(key, str):
             raise TypeError(f"key must be a str, not {type(key).__name__}")
-        self.key = key
+        self._key = key
         self._lease = 0 if lease is None else ToolHandle.milliseconds(lease, "lease")
         self._handle = ToolHandle(client, fallback)
         self._client = client if isinstance(client, (Client, AsyncClient)) else None
@@ -173,6 +173,11 @@ class Presence:
         self._wake = threading.Event()
         self._pace = 0.0  # how long it sleeps
         self._closed = False
+
+    @property
+    def key(self) -> str:
+        """The key of the set of users."""
+        return self._key
 
     @property
     def lease(self) -> float | None:

@@ -212,7 +212,13 @@ class RedisCache(SharedCache):
         db: int | None = None,
         **options: Any,
     ) -> Self:
-        return cls._make(make_client(addr, password, db, options), owned=True)
+        try:
+            client = make_client(addr, password, db, options)
+        except Exception as error:  # noqa: BLE001 - raised again
+            # What shows a traceback may show the variables of its frames.
+            del addr, password, options
+            raise error.with_traceback(None) from None
+        return cls._make(client, owned=True)
 
     @classmethod
     def from_client(cls, client: Client[Any] | AsyncClient[Any]) -> Self:
@@ -243,7 +249,7 @@ class RedisCache(SharedCache):
     @property
     def aio(self) -> AsyncRedisCache:
         """The same cache with methods that are awaited."""
-        return AsyncRedisCache.from_cache(self)
+        return AsyncRedisCache._of(self)
 
     def close(self) -> None:
         """Close the client, unless it came by from_client()."""
@@ -272,19 +278,33 @@ class AsyncRedisCache:
         db: int | None = None,
         **options: Any,
     ) -> None:
-        self.sync = RedisCache(addr, password, db, **options)
+        try:
+            self.sync = RedisCache(addr, password, db, **options)
+        except Exception as error:  # noqa: BLE001 - raised again
+            del self, addr, password, options  # as RedisCache
+            raise error.with_traceback(None) from None
 
     @classmethod
     def from_client(cls, client: Client[Any] | AsyncClient[Any]) -> AsyncRedisCache:
         """The same on a client that is there; close() leaves it open."""
-        return cls.from_cache(RedisCache.from_client(client))
+        return cls._of(RedisCache.from_client(client))
 
     @classmethod
-    def from_cache(cls, cache: RedisCache) -> AsyncRedisCache:
+    def _of(cls, cache: RedisCache) -> AsyncRedisCache:
         """The twin of a RedisCache."""
         self = cls.__new__(cls)
         self.sync = cache
         return self
+
+    @property
+    def client(self) -> AsyncClient[Any]:
+        """The client that all contexts share."""
+        return self.sync.client.aio
+
+    @property
+    def errors(self) -> int:
+        """As RedisCache.errors."""
+        return self.sync.errors
 
     def with_context(self, app_id: str, device_id: str) -> AsyncContextualRedisCache:
         """The cache of one app on one device; nothing is connected, or awaited."""

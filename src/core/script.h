@@ -25,8 +25,8 @@ typedef enum {
     REDLANE_SCRIPT_PRESENCE_JOIN,  /* connections of a server, which renews its lease */
     REDLANE_SCRIPT_PRESENCE_LEAVE, /* connections that ended, or whose server died */
     REDLANE_SCRIPT_PRESENCE_READ,  /* who is online */
-    REDLANE_SCRIPT_LIMIT,            /* rate limits: hit, peek or refund */
-    REDLANE_SCRIPT_LIMIT_CHARGE,     /* replay of what a limit admitted elsewhere */
+    REDLANE_SCRIPT_LIMIT,          /* rate limits: hit, peek or refund */
+    REDLANE_SCRIPT_LIMIT_CHARGE,   /* replay of what a limit admitted elsewhere */
     REDLANE_SCRIPT_COUNT
 } RedlaneScriptId;
 

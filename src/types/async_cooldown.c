@@ -29,13 +29,19 @@ async_cooldown_get(PyObject *self, void *name)
     return PyObject_GetAttrString(((RedlaneAsyncTwin *)self)->sync, name);
 }
 
-PyDoc_STRVAR(key_doc, "key($self, id, /)\n--\n\n"
+PyDoc_STRVAR(key_doc, "key($self, id)\n--\n\n"
                       "The key of an id (str); not awaited.");
 
 static PyObject *
-async_cooldown_key(PyObject *self, PyObject *id)
+async_cooldown_key(PyObject *self, PyObject *args, PyObject *kwargs)
 {
-    return PyObject_CallMethod(((RedlaneAsyncTwin *)self)->sync, "key", "O", id);
+    PyObject *key = async_cooldown_get(self, "key"), *text = NULL;
+
+    if (key) {
+        text = PyObject_Call(key, args, kwargs);
+        Py_DECREF(key);
+    }
+    return text;
 }
 
 PyDoc_STRVAR(async_cooldown_doc,
@@ -47,7 +53,8 @@ int
 redlane_async_cooldown_setup(PyObject *module)
 {
     static PyMethodDef methods[] = {
-        {"key", async_cooldown_key, METH_O, key_doc},
+        {"key", (PyCFunction)(void (*)(void))async_cooldown_key,
+         METH_VARARGS | METH_KEYWORDS, key_doc},
         {NULL, NULL, 0, NULL},
     };
     static PyMemberDef members[] = {

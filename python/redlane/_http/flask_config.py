@@ -168,6 +168,17 @@ def read_settings(config: Mapping[str, Any], defaults: Mapping[str, Any]) -> Set
     Raises:
         ConfigurationError: a value is not usable.
     """
+    try:
+        return _read(config, defaults)
+    except Exception as error:  # noqa: BLE001 - raised again
+        # Without the frames within: what shows a traceback may show a frame's
+        # variables, and theirs are an application's secrets.
+        del config
+        error.__context__ = None
+        raise error.with_traceback(None) from None
+
+
+def _read(config: Mapping[str, Any], defaults: Mapping[str, Any]) -> Settings:
     settings = Settings()
     if any(name.startswith("CACHE_") for name in config):
         _read_caching(config, settings)
@@ -200,7 +211,13 @@ def _flag(config: Mapping[str, Any], name: str) -> bool:
 
 
 def _url(config: Mapping[str, Any], name: str) -> str:
-    return _check_url(str(config[name]), name)
+    return _usable(str(config[name]), name)
+
+
+def _usable(url: str, name: str) -> str:
+    """The URL, checked; what _check_url gives back is only for showing."""
+    _check_url(url, name)
+    return url
 
 
 def _listed(value: Any) -> list[str]:
@@ -305,7 +322,7 @@ def _caching_url(config: Mapping[str, Any]) -> str | None:
     place = f"[{host}]" if ":" in host else host
     port = config.get("CACHE_REDIS_PORT") or 6379
     url = f"redis://{login}{place}:{port}/{config.get('CACHE_REDIS_DB') or 0}"
-    return _check_url(url, "CACHE_REDIS_HOST")
+    return _usable(url, "CACHE_REDIS_HOST")
 
 
 def _read_limiter(config: Mapping[str, Any], settings: Settings) -> None:
@@ -317,13 +334,16 @@ def _read_limiter(config: Mapping[str, Any], settings: Settings) -> None:
         uri = config.get(name)
         if not uri:
             continue
-        scheme = str(uri).partition("://")[0].replace("async+", "")
+        scheme, told, _ = str(uri).partition("://")
+        scheme = scheme.replace("async+", "")
+        if not told:  # it may be anything, a password too
+            raise ConfigurationError(f"{name}: no URL")
         if scheme in ("memory", "redis", "rediss", "unix", "valkey", "redis+unix"):
             plain = str(uri).replace("async+", "")
             for old, new in (("valkey://", "redis://"), ("redis+unix://", "unix://")):
                 if plain.startswith(old):
                     plain = new + plain[len(old) :]
-            settings.limit_url = _check_url(plain, name)
+            settings.limit_url = _usable(plain, name)
         else:
             _warn(f"{name}: {scheme}:// is not spoken here: Redis or memory")
         break
