@@ -178,7 +178,10 @@ def test_names(redis_url: str) -> None:
 @pytest.mark.parametrize(
     ("url", "shown"),
     [
-        ("redis://us%40er:pa%3Ass@host.example:6380/3?timeout=5", "host.example:6380/3"),
+        (
+            "redis://us%40er:pa%3Ass@host.example:6380/3?timeout=5",
+            "host.example:6380/3",
+        ),
         ("redis://:secret@host", "host:6379/0"),
         ("rediss://[::1]:7000/2", "[::1]:7000/2"),
         ("redis://[2001:db8::1]", "[2001:db8::1]:6379/0"),
@@ -229,7 +232,9 @@ def board() -> dict[str, Any]:
 
 def expressions() -> list[str]:
     return [
-        target["expr"] for panel in board()["panels"] for target in panel.get("targets", [])
+        target["expr"]
+        for panel in board()["panels"]
+        for target in panel.get("targets", [])
     ]
 
 
@@ -308,7 +313,9 @@ def test_each_worker_has_a_port_of_its_own(
     first, port = free_port(), free_port()
     application, configuration = documented_programs()
     (tmp_path / "app.py").write_text(application)
-    (tmp_path / "gunicorn.conf.py").write_text(configuration.replace("9101", str(first)))
+    (tmp_path / "gunicorn.conf.py").write_text(
+        configuration.replace("9101", str(first))
+    )
     kept = {k: v for k, v in os.environ.items() if not k.startswith("REDIS_")}
     with subprocess.Popen(
         [sys.executable, "-m", "gunicorn", "-b", f"127.0.0.1:{port}", "app:app"],

@@ -219,7 +219,9 @@ def test_an_outage(telemetry: Telemetry, fresh_server: Server) -> None:
     client.close()
 
 
-def test_parents_of_threads_that_wait(telemetry: Telemetry, client: Client[Any]) -> None:
+def test_parents_of_threads_that_wait(
+    telemetry: Telemetry, client: Client[Any]
+) -> None:
     telemetry.instrument(client)
     tracer = telemetry.tracers.get_tracer("test")
     with tracer.start_as_current_span("request"):

@@ -24,12 +24,7 @@ from redlane._core import (
 __all__ = ["METRICS", "Address", "Metric", "Source", "Sources", "Tool", "address_of"]
 
 Tool = (
-    Client[Any]
-    | AsyncClient[Any]
-    | Cache
-    | AsyncCache
-    | RateLimiter
-    | AsyncRateLimiter
+    Client[Any] | AsyncClient[Any] | Cache | AsyncCache | RateLimiter | AsyncRateLimiter
 )
 Kind = Literal["client", "cache", "limiter"]
 Sample = tuple[tuple[str, ...], float]  # values of the labels, value
@@ -106,9 +101,7 @@ CLIENT = (
         one_of("mode", states=MODES),
         ("mode",),
     ),
-    Metric(
-        "client.connected", "gauge", "1 while the server answers", at("connected")
-    ),
+    Metric("client.connected", "gauge", "1 while the server answers", at("connected")),
     Metric(
         "breaker.state",
         "gauge",

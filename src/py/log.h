@@ -48,7 +48,8 @@ void redlane_log_command(RedlaneState *state, const RedlaneVector *vectors,
                          size_t count, int64_t nanoseconds);
 
 /* The key or channel of a command as it may be shown: a new str, cut where it is long;
- * None where it has none, or what may be a value stands there. NULL with MemoryError. */
+ * None where it has none, or what may be a value stands there. NULL with MemoryError.
+ */
 PyObject *redlane_log_key(const RedlaneVector *vector);
 
 #endif
