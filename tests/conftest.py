@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import sys
@@ -45,6 +46,25 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
 
 
 BINARIES = server_binaries()
+
+
+@pytest.fixture(autouse=True)
+def every_record_has_an_event() -> Iterator[None]:
+    """Whatever a test makes the library log has a name that is in the table."""
+    from redlane._logging import EVENTS
+
+    nameless: list[str] = []
+
+    def look(record: logging.LogRecord) -> bool:
+        if getattr(record, "event", None) not in EVENTS:
+            nameless.append(record.getMessage())
+        return True
+
+    logger = logging.getLogger("redlane")
+    logger.addFilter(look)
+    yield
+    logger.removeFilter(look)
+    assert nameless == []
 
 
 # One server is no parameter: the names of the tests do not tell it.

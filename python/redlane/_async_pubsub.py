@@ -49,7 +49,11 @@ class AsyncListener:
         try:
             await hand_out(self.subscription, handle)
         except RedlaneError as error:  # refused by the server
-            get_logger().error("subscription ended: %s", error)
+            get_logger().error(
+                "subscription ended: %s",
+                error,
+                extra={"event": "redlane.pubsub.ended"},
+            )
         finally:
             self.subscription.close()
 
@@ -92,7 +96,9 @@ async def hand_out(
                 await result
         except Exception:  # noqa: BLE001 - whatever it raises, the next one comes
             get_logger().exception(
-                "a handler of messages on %r raised", message.channel
+                "a handler of messages on %r raised",
+                message.channel,
+                extra={"event": "redlane.pubsub.handler_failed"},
             )
         if subscription.closed and was_left(subscription):
             break

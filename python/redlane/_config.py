@@ -153,6 +153,7 @@ def _with_db(url: str, database: int | None) -> str:
             "REDIS_URL names database %d and REDIS_DB %d: the URL's is used",
             named,
             database,
+            extra={"event": "redlane.config.database"},
         )
     return url
 

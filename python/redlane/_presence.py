@@ -447,9 +447,13 @@ def keep(presence: weakref.ref[Presence], wake: threading.Event) -> None:
         try:
             run(self._renew(), self._handle)
         except RedlaneError as error:  # the server is away, or the client is closed
-            get_logger().debug("presence: %s", error)
+            get_logger().debug(
+                "presence: %s", error, extra={"event": "redlane.presence.failed"}
+            )
         except Exception:  # noqa: BLE001 - a thread of ours must not end an application
-            get_logger().exception("presence")
+            get_logger().exception(
+                "presence", extra={"event": "redlane.presence.failed"}
+            )
         del self
 
 

@@ -72,7 +72,11 @@ class Listener:
         try:
             hand_out(self.subscription, self._handle)
         except RedlaneError as error:  # refused by the server
-            get_logger().error("subscription ended: %s", error)
+            get_logger().error(
+                "subscription ended: %s",
+                error,
+                extra={"event": "redlane.pubsub.ended"},
+            )
         finally:  # a handler may end its thread
             self.subscription.close()
 
@@ -110,7 +114,9 @@ def hand_out(subscription: Subscription[Any], handle: Callable[[Any], object]) -
             handle(message)
         except Exception:  # noqa: BLE001 - whatever it raises, the next one comes
             get_logger().exception(
-                "a handler of messages on %r raised", message.channel
+                "a handler of messages on %r raised",
+                message.channel,
+                extra={"event": "redlane.pubsub.handler_failed"},
             )
         if subscription.closed and was_left(subscription):
             break

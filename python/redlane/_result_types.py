@@ -180,5 +180,6 @@ def find_codec(function: Any, serializer: str) -> Codec | None:
             name,
             type(error).__name__,
             error,
+            extra={"event": "redlane.cache.undecoded"},
         )
         return None

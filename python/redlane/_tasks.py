@@ -134,6 +134,7 @@ class _Warning:
                 "%s: failed after its hard_timeout: %s",
                 self._shown,
                 type(error).__name__,
+                extra={"event": "redlane.cache.failed_late"},
             )
 
 

@@ -150,6 +150,7 @@ class _Call(futures.Future[Any]):
                     "%s: failed after its hard_timeout: %s",
                     self._shown,
                     type(error).__name__,
+                    extra={"event": "redlane.cache.failed_late"},
                 )
 
 

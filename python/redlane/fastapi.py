@@ -342,7 +342,11 @@ def get_redis_client() -> AsyncClient[str]:
         if client is None or client.closed:
             made = Client.from_env("redis://localhost:6379", decode_responses=True)
             client = _redis = made.aio
-            get_logger().debug("Redis client initialized with URL: %s", client.url)
+            get_logger().debug(
+                "Redis client initialized with URL: %s",
+                client.url,
+                extra={"event": "redlane.client.created"},
+            )
         return client
 
 

@@ -72,10 +72,30 @@ redlane_log_debugging_slow(RedlaneState *state)
     return enabled;
 }
 
-void
-redlane_log(RedlaneState *state, int level, const char *format, ...)
+/* logger.log(level, line, extra={"event": event}). RAISES_NEG */
+static int
+call_logger(PyObject *logger, int level, const char *event, PyObject *line)
 {
-    PyObject *type, *value, *traceback, *logger, *result = NULL, *line = NULL;
+    PyObject *method = PyObject_GetAttrString(logger, "log");
+    PyObject *args = Py_BuildValue("(iO)", level, line);
+    PyObject *kwargs = Py_BuildValue("{s:{s:s}}", "extra", "event", event);
+    PyObject *result = NULL;
+
+    if (method && args && kwargs) {
+        result = PyObject_Call(method, args, kwargs);
+    }
+    Py_XDECREF(kwargs);
+    Py_XDECREF(args);
+    Py_XDECREF(method);
+    Py_XDECREF(result);
+    return result ? 0 : -1;
+}
+
+void
+redlane_log_event(RedlaneState *state, int level, const char *event, const char *format,
+                  ...)
+{
+    PyObject *type, *value, *traceback, *logger, *line;
     va_list arguments;
 
     PyErr_Fetch(&type, &value, &traceback);
@@ -83,13 +103,9 @@ redlane_log(RedlaneState *state, int level, const char *format, ...)
     line = PyUnicode_FromFormatV(format, arguments);
     va_end(arguments);
     logger = line ? find_logger(state) : NULL;
-    if (logger) {
-        result = PyObject_CallMethod(logger, "log", "iO", level, line);
-    }
-    if (!result) {
+    if (!logger || call_logger(logger, level, event, line) < 0) {
         PyErr_WriteUnraisable(state->logger);
     }
-    Py_XDECREF(result);
     Py_XDECREF(line);
     PyErr_Restore(type, value, traceback);
 }
@@ -107,27 +123,39 @@ has_key(const RedlaneVector *vector)
 
 #define SHOWN_KEY 200 /* bytes of a key at most */
 
+PyObject *
+redlane_log_key(const RedlaneVector *vector)
+{
+    const RedlaneArg *key = &vector->argv[1];
+
+    if (!has_key(vector)) {
+        return Py_NewRef(Py_None);
+    }
+    return PyUnicode_DecodeUTF8(
+        key->data, (Py_ssize_t)(key->size < SHOWN_KEY ? key->size : SHOWN_KEY),
+        "replace");
+}
+
+#define COMMAND "redlane.command"
+
 static void
 log_vector(RedlaneState *state, const RedlaneVector *vector, const char *outcome,
            const char *time)
 {
-    const RedlaneArg *key = &vector->argv[1];
-    PyObject *shown;
+    PyObject *shown = redlane_log_key(vector);
 
-    if (!has_key(vector)) {
-        redlane_log(state, REDLANE_LOG_DEBUG, "%s%s %s ms", vector->command->name,
-                    outcome, time);
-        return;
-    }
-    shown = PyUnicode_DecodeUTF8(
-        key->data, (Py_ssize_t)(key->size < SHOWN_KEY ? key->size : SHOWN_KEY),
-        "replace");
     if (!shown) {
         PyErr_Clear();
         return;
     }
-    redlane_log(state, REDLANE_LOG_DEBUG, "%s %R%s %s ms", vector->command->name, shown,
-                outcome, time);
+    if (shown == Py_None) {
+        redlane_log_event(state, REDLANE_LOG_DEBUG, COMMAND, "%s%s %s ms",
+                          vector->command->name, outcome, time);
+    }
+    else {
+        redlane_log_event(state, REDLANE_LOG_DEBUG, COMMAND, "%s %R%s %s ms",
+                          vector->command->name, shown, outcome, time);
+    }
     Py_DECREF(shown);
 }
 

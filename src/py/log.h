@@ -16,11 +16,13 @@ enum {
     REDLANE_LOG_ERROR = 40,
 };
 
-/* Logs one line; `format` is PyUnicode_FromFormat's. Imports logging on first use. An
- * exception that is already set is kept; one that logging raises is written to stderr
- * as unraisable: a broken handler must not break a cache. GIL held, no C lock held: a
- * handler is user code. */
-void redlane_log(RedlaneState *state, int level, const char *format, ...);
+/* Logs one line; `event` is its stable name, one of redlane._logging.EVENTS, and
+ * `format` is PyUnicode_FromFormat's. Imports logging on first use. An exception that
+ * is already set is kept; one that logging raises is written to stderr as unraisable: a
+ * broken handler must not break a cache. GIL held, no C lock held: a handler is user
+ * code. */
+void redlane_log_event(RedlaneState *state, int level, const char *event,
+                       const char *format, ...);
 
 /* Makes the logger ready: the environment's DEBUG acts from here on. RAISES_NEG */
 int redlane_log_prepare(RedlaneState *state);
@@ -44,5 +46,10 @@ redlane_log_debugging(RedlaneState *state)
 /* A DEBUG line for each command: its name, its key, the time it took; never a value. */
 void redlane_log_command(RedlaneState *state, const RedlaneVector *vectors,
                          size_t count, int64_t nanoseconds);
+
+/* The key or channel of a command as it may be shown: a new str, cut where it is long;
+ * None where it has none, or what may be a value stands there. NULL with MemoryError.
+ */
+PyObject *redlane_log_key(const RedlaneVector *vector);
 
 #endif

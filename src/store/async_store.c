@@ -92,6 +92,7 @@ free_trip(RedlaneAsyncTrip *trip)
     PyMem_Free((void *)trip->whole.argv);
     PyMem_Free(trip->instead);
     PyMem_Free(trip->all);
+    Py_XDECREF(trip->context);
     PyMem_Free(trip);
     redlane_store_release(store);
 }
@@ -202,6 +203,7 @@ redlane_async_trip_drop(RedlaneAsyncTrip *trip)
 int
 redlane_async_trip_traverse(RedlaneAsyncTrip *trip, visitproc visit, void *arg)
 {
+    Py_VISIT(trip->context);
     return trip->completion && trip->completion->traverse
                ? trip->completion->traverse(trip->completion, visit, arg)
                : 0;

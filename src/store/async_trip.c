@@ -61,6 +61,33 @@ send_vectors(RedlaneAsyncTrip *trip, const RedlaneVector *vectors, size_t count,
     return channel ? redlane_channel_send(channel, errand) : -1;
 }
 
+/* Where somebody observes: notes when it began, and in which context. Without one it
+ * goes unobserved. */
+static void
+observe(RedlaneAsyncTrip *trip)
+{
+    redlane_observer_begin(&trip->trip.self->members->observer, &trip->observed);
+    if (unlikely(trip->observed.wall)) {
+        Py_XSETREF(trip->context, PyContext_CopyCurrent());
+        if (!trip->context) {
+            PyErr_Clear();
+        }
+    }
+}
+
+/* The server was asked; with `result` -1 an exception is set, which stays. */
+static void
+tell_observer(RedlaneAsyncTrip *trip, int result)
+{
+    PyObject *context = trip->context;
+
+    trip->context = NULL;
+    redlane_observer_tell(&trip->trip.self->members->observer, &trip->observed,
+                          trip->vectors, trip->count, trip->request.transaction,
+                          result < 0 ? NULL : trip->replies, context);
+    Py_DECREF(context);
+}
+
 /* Asks for `vectors`, and then calls `asked` with what redlane_remote_store_run would
  * have returned, trip->report filled. */
 static void
@@ -69,6 +96,7 @@ ask(RedlaneAsyncTrip *trip, const RedlaneVector *vectors, size_t count,
 {
     PyObject **taken = replies;
 
+    observe(trip);
     trip->vectors = vectors;
     trip->count = count;
     trip->replies = replies;
@@ -244,6 +272,9 @@ errand_traverse(RedlaneErrand *errand, visitproc visit, void *arg)
 static void
 server_asked(RedlaneAsyncTrip *trip, int result)
 {
+    if (unlikely(trip->context)) {
+        tell_observer(trip, result);
+    }
     switch (redlane_trip_judge(&trip->trip, result, &trip->report)) {
     case REDLANE_VERDICT_ANSWERED:
         finish(trip, 0);
@@ -311,6 +342,9 @@ take_part(RedlaneAsyncTrip *trip)
 static void
 part_asked(RedlaneAsyncTrip *trip, int result)
 {
+    if (unlikely(trip->context)) {
+        tell_observer(trip, result);
+    }
     if (result < 0 && redlane_guard_is_outage(&trip->report.fault)) {
         PyErr_Clear();
         result = redlane_trip_run_away(&trip->part, true);

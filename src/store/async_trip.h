@@ -35,6 +35,8 @@ struct RedlaneAsyncTrip {
     RedlaneTrip part;
     PyObject *part_reply;
     RedlaneLeaseless *instead; /* or NULL */
+    RedlaneObserved observed;
+    PyObject *context; /* whoever asked is observed in: a contextvars.Context or NULL */
 };
 
 /* RedlaneStoreOps.start of a fallback store. */

@@ -47,6 +47,26 @@ find_route(RedlaneFallback *self, const RedlaneRequest *request, RedlaneRoute *r
     return self->members->closed ? redlane_trip_raise_closed(self) : 0;
 }
 
+/* Asks the server for `vectors` in the place of the request's. As redlane_store_run. */
+static int
+ask(const RedlaneTrip *trip, const RedlaneVector *vectors, RedlaneRemoteReport *report)
+{
+    RedlaneMembers *members = trip->self->members;
+    const RedlaneRequest *request = trip->request;
+    RedlaneObserved observed;
+    int result;
+
+    redlane_observer_begin(&members->observer, &observed);
+    result = redlane_remote_store_run(members->remote, request, vectors, trip->count,
+                                      trip->replies, report);
+    if (unlikely(observed.wall)) {
+        redlane_observer_tell(&members->observer, &observed, vectors, trip->count,
+                              request->transaction, result < 0 ? NULL : trip->replies,
+                              NULL);
+    }
+    return result;
+}
+
 /* As redlane_store_run. */
 static int
 run_leaseless(const RedlaneTrip *trip, RedlaneRemoteReport *report)
@@ -54,9 +74,7 @@ run_leaseless(const RedlaneTrip *trip, RedlaneRemoteReport *report)
     RedlaneLeaseless instead;
 
     redlane_trip_leaseless(trip, &instead);
-    return redlane_remote_store_run(trip->self->members->remote, trip->request,
-                                    instead.vectors, trip->count, trip->replies,
-                                    report);
+    return ask(trip, instead.vectors, report);
 }
 
 /* The replies of a request that the server answered in part: the rest, which it
@@ -107,9 +125,7 @@ run_server(RedlaneTrip *trip)
         result = run_leaseless(trip, &report);
     }
     else {
-        result = redlane_remote_store_run(trip->self->members->remote, trip->request,
-                                          trip->vectors, trip->count, trip->replies,
-                                          &report);
+        result = ask(trip, trip->vectors, &report);
     }
     switch (redlane_trip_judge(trip, result, &report)) {
     case REDLANE_VERDICT_ANSWERED:

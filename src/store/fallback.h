@@ -9,6 +9,7 @@
 #include "store/background.h"
 #include "store/guard.h"
 #include "store/link.h"
+#include "store/observer.h"
 #include "store/store.h"
 
 /* What all policies of one link share; owned by the link. All under the GIL. */
@@ -19,6 +20,7 @@ typedef struct RedlaneMembers {
     RedlaneGuard *guard;
     RedlaneNear *near; /* NULL until a tool wants it, and for memory:// */
     RedlaneHub *hub;   /* NULL until somebody subscribes */
+    RedlaneObserver observer;
     RedlaneSettings *settings;
     uint64_t engine_period; /* the guard's period whose values the engine holds */
     int closed;

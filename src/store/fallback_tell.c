@@ -22,32 +22,35 @@ tell_one(RedlaneState *state, RedlaneMembers *members, const RedlaneNews *news)
     switch (news->kind) {
     case REDLANE_NEWS_BACK:
         empty_engine(members);
-        redlane_log(state, REDLANE_LOG_INFO, "Redis is back: %s", url);
+        redlane_log_event(state, REDLANE_LOG_INFO, "redlane.link.up",
+                          "Redis is back: %s", url);
         break;
     case REDLANE_NEWS_SUSPECT:
-        redlane_log(state, REDLANE_LOG_INFO, "Redis is being checked: %s (%s)", url,
-                    news->reason);
+        redlane_log_event(state, REDLANE_LOG_INFO, "redlane.link.suspect",
+                          "Redis is being checked: %s (%s)", url, news->reason);
         break;
     case REDLANE_NEWS_AWAY:
-        redlane_log(state, REDLANE_LOG_WARNING, "Redis is away: %s (%s)", url,
-                    news->reason);
+        redlane_log_event(state, REDLANE_LOG_WARNING, "redlane.link.down",
+                          "Redis is away: %s (%s)", url, news->reason);
         break;
     case REDLANE_NEWS_REFUSED:
-        redlane_log(state, REDLANE_LOG_ERROR, "Redis is away: %s (%s)", url,
-                    news->reason);
+        redlane_log_event(state, REDLANE_LOG_ERROR, "redlane.link.refused",
+                          "Redis is away: %s (%s)", url, news->reason);
         break;
     case REDLANE_NEWS_READONLY:
-        redlane_log(state, REDLANE_LOG_WARNING, "Redis takes no writes: %s (%s)", url,
-                    news->reason);
+        redlane_log_event(state, REDLANE_LOG_WARNING, "redlane.link.readonly",
+                          "Redis takes no writes: %s (%s)", url, news->reason);
         break;
     case REDLANE_NEWS_WRITES:
         empty_engine(members);
-        redlane_log(state, REDLANE_LOG_INFO, "Redis takes writes again: %s", url);
+        redlane_log_event(state, REDLANE_LOG_INFO, "redlane.link.writable",
+                          "Redis takes writes again: %s", url);
         break;
     case REDLANE_NEWS_LOST:
-        redlane_log(state, REDLANE_LOG_WARNING,
-                    "Redis did not hear of %llu changes made while it was away: %s",
-                    (unsigned long long)news->lost, url);
+        redlane_log_event(
+            state, REDLANE_LOG_WARNING, "redlane.journal.lost",
+            "Redis did not hear of %llu changes made while it was away: %s",
+            (unsigned long long)news->lost, url);
         break;
     }
 }
@@ -59,8 +62,9 @@ tell_of_near(RedlaneState *state, RedlaneMembers *members)
     char reason[232];
 
     if (redlane_near_take_notice(members->near, reason, sizeof(reason))) {
-        redlane_log(state, REDLANE_LOG_WARNING, "The near cache is off: %s (%s)",
-                    members->settings->redacted, reason);
+        redlane_log_event(state, REDLANE_LOG_WARNING, "redlane.near.off",
+                          "The near cache is off: %s (%s)", members->settings->redacted,
+                          reason);
     }
 }
 

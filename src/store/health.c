@@ -290,8 +290,8 @@ name_of_mode(const RedlaneMembers *members, RedlaneBreakerState state,
     return "away";
 }
 
-PyObject *
-redlane_link_health(RedlaneLink *link, RedlanePolicy policy)
+static PyObject *
+make_report(RedlaneLink *link, RedlanePolicy policy, bool ask)
 {
     RedlaneMembers *members = redlane_link_members(link);
     RedlaneRoute route = {.state = REDLANE_BREAKER_CLOSED};
@@ -302,13 +302,18 @@ redlane_link_health(RedlaneLink *link, RedlanePolicy policy)
         return NULL;
     }
     (void)redlane_link_hold(link); /* a tool may let go of it meanwhile */
-    if ((members->guard && !members->closed ? put_server(report, link)
-                                            : put_no_server(report)) < 0) {
+    if ((ask && members->guard && !members->closed ? put_server(report, link)
+                                                   : put_no_server(report)) < 0) {
         goto error;
     }
     if (members->guard) {
         route = redlane_guard_route(members->guard);
         redlane_guard_reason(members->guard, &last);
+    }
+    if (!ask && members->guard && !members->closed &&
+        put(report, "connected",
+            PyBool_FromLong(route.state == REDLANE_BREAKER_CLOSED)) < 0) {
+        goto error;
     }
     if (put(report, "mode",
             PyUnicode_FromString(name_of_mode(members, route.state, policy))) < 0 ||
@@ -337,4 +342,16 @@ error:
 exit:
     redlane_link_release(link);
     return report;
+}
+
+PyObject *
+redlane_link_health(RedlaneLink *link, RedlanePolicy policy)
+{
+    return make_report(link, policy, true);
+}
+
+PyObject *
+redlane_link_report(RedlaneLink *link, RedlanePolicy policy)
+{
+    return make_report(link, policy, false);
 }

@@ -55,6 +55,7 @@ redlane_link_release(RedlaneLink *link)
     redlane_store_release(members->remote);
     redlane_store_release(members->engine);
     redlane_store_release(members->scratch);
+    Py_CLEAR(members->observer.call);
     redlane_settings_release(members->settings);
     redlane_background_release(link->background);
     PyMem_Free(link);
@@ -133,9 +134,10 @@ warn_of_journal(RedlaneLink *link)
 
     redlane_guard_journal(link->members.guard, &stats);
     if (stats.entries + stats.patterns > 0) {
-        redlane_log(link->state, REDLANE_LOG_WARNING,
-                    "closed before Redis has heard of %zu changes: %s",
-                    stats.entries + stats.patterns, link->members.settings->redacted);
+        redlane_log_event(link->state, REDLANE_LOG_WARNING, "redlane.journal.unsent",
+                          "closed before Redis has heard of %zu changes: %s",
+                          stats.entries + stats.patterns,
+                          link->members.settings->redacted);
     }
 }
 
@@ -148,6 +150,7 @@ redlane_link_close(RedlaneLink *link)
         return;
     }
     members->closed = 1;
+    Py_CLEAR(members->observer.call);
     if (members->guard) {
         redlane_background_forget(link->background, members->guard);
         warn_of_journal(link);
@@ -160,6 +163,17 @@ redlane_link_close(RedlaneLink *link)
     }
     if (members->hub) {
         redlane_hub_shut(members->settings);
+    }
+}
+
+void
+redlane_link_observe(RedlaneLink *link, PyObject *observer, bool keys)
+{
+    RedlaneMembers *members = &link->members;
+
+    if (!members->closed) {
+        members->observer.keys = keys;
+        Py_XSETREF(members->observer.call, Py_XNewRef(observer));
     }
 }
 

@@ -64,4 +64,12 @@ RedlaneState *redlane_link_state(const RedlaneLink *link);
  */
 PyObject *redlane_link_health(RedlaneLink *link, RedlanePolicy policy);
 
+/* The same of what is known already: the server is not asked, `connected` says whether
+ * the breaker is closed, and what only the server can say is None. */
+PyObject *redlane_link_report(RedlaneLink *link, RedlanePolicy policy);
+
+/* From now on `observer` (observer.h), with `keys` in its texts, hears of each trip to
+ * the server; NULL: nobody. Holds it until the link is closed. */
+void redlane_link_observe(RedlaneLink *link, PyObject *observer, bool keys);
+
 #endif

@@ -71,7 +71,8 @@ redlane_async_rate_limiter_setup(PyObject *module)
         .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC,
         .slots = slots,
     };
-    static const char *const awaited[] = {"hit", "peek", "refund", "reset", NULL};
+    static const char *const awaited[] = {"hit",   "peek",  "refund",
+                                          "reset", "stats", NULL};
     RedlaneState *state = redlane_state_of_module(module);
     PyObject *type = PyType_FromModuleAndSpec(module, &spec, NULL);
 

@@ -460,50 +460,6 @@ cache_counter(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
     return counter;
 }
 
-PyDoc_STRVAR(
-    stats_doc,
-    "stats($self, /)\n--\n\n"
-    "What this cache did in this process, its cached functions included.\n\n"
-    "Returns:\n"
-    "    dict: ``hits``, ``near_hits`` (those of them that did not leave the\n"
-    "    process), ``misses``, ``sets``, ``deletes``, ``errors`` (of the link or\n"
-    "    the server, where the cache went on without), ``corrupted`` (unreadable\n"
-    "    values dropped), ``bad_seals`` (those of them without a valid seal),\n"
-    "    ``waits`` (answered by another caller's computation), ``stale``\n"
-    "    (answered by a value past its time), ``refreshes`` (functions run\n"
-    "    behind), ``refresh_errors`` (those that failed, behind or in front of an\n"
-    "    old value), ``uncached``\n"
-    "    (results that cannot be serialised), ``bytes_read``, ``bytes_written``,\n"
-    "    and ``cache_type``: ``\"redis\"``, ``\"memory\"`` or ``\"none\"``, what\n"
-    "    answers now.");
-
-static PyObject *
-cache_stats(PyObject *self, PyObject *Py_UNUSED(ignored))
-{
-    RedlaneCache *cache = (RedlaneCache *)self;
-    const RedlaneCounts *counts = &cache->counts;
-    PyObject *type = redlane_tool_cache_type(&cache->tool);
-
-    if (!type) {
-        return NULL;
-    }
-    return Py_BuildValue(
-        "{sKsKsKsKsKsKsKsKsKsKsKsKsKsKsKsN}", "hits",
-        (unsigned long long)(counts->hits + counts->near_hits), "near_hits",
-        (unsigned long long)counts->near_hits, "misses",
-        (unsigned long long)counts->misses, "sets", (unsigned long long)counts->sets,
-        "deletes", (unsigned long long)counts->deletes, "errors",
-        (unsigned long long)counts->errors, "corrupted",
-        (unsigned long long)counts->corrupted, "bad_seals",
-        (unsigned long long)counts->bad_seals, "waits",
-        (unsigned long long)counts->waits, "stale", (unsigned long long)counts->stale,
-        "refreshes", (unsigned long long)counts->refreshes, "refresh_errors",
-        (unsigned long long)counts->refresh_errors, "uncached",
-        (unsigned long long)counts->uncached, "bytes_read",
-        (unsigned long long)counts->bytes_read, "bytes_written",
-        (unsigned long long)counts->bytes_written, "cache_type", type);
-}
-
 PyDoc_STRVAR(client_doc, "The Client in use; the default client is made now if it is "
                          "that one.");
 
@@ -565,7 +521,6 @@ PyDoc_STRVAR(
 static PyMethodDef own_methods[] = {
     {"counter", (PyCFunction)(void (*)(void))cache_counter,
      METH_FASTCALL | METH_KEYWORDS, counter_doc},
-    {"stats", cache_stats, METH_NOARGS, stats_doc},
 };
 
 static PyMemberDef members[] = {
@@ -593,6 +548,7 @@ join_methods(void)
         redlane_cache_value_methods,   redlane_cache_compute_methods,
         redlane_cache_number_methods,  redlane_cache_many_methods,
         redlane_cache_pattern_methods, redlane_cache_tag_methods,
+        redlane_cache_stats_methods,
     };
     size_t count = 0;
 

@@ -46,6 +46,7 @@ extern PyMethodDef redlane_cache_number_methods[];
 extern PyMethodDef redlane_cache_many_methods[];
 extern PyMethodDef redlane_cache_pattern_methods[];
 extern PyMethodDef redlane_cache_tag_methods[];
+extern PyMethodDef redlane_cache_stats_methods[];
 
 /* A full key: the prefix and a str or bytes. Short ones live in the struct, which must
  * not move. Clear it in any case. RAISES_NEG */

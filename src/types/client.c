@@ -133,6 +133,47 @@ client_health(PyObject *object, PyObject *unused)
     return redlane_link_health(self->link, self->policy);
 }
 
+PyDoc_STRVAR(client_report_doc, "_report($self)\n--\n\n"
+                                "What health() says without asking the server.");
+
+static PyObject *
+client_report(PyObject *object, PyObject *unused)
+{
+    RedlaneClient *self = (RedlaneClient *)object;
+
+    (void)unused;
+    if (!self->link) {
+        (void)redlane_client_check(self);
+        return NULL;
+    }
+    return redlane_link_report(self->link, self->policy);
+}
+
+PyDoc_STRVAR(client_observe_doc,
+             "_observe($self, observer, keys)\n--\n\n"
+             "From now on observer(operation, count, text, began, ended, error) is "
+             "called after\neach trip to the server; None: nothing is. keys: text is "
+             "what was sent, without\nvalues, else None.");
+
+static PyObject *
+client_observe(PyObject *object, PyObject *args)
+{
+    RedlaneClient *self = (RedlaneClient *)object;
+    PyObject *observer;
+    int keys;
+
+    if (!PyArg_ParseTuple(args, "Op:_observe", &observer, &keys) ||
+        redlane_client_check(self) < 0) {
+        return NULL;
+    }
+    if (observer != Py_None && !PyCallable_Check(observer)) {
+        PyErr_SetString(PyExc_TypeError, "an observer is called");
+        return NULL;
+    }
+    redlane_link_observe(self->link, observer == Py_None ? NULL : observer, keys != 0);
+    Py_RETURN_NONE;
+}
+
 PyDoc_STRVAR(
     client_pipeline_doc,
     "pipeline($self, transaction=False)\n--\n\n"
@@ -209,6 +250,8 @@ static PyMethodDef client_methods[] = {
     {"from_env", KEYWORDS(redlane_client_from_env),
      METH_VARARGS | METH_KEYWORDS | METH_CLASS, redlane_client_from_env_doc},
     {"health", client_health, METH_NOARGS, client_health_doc},
+    {"_report", client_report, METH_NOARGS, client_report_doc},
+    {"_observe", client_observe, METH_VARARGS, client_observe_doc},
     {"pipeline", KEYWORDS(client_pipeline), METH_VARARGS | METH_KEYWORDS,
      client_pipeline_doc},
     {"scan_iter", KEYWORDS(client_scan_iter), METH_VARARGS | METH_KEYWORDS,

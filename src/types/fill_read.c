@@ -75,10 +75,11 @@ count_bad_seal(const RedlaneFill *fill, RedlaneArg key)
         PyErr_Clear();
         return;
     }
-    redlane_log(fill->tool->state, REDLANE_LOG_WARNING,
-                "The value of %R has no valid seal and is dropped; others like it are "
-                "only counted, as bad_seals",
-                shown);
+    redlane_log_event(
+        fill->tool->state, REDLANE_LOG_WARNING, "redlane.cache.bad_seal",
+        "The value of %R has no valid seal and is dropped; others like it are "
+        "only counted, as bad_seals",
+        shown);
     Py_DECREF(shown);
 }
 

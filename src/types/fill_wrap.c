@@ -21,8 +21,9 @@ excuse_value(const RedlaneFill *fill)
     PyErr_NormalizeException(&type, &error, &traceback);
     if (!*fill->logged) {
         *fill->logged = true;
-        redlane_log(fill->tool->state, REDLANE_LOG_WARNING,
-                    "%U: the result is not cached: %S", fill->shown, error);
+        redlane_log_event(fill->tool->state, REDLANE_LOG_WARNING,
+                          "redlane.cache.uncached", "%U: the result is not cached: %S",
+                          fill->shown, error);
     }
     Py_XDECREF(type);
     Py_XDECREF(error);

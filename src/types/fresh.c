@@ -211,9 +211,10 @@ redlane_fresh_report(const RedlaneFill *fill)
     PyErr_Fetch(&type, &error, &traceback);
     if (type && (*reported == 0 || now - *reported >= REPORT_EVERY)) {
         *reported = now;
-        redlane_log(fill->tool->state, REDLANE_LOG_WARNING,
-                    "%U failed with %s; what is cached is served until it is too old",
-                    fill->shown, ((PyTypeObject *)type)->tp_name);
+        redlane_log_event(
+            fill->tool->state, REDLANE_LOG_WARNING, "redlane.cache.refresh_failed",
+            "%U failed with %s; what is cached is served until it is too old",
+            fill->shown, ((PyTypeObject *)type)->tp_name);
     }
     Py_XDECREF(type);
     Py_XDECREF(error);

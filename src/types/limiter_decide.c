@@ -180,6 +180,27 @@ drop_blocked(RedlaneRateLimiter *limiter, const RedlaneIdentity *identity)
     }
 }
 
+/* --- what it comes to ---------------------------------------------------------------
+ */
+
+static bool
+is_refused(const RedlaneRates *rates, const RedlaneLimitAnswer *answers)
+{
+    for (size_t i = 0; i < rates->count; i++) {
+        if (answers[i].retry) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static void
+count_hit(RedlaneRateLimiter *limiter, bool refused)
+{
+    limiter->counts.refused += refused;
+    limiter->counts.allowed += !refused;
+}
+
 /* --- the engine --------------------------------------------------------------------
  */
 
@@ -211,6 +232,9 @@ decide_engine(RedlaneRateLimiter *limiter, RedlaneEngine *engine, char mode,
         PyErr_SetString(limiter->state->OutOfMemoryError,
                         "limit: no room for it in the memory engine");
         return NULL;
+    }
+    if (mode == 'h') {
+        count_hit(limiter, is_refused(rates, answers));
     }
     return redlane_decision_new(limiter->state, rates->limits, answers, rates->count,
                                 0);
@@ -324,17 +348,6 @@ deny(const RedlaneRates *rates, RedlaneLimitAnswer *answers)
     }
 }
 
-static bool
-is_refused(const RedlaneRates *rates, const RedlaneLimitAnswer *answers)
-{
-    for (size_t i = 0; i < rates->count; i++) {
-        if (answers[i].retry) {
-            return true;
-        }
-    }
-    return false;
-}
-
 static PyObject *
 decide_script(RedlaneRateLimiter *limiter, char mode, const RedlaneIdentity *identity,
               const RedlaneRates *rates, int64_t cost)
@@ -363,14 +376,17 @@ decide_script(RedlaneRateLimiter *limiter, char mode, const RedlaneIdentity *ide
     else if (mode == 'h' && is_refused(rates, answers)) {
         note_blocked(limiter, identity, rates, cost, answers);
     }
+    if (mode == 'h') {
+        limiter->counts.away += answer != REDLANE_ANSWER_SERVER;
+        count_hit(limiter, is_refused(rates, answers));
+    }
     return redlane_decision_new(limiter->state, rates->limits, answers, rates->count,
                                 0);
 }
 
-PyObject *
-redlane_limiter_decide(RedlaneRateLimiter *limiter, char mode,
-                       const RedlaneIdentity *identity, RedlaneRates *rates,
-                       int64_t cost)
+static PyObject *
+decide(RedlaneRateLimiter *limiter, char mode, const RedlaneIdentity *identity,
+       RedlaneRates *rates, int64_t cost)
 {
     RedlaneEngine *engine;
     PyObject *decision;
@@ -385,6 +401,8 @@ redlane_limiter_decide(RedlaneRateLimiter *limiter, char mode,
     if (mode == 'h') {
         decision = find_blocked(limiter, identity, rates, cost);
         if (decision || PyErr_Occurred()) {
+            limiter->counts.remembered += decision != NULL;
+            limiter->counts.refused += decision != NULL;
             return decision;
         }
     }
@@ -394,6 +412,19 @@ redlane_limiter_decide(RedlaneRateLimiter *limiter, char mode,
     decision = decide_script(limiter, mode, identity, rates, cost);
     if (mode == 'r') { /* what was on its way may have noted it again */
         drop_blocked(limiter, identity);
+    }
+    return decision;
+}
+
+PyObject *
+redlane_limiter_decide(RedlaneRateLimiter *limiter, char mode,
+                       const RedlaneIdentity *identity, RedlaneRates *rates,
+                       int64_t cost)
+{
+    PyObject *decision = decide(limiter, mode, identity, rates, cost);
+
+    if (unlikely(!decision) && mode == 'h') {
+        limiter->counts.errors++;
     }
     return decision;
 }

@@ -335,6 +335,25 @@ rate_limiter_reset(PyObject *object, PyObject *const *args, Py_ssize_t nargs,
     return found < 0 ? NULL : PyBool_FromLong(found);
 }
 
+PyDoc_STRVAR(
+    stats_doc,
+    "stats($self, /)\n--\n\n"
+    "What hits came to in this process.\n\n"
+    "Returns:\n"
+    "    dict: ``allowed``, ``refused``, ``remembered`` (those of the refused\n"
+    "    that cost no round trip), ``away`` (decided by ``on_error``, the server\n"
+    "    being away) and ``errors`` (hits that raised).");
+
+static PyObject *
+rate_limiter_stats(PyObject *object, PyObject *Py_UNUSED(unused))
+{
+    const RedlaneRateLimiter *self = (RedlaneRateLimiter *)object;
+
+    return Py_BuildValue("{sKsKsKsKsK}", "allowed", self->counts.allowed, "refused",
+                         self->counts.refused, "remembered", self->counts.remembered,
+                         "away", self->counts.away, "errors", self->counts.errors);
+}
+
 static PyObject *
 rate_limiter_get_on_error(PyObject *self, void *Py_UNUSED(closure))
 {
@@ -382,8 +401,12 @@ int
 redlane_rate_limiter_setup(PyObject *module)
 {
     static PyMethodDef methods[] = {
-        METHOD(hit, hit_doc),     METHOD(peek, peek_doc), METHOD(refund, refund_doc),
-        METHOD(reset, reset_doc), {NULL, NULL, 0, NULL},
+        METHOD(hit, hit_doc),
+        METHOD(peek, peek_doc),
+        METHOD(refund, refund_doc),
+        METHOD(reset, reset_doc),
+        {"stats", rate_limiter_stats, METH_NOARGS, stats_doc},
+        {NULL, NULL, 0, NULL},
     };
     static PyMemberDef members[] = {
         {"__weaklistoffset__", T_PYSSIZET, offsetof(RedlaneRateLimiter, weakrefs),

@@ -32,6 +32,12 @@ typedef struct {
     int64_t shift; /* microseconds that the server's clock is ahead, as last heard */
     RedlaneRatesCache rates;
     RedlaneBlockedTable *blocked; /* made on first need, or NULL */
+    struct {
+        unsigned long long allowed, refused; /* hits */
+        unsigned long long remembered; /* refused without asking: known to be blocked */
+        unsigned long long away;       /* decided by `on_error` */
+        unsigned long long errors;     /* raised */
+    } counts;
     PyObject *weakrefs;
 } RedlaneRateLimiter;
 

@@ -65,14 +65,15 @@ start_cache(VideoCache *cache)
         return -1;
     }
     if (answered) {
-        redlane_log(cache->state, REDLANE_LOG_INFO, "%s",
-                    "✅ Connected to Redis for video caching");
+        redlane_log_event(cache->state, REDLANE_LOG_INFO, "redlane.video.connected",
+                          "%s", "✅ Connected to Redis for video caching");
     }
     else if (fault.kind != REDLANE_FAULT_NONE) { /* memory:// was meant */
-        redlane_log(cache->state, REDLANE_LOG_WARNING,
-                    "%s  Redis connection failed: %s", "⚠️", fault.text);
-        redlane_log(cache->state, REDLANE_LOG_WARNING, "%s",
-                    "⚠️  Falling back to in-memory cache");
+        redlane_log_event(cache->state, REDLANE_LOG_WARNING,
+                          "redlane.video.unconnected",
+                          "%s  Redis connection failed: %s", "⚠️", fault.text);
+        redlane_log_event(cache->state, REDLANE_LOG_WARNING, "redlane.video.memory",
+                          "%s", "⚠️  Falling back to in-memory cache");
     }
     return 0;
 }
