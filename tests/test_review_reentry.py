@@ -4,13 +4,15 @@ there as anywhere, with finalisers that close the client or ask for more."""
 from __future__ import annotations
 
 import asyncio
+import sys
+import types
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 import redlane
 from aio import end
-from redlane import AsyncClient
+from redlane import AsyncClient, Client
 from servers import PATIENT, Server
 
 METHODS = (
@@ -134,3 +136,15 @@ def test_more_is_asked_for_within_a_call_of_the_loop(redis_server: Server) -> No
             loop.todo = None
             loop.run_until_complete(client.close())
             end(loop)
+
+
+@pytest.mark.parametrize("found", [types.ModuleType("redlane._tasks"), None])
+def test_a_client_is_closed_while_the_module_of_tasks_comes_or_goes(
+    monkeypatch: pytest.MonkeyPatch, found: types.ModuleType | None
+) -> None:
+    """Another thread imports it for the first time, or the interpreter ends."""
+    client = Client("memory://")
+    client.ping()
+    monkeypatch.setitem(sys.modules, "redlane._tasks", found)
+    client.close()
+    assert client.closed
