@@ -92,6 +92,8 @@ module_traverse(PyObject *module, visitproc visit, void *arg)
 static int
 module_clear(PyObject *module)
 {
+    /* Before their type goes: to free one reads it. */
+    redlane_ready_awaitable_drop_kept(redlane_state_of_module(module));
     redlane_state_clear(redlane_state_of_module(module));
     return 0;
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -228,6 +229,36 @@ def test_a_program_ends(redis_server: Server, kind: str, state: str) -> None:
     )
     assert (done.stdout, done.returncode) == ("ends\n", 0), done.stderr
     assert "Fatal" not in done.stderr
+
+
+KEEPS = """
+import asyncio
+from redlane import AsyncClient, Cache
+
+client = AsyncClient("memory://")
+cache = Cache(client.sync)
+
+
+@cache
+async def function(number):
+    return number
+
+
+async def main():
+    for _ in range(3):
+        await asyncio.gather(*(function(1) for _ in range(50)))
+        assert await client.get("k") is None
+
+asyncio.run(main())
+print("ends", flush=True)
+"""
+
+
+def test_awaitables_that_are_kept_end_with_the_program() -> None:
+    """They are freed while their type still stands, which Python's debugging allocator
+    would tell else."""
+    done = run_program(KEEPS, env={**os.environ, "PYTHONMALLOC": "debug"}, timeout=300)
+    assert (done.stdout, done.returncode) == ("ends\n", 0), done.stderr
 
 
 # --- double ends ------------------------------------------------------------------

@@ -243,7 +243,7 @@ ready_tp_dealloc(PyObject *object)
 }
 
 void
-redlane_ready_awaitable_free_kept(RedlaneState *state)
+redlane_ready_awaitable_drop_kept(RedlaneState *state)
 {
     Kept *kept = state->ready;
 
@@ -255,6 +255,17 @@ redlane_ready_awaitable_free_kept(RedlaneState *state)
 
         kept->free = first->next;
         PyObject_GC_Del(first);
+    }
+    kept->count = FREE_MAX; /* none is kept from now on */
+}
+
+void
+redlane_ready_awaitable_free_kept(RedlaneState *state)
+{
+    Kept *kept = state->ready;
+
+    if (!kept) {
+        return;
     }
     Py_XDECREF(kept->stop);
     PyMem_Free(kept);

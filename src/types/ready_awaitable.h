@@ -16,7 +16,11 @@ int redlane_ready_awaitable_setup(PyObject *module);
 /* An awaitable with this result, or NULL. STEALS value */
 PyObject *redlane_ready_awaitable_new(RedlaneState *state, PyObject *STEALS value);
 
-/* What is kept for the next ones. */
+/* Ends keeping some for the next ones; while their type still stands, for to free one
+ * reads it. */
+void redlane_ready_awaitable_drop_kept(RedlaneState *state);
+
+/* The rest, at the end. */
 void redlane_ready_awaitable_free_kept(RedlaneState *state);
 
 #endif
