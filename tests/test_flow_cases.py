@@ -10,7 +10,6 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-import redlane
 from aio import Runner, until
 from outage_tools import BOUND
 from redlane import AsyncCache, AsyncClient, Cache, Client
@@ -297,3 +296,13 @@ def test_what_newer_pythons_have(client: Client[Any]) -> None:
         runner.run(main())
 
 
+def test_a_refresh_within_a_hard_time_out(client: Client[Any], run: Runner) -> None:
+    async def main() -> None:
+        @Cache(client)(hard_timeout=BOUND)
+        async def f() -> int:
+            return 5
+
+        assert await f.refresh() == 5  # the first call of all
+        assert await f() == 5
+
+    run(main())

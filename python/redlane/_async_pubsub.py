@@ -128,9 +128,7 @@ async def listen(
     **options: Any,
 ) -> AsyncListener:
     """What AsyncClient.listen() does."""
-    subscription = await open_subscription(
-        client, channels, handler, patterns, options
-    )
+    subscription = await open_subscription(client, channels, handler, patterns, options)
     return AsyncListener(subscription, handler, client)
 
 

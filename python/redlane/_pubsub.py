@@ -159,7 +159,7 @@ class PubSub:
 
     client: a Client or AsyncClient, a URL, or None for the default client. The methods
     work on the class too, with the default client. While the server is away, what is
-    published reaches the subscriptions of this process. ``aio`` is the same for asyncio.
+    published reaches the subscriptions of this process. ``aio``: the same for asyncio.
     """
 
     __module__ = "redlane"

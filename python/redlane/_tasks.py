@@ -44,9 +44,9 @@ class _Kept:
 
 
 # An event loop keeps only weak references to its tasks.
-_tasks: WeakKeyDictionary[
-    asyncio.AbstractEventLoop, dict[asyncio.Task[Any], _Kept]
-] = WeakKeyDictionary()
+_tasks: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[asyncio.Task[Any], _Kept]] = (
+    WeakKeyDictionary()
+)
 
 # So long the close of a client waits for them, in seconds.
 END_LIMIT = 5.0
@@ -98,7 +98,9 @@ def end_tasks(owner: int, closed: bool = False) -> list[asyncio.Task[Any]]:
     ending = []
     for reference in _tasks.keyrefs():
         loop = reference()
-        for task, kept in _tasks.get(loop, {}).copy().items() if loop else ():
+        if loop is None:
+            continue
+        for task, kept in _tasks.get(loop, {}).copy().items():
             if kept.owner != owner or task is current:
                 continue
             kept.ended = True

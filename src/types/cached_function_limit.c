@@ -45,10 +45,10 @@ await_task(RedlaneFunctionCall *call, RedlaneFlow *flow, RedlaneFlowCall work)
                                      call->nargsf, call->kwnames);
     PyObject *waiting = NULL;
 
-    if (job && redlane_tool_resolve(call->fill.tool) == 0) {
+    if (job && redlane_tool_resolve(&self->cache->tool) == 0) {
         waiting = PyObject_CallFunction(
             self->state->call_limited_task, "OdON", job, (double)self->hard_ms / 1000,
-            self->signature.shown, PyLong_FromVoidPtr(call->fill.tool->link));
+            self->signature.shown, PyLong_FromVoidPtr(self->cache->tool.link));
     }
     Py_XDECREF(job);
     return waiting ? redlane_flow_await(flow, waiting) : NULL;

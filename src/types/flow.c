@@ -5,6 +5,11 @@
 
 #include "types/awaitable.h"
 
+#if PY_VERSION_HEX >= 0x030E0000
+#error \
+    "redlane is for Python 3.10 to 3.13: 3.14 watches the C stack, which flows change"
+#endif
+
 typedef enum {
     FLOW_NEW,
     FLOW_RUNNING, /* or what it awaits does */

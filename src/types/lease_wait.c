@@ -17,7 +17,7 @@
 /* In a flow, how often it looks whether an invalidation has come: in memory, but many
  * flows may wait. Who has waited for long may wait that much longer. */
 #define FLOW_LOOK_LEAST (2 * REDLANE_NS_PER_MS)
-#define FLOW_LOOK_MOST (50 * REDLANE_NS_PER_MS)
+#define FLOW_LOOK_MOST (10 * REDLANE_NS_PER_MS)
 #define FLOW_LOOK_SHARE 8 /* of the time that it has waited */
 
 /* -1 with an exception set: a signal handler raised, or a flow was cancelled. */
