@@ -4,20 +4,33 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
-from contextlib import ExitStack
+from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import ExitStack, suppress
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from benchmarks import clients
-from benchmarks.harness import OURS, Bench, Goal, Lineup, Measure, Result, Role
+from benchmarks.harness import (
+    OURS,
+    Bench,
+    Goal,
+    Lineup,
+    Measure,
+    Result,
+    Role,
+    Unavailable,
+)
 from benchmarks.server import HOST
 
 REDIS_ASYNCIO = "redis.asyncio + hiredis"
 COREDIS = "coredis"
 GLIDE = "valkey-glide"
 KEY = "bench:get"
+PATIENCE = 60.0
+"""Seconds for setting a client up, for one batch and for closing: a peer that hangs
+leaves the race, and does not hold it up."""
 
+T = TypeVar("T")
 Gets = Callable[[Any], Awaitable[None]]
 """GETs one after another, by one task."""
 
@@ -33,6 +46,31 @@ LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
     "asyncio": asyncio.new_event_loop,
     "uvloop": _uvloop,
 }
+
+
+def new_loop(kind: str, stack: ExitStack) -> asyncio.AbstractEventLoop:
+    loop = LOOPS[kind]()
+    stack.callback(loop.close)
+    return loop
+
+
+def run_within(
+    loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, T], what: str
+) -> T:
+    """Its result; Unavailable after PATIENCE, whether it takes its cancellation or not.
+
+    wait_for would wait until the cancellation is taken.
+    """
+
+    async def watch() -> T:
+        task = asyncio.ensure_future(coroutine)
+        await asyncio.wait({task}, timeout=PATIENCE)
+        if not task.done():
+            task.cancel()
+            raise Unavailable(f"{what} was not over within {PATIENCE:.0f} s")
+        return task.result()
+
+    return loop.run_until_complete(watch())
 
 
 Made = tuple[Any, Callable[[], Awaitable[Any]]]
@@ -80,11 +118,21 @@ async def coredis_client(bench: Bench) -> Made:
 
 
 async def glide_client(bench: Bench) -> Made:
-    from glide import GlideClient, GlideClientConfiguration, NodeAddress
+    """All of its clients are answered through one pipe, which the first of their loops
+    reads until it is closed: those of another loop would wait for ever meanwhile."""
+    from glide import (
+        AdvancedGlideClientConfiguration,
+        GlideClient,
+        GlideClientConfiguration,
+        NodeAddress,
+    )
 
+    patient = AdvancedGlideClientConfiguration(connection_timeout=30_000)
     client = await GlideClient.create(
         GlideClientConfiguration(
-            [NodeAddress(HOST, bench.server.port)], request_timeout=5000
+            [NodeAddress(HOST, bench.server.port)],
+            request_timeout=30_000,
+            advanced_config=patient,
         )
     )
     return client, client.close
@@ -134,24 +182,17 @@ def _race_on(
     lineup = Lineup(row, what)
     with ExitStack() as stack:
         for name, (role, make) in CLIENTS.items():
-            lineup.add(
-                name, role, partial(_measure, bench, stack, kind, make, tasks, each)
-            )
+            lineup.add(name, role, partial(_measure, bench, stack, kind, name, tasks, each))
         return lineup.race(rounds, goals)
 
 
 def _measure(
-    bench: Bench,
-    stack: ExitStack,
-    kind: str,
-    make: Callable[[Bench], Awaitable[Made]],
-    tasks: int,
-    each: int,
+    bench: Bench, stack: ExitStack, kind: str, name: str, tasks: int, each: int
 ) -> Measure:
-    loop = LOOPS[kind]()
-    stack.callback(loop.close)
-    client, close = loop.run_until_complete(_made(bench, make))
-    stack.callback(lambda: loop.run_until_complete(_closed(close)))
+    role, make = CLIENTS[name]
+    loop = new_loop(kind, stack)
+    client, close = run_within(loop, _made(bench, make), f"connecting {name}")
+    stack.callback(_close, loop, role, close)
 
     async def batch() -> float:
         begun = time.perf_counter()
@@ -161,7 +202,7 @@ def _measure(
             await asyncio.gather(*(_gets(client, each) for _ in range(tasks)))
         return (time.perf_counter() - begun) / (tasks * each)
 
-    return lambda: loop.run_until_complete(batch())
+    return lambda: run_within(loop, batch(), f"a batch of {name}")
 
 
 async def _made(bench: Bench, make: Callable[[Bench], Awaitable[Made]]) -> Made:
@@ -172,5 +213,13 @@ async def _made(bench: Bench, make: Callable[[Bench], Awaitable[Made]]) -> Made:
     return client, close
 
 
-async def _closed(close: Callable[[], Awaitable[Any]]) -> None:
-    await close()
+def _close(
+    loop: asyncio.AbstractEventLoop, role: Role, close: Callable[[], Awaitable[Any]]
+) -> None:
+    """How a peer takes its end is its own affair."""
+
+    async def closed() -> None:
+        await close()
+
+    with suppress(*((Exception,) if role == "peer" else ())):
+        run_within(loop, closed(), "closing")

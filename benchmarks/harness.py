@@ -197,22 +197,36 @@ class Lineup:
         self._measures: dict[str, Measure] = {}
 
     def add(self, name: str, role: Role, make: Callable[[], Measure]) -> None:
-        """`make` sets it up; ImportError or Unavailable: it is not to be had here."""
+        """`make` sets it up; ImportError or Unavailable: it is not to be had here.
+
+        Whatever else a peer raises is its own affair, and the others still run.
+        """
         try:
             self._measures[name] = make()
             self._result.roles[name] = role
         except (ImportError, Unavailable) as error:
             self._result.absent[name] = str(error)
+        except Exception as error:
+            if role != "peer":
+                raise
+            self._result.absent[name] = f"cannot be set up: {error!r}"
 
     def race(self, rounds: int, goals: list[Goal]) -> Result:
         result = self._result
-        times = _take_turns(self._measures, rounds)
+        times = _take_turns(self._measures, rounds, self._drop)
         result.times = {name: Spread.of(values) for name, values in times.items()}
         ours = times.get(OURS)
         if ours:
             for name in times:
                 result.comparisons += _compare(ours, name, times[name], goals)
         return result
+
+    def _drop(self, name: str, error: Exception) -> None:
+        """A peer that fails while it is measured is out of the race."""
+        if self._result.roles[name] != "peer":
+            raise error
+        del self._result.roles[name]
+        self._result.absent[name] = f"failed while it was measured: {error!r}"
 
 
 def _compare(
@@ -229,16 +243,31 @@ def _compare(
     return comparisons
 
 
-def _take_turns(measures: dict[str, Measure], rounds: int) -> dict[str, list[float]]:
+def _take_turns(
+    measures: dict[str, Measure],
+    rounds: int,
+    failed: Callable[[str, Exception], None],
+) -> dict[str, list[float]]:
+    """`failed` is told who leaves the race, and raises where nobody may."""
     times: dict[str, list[float]] = {name: [] for name in measures}
+
+    def measure(name: str) -> None:
+        try:
+            times[name].append(measures[name]())
+        except Exception as error:  # noqa: BLE001  judged by `failed`
+            failed(name, error)
+            del times[name]
+
     with _no_collector():
-        for measure in measures.values():  # connections, caches and bytecode warm up
-            measure()
+        for name in measures:  # connections, caches and bytecode warm up
+            measure(name)
+        for values in times.values():
+            values.clear()
         for turn in range(rounds):
-            names = list(measures)
+            names = list(times)
             shift = turn % len(names) if names else 0
             for name in names[shift:] + names[:shift]:
-                times[name].append(measures[name]())
+                measure(name)
             gc.collect()
     return times
 

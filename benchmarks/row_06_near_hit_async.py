@@ -1,5 +1,7 @@
 """Row 6: an awaited call of a decorated coroutine function whose result is near.
 
+On asyncio and on uvloop, though such an `await` asks nothing of its loop.
+
 Each is awaited in a loop of its own, one call after another, without the start of a
 task. The floor is a coroutine function that does nothing but return.
 """
@@ -15,7 +17,7 @@ from itertools import repeat
 from time import perf_counter
 from typing import Any
 
-from benchmarks import clients, near
+from benchmarks import aio, clients, near
 from benchmarks.harness import OURS, Bench, Goal, Lineup, Measure, Result, at_most
 
 ROW = 6
@@ -36,13 +38,17 @@ Make = Callable[[Bench, ExitStack, Any], Function]
 
 
 def run(bench: Bench) -> list[Result]:
+    return [run_on(bench, kind) for kind in aio.LOOPS]
+
+
+def run_on(bench: Bench, kind: str) -> Result:
     goals: list[Goal] = [at_most(LIMIT, EMPTY)]
-    lineup = Lineup(ROW, "near hit, await f(1)")
+    lineup = Lineup(ROW, f"near hit, await f(1), {kind}")
     watched: list[near.Watched] = []
     with ExitStack() as stack:
 
         def ours() -> Measure:
-            watched.append(enter_redlane(bench, stack))
+            watched.append(enter_redlane(bench, stack, kind))
             return watched[0]
 
         lineup.add(OURS, "ours", ours)
@@ -50,11 +56,11 @@ def run(bench: Bench) -> list[Result]:
             lineup.add(
                 name,
                 "floor" if name == EMPTY else "peer",
-                partial(enter, bench, stack, make, batch),
+                partial(enter, bench, stack, kind, make, batch),
             )
         result = lineup.race(bench.rounds(200), goals)
         result.facts += [measure.fact() for measure in watched]
-        return [result]
+        return result
 
 
 async def batch_of(f: Function, count: int) -> float:
@@ -62,12 +68,6 @@ async def batch_of(f: Function, count: int) -> float:
     for _ in repeat(None, count):
         await f(1)
     return (perf_counter() - start) / count
-
-
-def new_loop(stack: ExitStack) -> asyncio.AbstractEventLoop:
-    loop = asyncio.new_event_loop()
-    stack.callback(loop.close)
-    return loop
 
 
 def timed(loop: asyncio.AbstractEventLoop, f: Function, count: int) -> Measure:
@@ -82,11 +82,11 @@ def subject(ran: list[int]) -> Function:
     return user_name
 
 
-def enter_redlane(bench: Bench, stack: ExitStack) -> near.Watched:
+def enter_redlane(bench: Bench, stack: ExitStack, kind: str) -> near.Watched:
     from redlane import Cache
 
     kept = Cache(clients.redlane_client(bench, stack), prefix=PREFIX)
-    loop = new_loop(stack)
+    loop = aio.new_loop(kind, stack)
     ran: list[int] = []
     f: Function = kept(ttl=TTL)(subject(ran))
     near.wait_until_near(kept, lambda: loop.run_until_complete(batch_of(f, 1)))
@@ -99,8 +99,10 @@ def enter_redlane(bench: Bench, stack: ExitStack) -> near.Watched:
 # --- the peers ------------------------------------------------------------------------
 
 
-def enter(bench: Bench, stack: ExitStack, make: Make, batch: int) -> Measure:
-    loop = new_loop(stack)
+def enter(
+    bench: Bench, stack: ExitStack, kind: str, make: Make, batch: int
+) -> Measure:
+    loop = aio.new_loop(kind, stack)
     ran: list[int] = []
     f = make(bench, stack, (loop, ran))
     if loop.run_until_complete(f(1)) != NAME:

@@ -86,12 +86,16 @@ module_exec(PyObject *module)
 static int
 module_traverse(PyObject *module, visitproc visit, void *arg)
 {
-    return redlane_state_traverse(redlane_state_of_module(module), visit, arg);
+    RedlaneState *state = redlane_state_of_module(module);
+    int result = redlane_ready_awaitable_visit_kept(state, visit, arg);
+
+    return result ? result : redlane_state_traverse(state, visit, arg);
 }
 
 static int
 module_clear(PyObject *module)
 {
+    redlane_ready_awaitable_drop_kept(redlane_state_of_module(module));
     redlane_state_clear(redlane_state_of_module(module));
     return 0;
 }

@@ -163,8 +163,8 @@ class Namespace:
 
 
 def one_loop_each(metafunc: pytest.Metafunc, fixture: str) -> None:
-    """For pytest_generate_tests: a test on one kind of loop, those of a module in turns,
-    and on the other one in the full size."""
+    """For pytest_generate_tests: a test on one kind of loop, those of a module in
+    turns, and on the other one in the full size."""
     kinds = sorted(KINDS, reverse=crc32(metafunc.function.__name__.encode()) % 2 == 1)
     soak = [pytest.param(kind, marks=pytest.mark.soak) for kind in kinds[1:]]
     metafunc.parametrize(fixture, [kinds[0], *soak], indirect=True)

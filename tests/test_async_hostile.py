@@ -1,4 +1,4 @@
-"""The tests of hostile replies, limits, callbacks and secrets once more, with everything
+"""The tests of hostile replies, limits, callbacks and secrets once more, with all of it
 awaited: AsyncClient, AsyncPipeline, AsyncCache, decorated coroutines, AsyncCounter and
 AsyncVideoCache."""
 
@@ -180,19 +180,21 @@ def test_what_asyncio_says(
         await client.close()
 
     module = sys.modules["test_hostile_secrets"]
-    monkeypatch.setattr(module, "Counter", lambda c, *a, **o: AsyncCounter(c.sync, *a, **o))
+    monkeypatch.setattr(
+        module, "Counter", lambda c, *a, **o: AsyncCounter(c.sync, *a, **o)
+    )
     monkeypatch.setattr(module, "VideoCache", lambda c: AsyncVideoCache(c.sync))
     urls = {
         "right": url_of(guarded_server.port, user="app"),
         "wrong": url_of(guarded_server.port, "wrong" + PASSWORD, "app"),
         "nobody": url_of(1),
     }
-    for url in urls.values():
+    for where in urls.values():
         loop = KINDS[portal.kind]()
         loop.set_debug(True)
         loop.slow_callback_duration = 0
         loop.set_exception_handler(handler)
-        loop.run_until_complete(main(url, timeout=30, connect_timeout=30))
+        loop.run_until_complete(main(where, timeout=30, connect_timeout=30))
         end(loop)
         gc.collect()
     assert len(contexts) > 10

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import subprocess
 import sys
@@ -14,7 +15,7 @@ import redlane
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from benchmarks import harness, near, report  # noqa: E402
+from benchmarks import aio, harness, near, report  # noqa: E402
 from benchmarks.harness import Lineup, Unavailable  # noqa: E402
 
 LRU = {"functools.lru_cache"}
@@ -40,7 +41,7 @@ ROWS = {
         | {"cachebox.TTLCache", "Flask-Caching, memory", "msgspec.json.decode alone"},
         LRU,
     ],
-    6: [{"empty coroutine", "aiocache, memory", "cashews, memory"}],
+    6: [{"empty coroutine", "aiocache, memory", "cashews, memory"}] * 2,
     13: [
         {"json.dumps", "msgspec", *GETS},
         {"zlib.decompress"},
@@ -50,6 +51,7 @@ ROWS = {
     ],
     14: [{"hashlib + json.dumps", "hashlib + a kept encoder"}],
     15: [{"cachebox.TTLCache"}],
+    16: [{"redis-py + hiredis"}, *[{"redis.asyncio + hiredis"}] * 2] * 2,
     17: [{"redis-py + hiredis", "hiredis C loop"}, {"redis-py + hiredis"}],
     18: [{"import redis", "bare interpreter"}],
     19: [
@@ -148,6 +150,56 @@ def test_who_cannot_take_part_is_named_with_the_reason(error: Exception) -> None
     result = lineup.race(3, [harness.at_most(1, "peer")])
     assert result.absent == {"peer": "not here"}
     assert "row 99, test: peer is absent: not here" in report.table([result])
+
+
+def test_a_peer_that_cannot_be_set_up_is_named_and_ours_ends_the_row() -> None:
+    def fail() -> harness.Measure:
+        raise ConnectionError("refused")
+
+    lineup = Lineup(99, "test")
+    lineup.add("redlane", "ours", lambda: turns("redlane", [1, 1, 1], []))
+    lineup.add("peer", "peer", fail)
+    with pytest.raises(ConnectionError):
+        lineup.add("floor", "floor", fail)
+    result = lineup.race(3, [])
+    assert result.absent == {"peer": "cannot be set up: ConnectionError('refused')"}
+
+
+def test_a_peer_that_fails_leaves_the_race() -> None:
+    lineup = Lineup(99, "test")
+    lineup.add("redlane", "ours", lambda: turns("redlane", [1, 1, 1], []))
+    lineup.add("peer", "peer", lambda: turns("peer", [1], []))
+    result = lineup.race(3, [harness.at_most(1, "peer")])
+    assert list(result.times) == list(result.roles) == ["redlane"]
+    assert result.comparisons == []
+    assert "failed while it was measured" in result.absent["peer"]
+
+
+def test_a_failure_of_ours_ends_the_row() -> None:
+    lineup = Lineup(99, "test")
+    lineup.add("redlane", "ours", lambda: turns("redlane", [1], []))
+    with pytest.raises(StopIteration):
+        lineup.race(3, [])
+
+
+def test_what_hangs_on_a_loop_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(aio, "PATIENCE", 0.02)
+    cancelled = False
+
+    async def hang() -> None:
+        nonlocal cancelled
+        try:
+            await asyncio.sleep(3600)
+        except asyncio.CancelledError:
+            cancelled = True
+            await asyncio.sleep(0)
+
+    loop = asyncio.new_event_loop()
+    with pytest.raises(Unavailable, match="connecting a peer was not over within 0 s"):
+        aio.run_within(loop, hang(), "connecting a peer")
+    assert aio.run_within(loop, asyncio.sleep(0, "on"), "another") == "on"
+    loop.close()
+    assert cancelled
 
 
 class Answers:

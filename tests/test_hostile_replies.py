@@ -373,7 +373,9 @@ def test_every_reply_for_every_call(decode: bool) -> None:
             if found:
                 wrong.append(f"{name} <- {reply}: {found}")
             check_tag(client, f"tag {reply} {name} afterwards")
-        assert [command[0] for command in server.commands].count(b"HELLO") == CONNECTIONS
+        assert [command[0] for command in server.commands].count(
+            b"HELLO"
+        ) == CONNECTIONS
         client.close()
     assert not wrong, "\n".join(wrong)
 

@@ -18,8 +18,7 @@ typedef struct {
     bool threaded;
 } Method;
 
-/* --- twins -------------------------------------------------------------------------
- */
+/* --- twins --- */
 
 PyObject *
 redlane_async_twin_new(RedlaneState *state, PyTypeObject *type, PyObject *STEALS sync)
@@ -74,8 +73,7 @@ redlane_async_twin_tp_repr(PyObject *self)
     return PyUnicode_FromFormat("%R.aio", ((RedlaneAsyncTwin *)self)->sync);
 }
 
-/* --- methods -----------------------------------------------------------------------
- */
+/* --- methods --- */
 
 /* Runs in a flow. */
 static PyObject *

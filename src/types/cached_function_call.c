@@ -3,6 +3,7 @@
  *
  * A coroutine function that is called makes an awaitable: with the result where that is
  * near, else a flow that does what a call of another function does. */
+#include "py/hold.h"
 #include "py/state.h"
 #include "types/cached_function.h"
 #include "types/flight.h"
@@ -194,7 +195,7 @@ find_hit(RedlaneCachedFunction *self, const RedlaneLevel0Key *arguments)
         return decode_item(self, item);
     }
     count_near_hit(self);
-    return Py_NewRef(item->object);
+    return redlane_hold(item->object);
 }
 
 PyObject *
@@ -242,27 +243,35 @@ start_flow(Call *call)
                                   call->kwnames);
 }
 
+/* Apart, so that a hit does not make room for all that this needs. */
+static Py_NO_INLINE PyObject *
+await_flow(PyObject *function, PyObject *const *args, size_t nargsf, PyObject *kwnames)
+{
+    Call call;
+
+    if (PyErr_Occurred()) {
+        return NULL;
+    }
+    start_call(&call, function, args, nargsf, kwnames);
+    return start_flow(&call);
+}
+
 PyObject *
 redlane_cached_function_await(PyObject *function, PyObject *const *args, size_t nargsf,
                               PyObject *kwnames)
 {
     RedlaneCachedFunction *self = (RedlaneCachedFunction *)function;
     RedlaneLevel0Key arguments;
-    PyObject *value;
-    Call call;
 
     if (likely(!self->unless && !self->cache->disabled &&
                take_arguments(self, args, nargsf, kwnames, &arguments))) {
-        value = find_hit(self, &arguments);
+        PyObject *value = find_hit(self, &arguments);
+
         if (likely(value != NULL)) {
             return redlane_ready_awaitable_new(self->state, value);
         }
-        if (PyErr_Occurred()) {
-            return NULL;
-        }
     }
-    start_call(&call, function, args, nargsf, kwnames);
-    return start_flow(&call);
+    return await_flow(function, args, nargsf, kwnames);
 }
 
 /* The key of a method's arguments, which must fit the function. RAISES_NEG */

@@ -41,8 +41,7 @@ struct RedlaneFlow {
     PyObject *args[];
 };
 
-/* --- the interpreter's thread ------------------------------------------------------
- */
+/* --- the interpreter's thread --- */
 
 static const void *
 frame_of(PyThreadState *thread)
@@ -81,8 +80,7 @@ redlane_flow_find(RedlaneState *state)
     return flow && flow->frame == frame_of(thread) ? flow : NULL;
 }
 
-/* --- fibers ------------------------------------------------------------------------
- */
+/* --- fibers --- */
 
 static void
 ignore_fork(void *context)
@@ -142,8 +140,7 @@ enter(RedlaneFlow *flow)
     return done;
 }
 
-/* --- inside ------------------------------------------------------------------------
- */
+/* --- inside --- */
 
 bool
 redlane_flow_is_closing(const RedlaneFlow *flow)
@@ -203,8 +200,7 @@ redlane_flow_task(RedlaneFlow *flow)
     return flow->task;
 }
 
-/* --- from outside ------------------------------------------------------------------
- */
+/* --- from outside --- */
 
 static void
 drop_call(RedlaneFlow *flow)

@@ -16,7 +16,10 @@ int redlane_ready_awaitable_setup(PyObject *module);
 /* An awaitable with this result, or NULL. STEALS value */
 PyObject *redlane_ready_awaitable_new(RedlaneState *state, PyObject *STEALS value);
 
-/* What is kept for the next ones. */
+/* What is kept for the next ones: for the module's traverse; forgotten, and nothing is
+ * kept any more; freed. */
+int redlane_ready_awaitable_visit_kept(RedlaneState *state, visitproc visit, void *arg);
+void redlane_ready_awaitable_drop_kept(RedlaneState *state);
 void redlane_ready_awaitable_free_kept(RedlaneState *state);
 
 #endif

@@ -78,6 +78,17 @@ grow_ring(RedlaneStream *stream)
     return 0;
 }
 
+/* Whether so much waits that it goes out now. Not while a socket is full, nor inside of
+ * what sends or receives already: requests leave in the order in which they stand. */
+static bool
+is_due_early(const RedlaneStream *stream)
+{
+    const RedlaneConnection *connection = stream->connection;
+
+    return stream->tail - stream->unsent >= REDLANE_STREAM_EARLY && !stream->busy &&
+           !stream->working && connection->sent == connection->out.size;
+}
+
 int
 redlane_stream_push(RedlaneStream *stream, RedlaneErrand *errand)
 {
@@ -106,6 +117,11 @@ redlane_stream_push(RedlaneStream *stream, RedlaneErrand *errand)
     };
     stream->tail++;
     stream->live++;
+    if (ready && unlikely(is_due_early(stream))) {
+        Py_INCREF(stream);
+        redlane_stream_flush(stream);
+        Py_DECREF(stream);
+    }
     return 0;
 }
 

@@ -58,6 +58,7 @@ struct RedlaneStream {
     int watched;                   /* descriptor, or -1 */
     bool reads, writes;            /* what it is watched for */
     bool flushing;                 /* on_flush is due */
+    bool working;                  /* it sends or receives: what is asked for waits */
     bool busy;
     bool alone;       /* has one request, which blocks */
     bool retired;     /* takes no new requests; ends with its last live one */
@@ -70,6 +71,10 @@ struct RedlaneStream {
     size_t head, unsent, tail;
     size_t live;
 };
+
+/* So many requests of one turn do not wait for its end: the server begins with them
+ * while the loop's other tasks still make theirs. */
+#define REDLANE_STREAM_EARLY 32
 
 /* How often a request that blocks is asked whether it is still wanted. */
 #define REDLANE_STREAM_LOOK (20 * REDLANE_NS_PER_MS)
