@@ -182,7 +182,9 @@ def _race_on(
     lineup = Lineup(row, what)
     with ExitStack() as stack:
         for name, (role, make) in CLIENTS.items():
-            lineup.add(name, role, partial(_measure, bench, stack, kind, name, tasks, each))
+            lineup.add(
+                name, role, partial(_measure, bench, stack, kind, name, tasks, each)
+            )
         return lineup.race(rounds, goals)
 
 
