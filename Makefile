@@ -3,9 +3,9 @@
 # Everything is installed into the tree: .venv, .venv-3.x (test-all) and .venv-sanitize.
 
 PYTHON ?= python3
-# As many tests at a time as there are cores, and one more, since most of them wait; what
-# TESTS chooses runs by itself.
-JOBS ?= $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
+# Twice as many tests at a time as there are cores, since most of them wait; what TESTS
+# chooses runs by itself.
+JOBS ?= $(shell expr $$(getconf _NPROCESSORS_ONLN) \* 2)
 PARALLEL = $(if $(TESTS),,--numprocesses $(JOBS))
 # What pytest is run with besides; `make test TESTS="tests/test_glob.py -x"`.
 TESTS ?=
@@ -119,7 +119,7 @@ test-servers: servers build
 	done; [ -z "$$failed" ] || { echo "Failed on:$$failed"; exit 1; }
 
 soak: system build
-	REDLANE_SOAK=1 $(BIN)/python -m pytest -m soak $(TESTS)
+	REDLANE_SOAK=1 $(BIN)/python -m pytest -m soak -o faulthandler_timeout=0 $(TESTS)
 
 bench: build
 	@$(BIN)/pip install $(VENV) -r benchmarks/requirements.txt
@@ -154,8 +154,8 @@ types: build .venv/ready-dev
 	@touch $@
 
 # Programs of their own, with sanitizers of their own or none; nothing of the extension.
-UNSANITIZED = benchmarks core_c docs engine_c engine_memory fuzz near_c packaging source_rules \
-	stubs
+UNSANITIZED = benchmarks core_c docs engine_c engine_memory fuzz near_c packaging pubsub_c \
+	source_rules stubs
 
 # Not editable: in place is the release build.
 sanitize: system .venv-sanitize/ready

@@ -1,6 +1,6 @@
 """Run by test_hostile_streams.py: asks a hostile server for everything, over and over.
 
-usage: hostile_child.py URL ROUNDS SEED
+usage: hostile_child.py URL ROUNDS SEED [LOOP]
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ import threading
 from collections.abc import Callable
 
 import redlane
+import test_hostile_replies
+from awaited import awaited
 from redlane import Client
 from test_hostile_replies import all_calls
 
@@ -49,6 +51,15 @@ def main() -> None:
     faulthandler.enable()
     logging.disable(logging.CRITICAL)
     url, rounds, seed = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+    modules = sys.modules[__name__], test_hostile_replies
+    with awaited(sys.argv[4], *modules) if sys.argv[4:] else contextlib.nullcontext():
+        ask(url, rounds, seed)
+    with Client("memory://") as engine:
+        assert engine.ping()
+    print("alive")
+
+
+def ask(url: str, rounds: int, seed: int) -> None:
     failures: list[BaseException] = []
     threads = [
         threading.Thread(
@@ -61,9 +72,6 @@ def main() -> None:
     for thread in threads:
         thread.join()
     assert not failures
-    with Client("memory://") as engine:
-        assert engine.ping()
-    print("alive")
 
 
 if __name__ == "__main__":

@@ -3,7 +3,10 @@ driver that does what it is told by lines. Nothing here knows the Python package
 
 from __future__ import annotations
 
+import fcntl
+import hashlib
 import json
+import shutil
 import subprocess
 import time
 from collections.abc import Callable
@@ -22,25 +25,47 @@ FLAGS += [f"-I{ROOT / 'src'}", f"-I{TESTS}", f"-isystem{ROOT / 'vendor'}"]
 LIMIT = 30.0  # seconds to wait for what must come
 
 
-def near_sources() -> list[Path]:
-    """The near cache and all that it uses; no file of them includes Python.h."""
-    wire = sorted((ROOT / "src" / "wire").glob("*.c"))
-    return [
-        *sorted((ROOT / "src" / "near").glob("*.c")),
-        *(path for path in wire if path.name not in WITH_PYTHON),
-        *sorted((ROOT / "src" / "core").glob("*.c")),
-    ]
+def sources_of(layer: str) -> list[Path]:
+    """Those of a layer's files that do not include Python.h."""
+    found = sorted((ROOT / "src" / layer).glob("*.c"))
+    return [path for path in found if path.name not in WITH_PYTHON]
 
 
-def compile_library(folder: Path, *flags: str) -> list[Path]:
-    """The near cache as objects in that folder, for compile_near."""
-    command = ["gcc", *FLAGS, *flags, "-c", *map(str, near_sources())]
-    command += [str(ROOT / "vendor" / "hiredis" / name) for name in HIREDIS]
-    done = subprocess.run(
-        command, cwd=folder, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
+def compile_layer(layer: str, *flags: str) -> list[Path]:
+    """A layer as objects (with "hiredis"), compiled once for all tests that use it, of
+    this run and of later ones, until anything that it includes is changed."""
+    sources = sources_of(layer)
+    if layer == "hiredis":
+        sources = [ROOT / "vendor" / "hiredis" / name for name in HIREDIS]
+    state = hashlib.sha256(repr((FLAGS, flags)).encode())
+    for path in [*sources, *sorted(ROOT.glob("src/*/*.h"))]:
+        state.update(path.read_bytes())
+    kind = hashlib.sha256(repr(flags).encode()).hexdigest()[:8]
+    home = ROOT / "build" / "tests"
+    folder = home / f"{layer}-{kind}-{state.hexdigest()[:16]}"
+    home.mkdir(parents=True, exist_ok=True)
+    with (home / f"{layer}-{kind}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / "ready").exists():
+            for old in home.glob(f"{layer}-{kind}-*"):
+                shutil.rmtree(old)
+            folder.mkdir()
+            command = ["gcc", *FLAGS, *flags, "-c", *map(str, sources)]
+            done = subprocess.run(
+                command, cwd=folder, capture_output=True, text=True, check=False
+            )
+            assert done.returncode == 0, done.stderr
+            (folder / "ready").touch()
     return sorted(folder.glob("*.o"))
+
+
+def compile_layers(*layers: str, flags: list[str]) -> list[Path]:
+    return [path for layer in layers for path in compile_layer(layer, *flags)]
+
+
+def compile_library(*flags: str) -> list[Path]:
+    """The near cache and all that it uses as objects, for compile_near."""
+    return compile_layers("near", "wire", "core", "hiredis", flags=[*flags])
 
 
 def compile_near(

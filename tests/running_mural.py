@@ -12,6 +12,7 @@ from typing import Any
 from mural.app import create_app
 from mural.canvas import Mural, inflate
 from mural.settings import Settings
+from websocket_client import WebSocket
 from werkzeug.serving import ThreadedWSGIServer, make_server
 
 
@@ -49,6 +50,7 @@ class RunningMural:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.mural.live.leave()
         self._server.shutdown()
         self._thread.join()
         self._server.server_close()
@@ -92,6 +94,13 @@ class RunningMural:
     def place(self, x: int, y: int, user: str, color: str = "#FF0000") -> None:
         answer = self.post({"x": x, "y": y, "color": color, "user_id": user})
         assert answer.status == 200, answer
+
+    def watch(
+        self, since: int | None = None, path: str = "/api/placements"
+    ) -> WebSocket:
+        """A WebSocket client."""
+        query = "" if since is None else f"?since={since}"
+        return WebSocket(self._server.port, path + query)
 
     def counted(self, user: str) -> int:
         pixels: int = self.get_json(f"/api/user-stats/{user}")["user_pixels"]

@@ -144,14 +144,22 @@ def test_it_is_awaited_once(function: Any) -> None:
     asyncio.run(main())
 
 
-def test_nobody_warns_of_one_that_is_not_awaited(function: Any) -> None:
-    function(1)
+def test_one_that_is_not_awaited(near_function: Any, waiting_function: Any) -> None:
+    near_function(1)  # was answered: nothing is lost
     gc.collect()  # warnings are errors
+    with pytest.warns(RuntimeWarning, match=r"'.*f' was never awaited"):
+        waiting_function(1)
+    with pytest.warns(RuntimeWarning, match=r"'AsyncCache.set' was never awaited"):
+        waiting_function.cache.aio.set("key", 1)
+    waiting_function(1).close()
+    gc.collect()
 
 
 def test_by_hand(function: Any) -> None:
+    awaitable = function(1)
     with pytest.raises(TypeError, match="just-started"):
-        function(1).send("something")
+        awaitable.send("something")
+    awaitable.close()
     for thrown in (KeyError("mine"), KeyError):
         awaitable = function(1)
         with pytest.raises(KeyError):
@@ -159,8 +167,9 @@ def test_by_hand(function: Any) -> None:
         with pytest.raises(RuntimeError, match="already awaited"):
             awaitable.send(None)
     for nonsense in ((), (5,), (KeyError("mine"), "more"), (KeyError, None, "no")):
+        awaitable = function(1)
         with pytest.raises(TypeError):
-            function(1).throw(*nonsense)
+            awaitable.throw(*nonsense)
     awaitable = function(1)
     assert awaitable.close() is None
     assert awaitable.close() is None

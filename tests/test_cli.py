@@ -425,7 +425,7 @@ class TestDemo:
         monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
         assert main(["demo"]) == 1
         error = capsys.readouterr().err
-        assert "flask and python-dotenv" in error
+        assert "flask, flask-sock, python-dotenv" in error
         assert "redlane[examples]" in error
 
     def test_says_when_there_is_no_server_program(

@@ -16,6 +16,7 @@ from test_hostile_replies import FATAL, WELL_FORMED
 from test_stress_replies import SEEDS, mutate
 
 CHILD = Path(__file__).resolve().parent / "hostile_child.py"
+LOOP: list[str] = []  # the kind of the event loop on which all is awaited, if it is
 REPLIES = (*WELL_FORMED.values(), *(reply for reply in FATAL.values() if reply), *SEEDS)
 
 
@@ -78,8 +79,9 @@ def test_no_stream_ends_the_process(rounds: int) -> None:
     seed = 17 if os.environ.get("CI") else random.randrange(1 << 30)
     with scripted(hostile(random.Random(seed))) as server:
         server.commands = Forgetful()
+        arguments = [server.url, str(rounds), str(seed), *LOOP]
         done = subprocess.run(
-            [sys.executable, "-X", "dev", CHILD, server.url, str(rounds), str(seed)],
+            [sys.executable, "-X", "dev", CHILD, *arguments],
             env={"PYTHONMALLOC": "debug", **os.environ},
             capture_output=True,
             text=True,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import logging
 import os
@@ -13,14 +14,13 @@ import threading
 import time
 import urllib.error
 import urllib.request
-import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
-from mural.canvas import GzipBody, inflate
+from mural.canvas import GzipBody, deflate, inflate
 from mural.settings import Settings
 from mural.store import Pixel, PixelStore, Placement
 from running_mural import RunningMural
@@ -234,17 +234,6 @@ class TestPlacing:
             answer = running.post({**GOOD, "user_id": "cid"})
             assert answer.json["sequence"] == 3
 
-    def test_each_placement_is_broadcast(self, url: str, tmp_path: Path) -> None:
-        heard: list[Placement] = []
-        with RunningMural(url, tmp_path, cooldown=0) as running:
-            running.mural._broadcast = heard.append
-            running.place(1, 2, "ann")
-            running.place(1, 2, "bob", "#000000")
-        assert heard == [
-            Placement(Pixel(1, 2, "#FF0000", "ann"), 1, None),
-            Placement(Pixel(1, 2, "#000000", "bob"), 2, "ann"),
-        ]
-
     def test_a_store_that_refuses_is_no_page(
         self, fresh_server: Server, tmp_path: Path
     ) -> None:
@@ -285,7 +274,7 @@ class TestCooldown:
     def test_is_given_back_when_nothing_was_placed(
         self, cooling: RunningMural, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        def fail(pixel: Pixel) -> Placement:
+        def fail(pixel: Pixel, inside: object) -> Placement:
             raise sqlite3.OperationalError("disk I/O error")
 
         with monkeypatch.context() as broken:
@@ -387,12 +376,7 @@ class TestCounters:
         assert running.get_json("/api/canvas") == running.mural.canvas_data
 
 
-def zipped(data: bytes) -> bytes:
-    deflate = zlib.compressobj(wbits=31)
-    return deflate.compress(data) + deflate.flush()
-
-
-WHOLE = zipped(b'{"9,9":{"color":"#000000","user_id":"eve"}}')
+WHOLE = deflate(9, b'{"9,9":{"color":"#000000","user_id":"eve"}}')
 
 
 class TestCorruptedValues:
@@ -405,9 +389,15 @@ class TestCorruptedValues:
             WHOLE[:-1],
             WHOLE + b"x",
             WHOLE[:-8] + bytes(8),
-            zipped(b"no JSON"),
+            WHOLE.replace(b"9\0", b"x\0", 1),
+            WHOLE.replace(b"9\0", b"\0", 1),
+            gzip.compress(b"{}"),
+            deflate(9, b"no JSON"),
         ],
-        ids=["empty", "text", "json", "cut", "longer", "checksum", "content"],
+        ids=[
+            *("empty", "text", "json", "cut", "longer", "checksum"),
+            *("sequence", "no-sequence", "no-comment", "content"),
+        ],
     )
     def test_a_bad_canvas_is_a_miss(self, running: RunningMural, bad: bytes) -> None:
         running.place(1, 2, "ann")
@@ -551,8 +541,9 @@ class TestParts:
         monkeypatch.setenv("MURAL_DB", "other.db")
         monkeypatch.setenv("CACHE_CANVAS_TTL", "2.5")
         monkeypatch.setenv("MURAL_COOLDOWN", "0")
+        monkeypatch.setenv("MURAL_CHECK", "7")
         assert Settings.from_env() == Settings(
-            redis_url=None, database="other.db", canvas_ttl=2.5, cooldown=0
+            redis_url=None, database="other.db", canvas_ttl=2.5, cooldown=0, check=7
         )
 
     def test_settings_come_from_a_file_where_the_environment_has_none(
@@ -576,7 +567,9 @@ class TestParts:
         assert Settings.from_env() == Settings(redis_url="redis://localhost:6379/0")
 
     @pytest.mark.parametrize("bad", ["soon", "-1", "nan", "inf", "1e99"])
-    @pytest.mark.parametrize("name", ["CACHE_CANVAS_TTL", "MURAL_COOLDOWN"])
+    @pytest.mark.parametrize(
+        "name", ["CACHE_CANVAS_TTL", "MURAL_COOLDOWN", "MURAL_CHECK"]
+    )
     def test_a_bad_setting_is_named(
         self, monkeypatch: pytest.MonkeyPatch, name: str, bad: str
     ) -> None:
@@ -600,9 +593,17 @@ class TestParts:
         assert len(calls) == 1
 
 
-def test_several_workers_are_warned_of(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize("workers", ["1", "3"])
+def test_several_workers_without_redis_are_warned_of(
+    executor: str,
+    url: str,
+    workers: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setenv("WEB_CONCURRENCY", "3")
-    with RunningMural("memory://", tmp_path):
-        assert "Run one worker: each of 3 has a canvas of its own" in caplog.messages
+    monkeypatch.setenv("WEB_CONCURRENCY", workers)
+    with RunningMural(url, tmp_path):
+        warnings = [r for r in caplog.records if r.levelno == logging.WARNING]
+        assert len(warnings) == (executor == "engine" and workers == "3")
+        assert all("set REDIS_URL" in r.getMessage() for r in warnings)

@@ -38,7 +38,7 @@ def mural(client: Client, tmp_path: Path) -> Iterator[Any]:
     made = Mural(client, store, Settings(cooldown=0))
     made.place(Pixel(1, 1, "#FF0000", "ann"))
     yield made
-    store.close()
+    made.close()
 
 
 def test_counting(mural: Any) -> None:

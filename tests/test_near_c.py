@@ -22,7 +22,7 @@ from near_driver import (
     Driver,
     compile_library,
     compile_near,
-    near_sources,
+    sources_of,
 )
 from proxy import Proxy
 from scripted import Peer, Script, scripted
@@ -37,8 +37,8 @@ RIGHTS_RESP2 = ("+client|id", "+subscribe", "&__redis__:invalidate")
 
 
 @pytest.fixture(scope="session")
-def library(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    return compile_library(tmp_path_factory.mktemp("near"), *ASAN)
+def library() -> list[Path]:
+    return compile_library(*ASAN)
 
 
 @pytest.fixture(scope="session")
@@ -101,7 +101,7 @@ def test_exhausted_memory(library: list[Path], tmp_path: Path) -> None:
 def test_near_does_not_know_python() -> None:
     """Headers of headers included."""
     seen: set[Path] = set()
-    todo = near_sources()
+    todo = [path for layer in ("near", "wire", "core") for path in sources_of(layer)]
     while todo:
         path = todo.pop()
         if path in seen:
@@ -580,8 +580,8 @@ def test_hostile_handshake_confirms_nothing(name: str, connect: Connect) -> None
 
 
 @pytest.fixture(scope="session")
-def tsan_library(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    return compile_library(tmp_path_factory.mktemp("near-tsan"), *TSAN)
+def tsan_library() -> list[Path]:
+    return compile_library(*TSAN)
 
 
 @pytest.fixture(scope="session")

@@ -36,6 +36,8 @@ def run(main: Callable[[], Awaitable[Any]]) -> Any:
 
     loop = KINDS[chosen[0]]()
     loop.set_debug(True)
+    # It would log what a busy machine runs slowly, and the log's records keep the loop.
+    loop.slow_callback_duration = 1e9
     try:
         return loop.run_until_complete(limited())
     finally:

@@ -6,29 +6,16 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from near_driver import FLAGS, HIREDIS, ROOT, TESTS, TSAN, WITH_PYTHON
+from near_driver import TESTS, TSAN, compile_layers, compile_near
 from servers import Server
-
-PUBSUB = TESTS / "pubsub"
-LAYERS = ("pubsub", "wire", "core")
-
-
-def pubsub_sources() -> list[Path]:
-    """The hubs and all that they use; no file of them includes Python.h."""
-    folders = [sorted((ROOT / "src" / name).glob("*.c")) for name in LAYERS]
-    return [path for paths in folders for path in paths if path.name not in WITH_PYTHON]
 
 
 @pytest.fixture(scope="session")
 def stress(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The hubs and all that they use; no file of them includes Python.h."""
     target = tmp_path_factory.mktemp("pubsub") / "stress"
-    sources = [PUBSUB / "stress.c", *pubsub_sources()]
-    sources += [ROOT / "vendor" / "hiredis" / name for name in HIREDIS]
-    command = ["gcc", *FLAGS, *TSAN, *map(str, sources), "-o", str(target)]
-    command += ["-lm", "-lpthread", "-lssl", "-lcrypto"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return target
+    library = compile_layers("pubsub", "wire", "core", "hiredis", flags=TSAN)
+    return compile_near(target, [TESTS / "pubsub" / "stress.c"], library, *TSAN)
 
 
 def run_stress(program: Path, host: str, port: int, seconds: int) -> None:

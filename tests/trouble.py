@@ -27,9 +27,10 @@ class Trouble:
         proxy: Proxy,
         users: list[subprocess.Popen[str]],
         lossless: bool = False,
+        chance: random.Random | None = None,
     ) -> None:
         self.server, self.proxy, self.users = server, proxy, users
-        self.chance = random.Random(4)
+        self.chance = chance or random.Random(4)
         self.events: collections.deque[str] = collections.deque(maxlen=60)
         self.count = 0
         self.ways: list[tuple[Callable[[], None], int]] = [
@@ -41,8 +42,9 @@ class Trouble:
             (self.delay, 3),
             (self.freeze, 5),
             (self.forget_scripts, 3),
-            (self.freeze_a_user, 2),
         ]
+        if users:
+            self.ways.append((self.freeze_a_user, 2))
         if not lossless:
             self.ways += [
                 (self.restart, 3),
@@ -63,16 +65,20 @@ class Trouble:
                 (way,) = self.chance.choices(
                     [way for way, _ in self.ways], [weight for _, weight in self.ways]
                 )
-            self.events.append(f"{time.monotonic():.3f} {way.__name__}")
-            # The connection that brings the trouble suffers too.
-            with contextlib.suppress(OSError, ReplyError):
-                way()
-            self.count += 1
-            self.make_counters()
+            self.strike(way)
             if any(user.poll() is not None for user in self.users):
                 return
             self.wait(0.05, 0.6)
         self.events.append(f"{time.monotonic():.3f} calm")
+
+    def strike(self, way: Callable[[], None]) -> None:
+        """One of them, now."""
+        self.events.append(f"{time.monotonic():.3f} {way.__name__}")
+        # The connection that brings the trouble suffers too.
+        with contextlib.suppress(OSError, ReplyError):
+            way()
+        self.count += 1
+        self.make_counters()
 
     def wait(self, least: float, most: float) -> None:
         time.sleep(self.chance.uniform(least, most))

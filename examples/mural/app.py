@@ -8,34 +8,41 @@ import os
 import re
 import sqlite3
 from collections.abc import Mapping
+from functools import partial
+from threading import Thread
 from typing import Any
 
 from flask import Flask, Response, jsonify, render_template, request
+from flask_sock import Sock
 from redlane import Client, RedlaneError
+from simple_websocket import Server as WebSocket
 from werkzeug.exceptions import BadRequest, HTTPException
 
 from .canvas import (
     HEIGHT,
     WIDTH,
-    Broadcast,
     CooldownError,
     Mural,
     inflate,
-    log_placement,
+    sequence_of,
 )
 from .settings import Settings
 from .store import Pixel, PixelStore
 
 COLOR = re.compile(r"#[0-9A-Fa-f]{6}")
 USER_ID_LENGTH = 128
+WEBSOCKET_OPTIONS = {
+    "ping_interval": 25,  # seconds
+    "max_message_size": 1024,
+    # A client that does not answer should not keep the process from ending.
+    "thread_class": partial(Thread, daemon=True),
+}
 
 logger = logging.getLogger("mural")
 
 
-def create_app(
-    settings: Settings | None = None, broadcast: Broadcast = log_placement
-) -> Flask:
-    """The application; `broadcast` is called with each placement, in no lock."""
+def create_app(settings: Settings | None = None) -> Flask:
+    """The application, in the process that is to serve it: not before a fork."""
     show_info()
     settings = settings or Settings.from_env()
     client = (
@@ -43,12 +50,13 @@ def create_app(
         if settings.redis_url
         else Client.from_env(default="memory://")
     )
-    mural = Mural(client, PixelStore(settings.database), settings, broadcast)
+    mural = Mural(client, PixelStore(settings.database), settings)
     logger.info("Mural on %s, %d pixels", client, len(mural.canvas_data))
-    warn_of_workers()
+    warn_of_workers(client)
 
     app = Flask(__name__)
     app.config["MAX_CONTENT_LENGTH"] = 4096
+    app.config["SOCK_SERVER_OPTIONS"] = WEBSOCKET_OPTIONS
     app.extensions["mural"] = mural
     add_routes(app, mural)
     add_error_handlers(app)
@@ -61,10 +69,14 @@ def show_info() -> None:
         logging.getLogger(name).setLevel(logging.INFO)
 
 
-def warn_of_workers() -> None:
+def warn_of_workers(client: Client) -> None:
     workers = os.environ.get("WEB_CONCURRENCY", "")
-    if workers.isdecimal() and int(workers) > 1:
-        logger.warning("Run one worker: each of %s has a canvas of its own", workers)
+    shared = client.health()["url"] != "memory://"
+    if workers.isdecimal() and int(workers) > 1 and not shared:
+        logger.warning(
+            "Each of %s workers has an engine of its own: set REDIS_URL, or run one",
+            workers,
+        )
 
 
 def add_routes(app: Flask, mural: Mural) -> None:
@@ -96,6 +108,10 @@ def add_routes(app: Flask, mural: Mural) -> None:
         user_id = check_user_id(user_id)
         return jsonify(user_id=user_id, user_pixels=mural.user_pixels.get(user_id))
 
+    @Sock(app).route("/api/placements")
+    def placements(link: WebSocket) -> None:
+        mural.live.serve(link, request.args.get("since", type=int))
+
 
 def canvas_response(body: bytes) -> Response:
     """The stored gzip bytes as they are, or inflated for a client that refuses gzip."""
@@ -104,6 +120,8 @@ def canvas_response(body: bytes) -> Response:
     response = Response(mimetype="application/json")
     response.headers["Vary"] = "Accept-Encoding"
     response.headers["Cache-Control"] = "no-cache"
+    # What a client must be told of begins after this one.
+    response.headers["Mural-Sequence"] = str(sequence_of(body))
     response.set_etag(etag, weak=True)
     if request.if_none_match.contains_weak(etag):
         response.status_code = 304

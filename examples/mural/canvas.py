@@ -1,22 +1,21 @@
 """The Mural itself: the canvas, what is cached of it, and what a placement does.
 
-`canvas_data` is the authority that this process serves from. Redis, or the embedded
-engine, holds only what can be made again from it: the compressed canvas, the counters
-and the cooldowns.
+`canvas_data` is what this process serves from. Redis, or the embedded engine, holds
+only what can be made again: the compressed canvas, the counters and the cooldowns.
 """
 
 from __future__ import annotations
 
 import logging
 import math
-import threading
+import struct
 import zlib
-from collections.abc import Callable
-from typing import TypedDict
 
 import msgspec
 from redlane import Cache, Client, RedlaneError
 
+from .board import Board, Cell
+from .live import Live
 from .settings import Settings
 from .store import Pixel, PixelStore, Placement
 
@@ -24,25 +23,17 @@ WIDTH = HEIGHT = 500
 USER_TTL = 300  # seconds
 TOTAL_TTL = 60  # seconds
 COOLDOWN_ATTEMPTS = 3
+CANVAS_ATTEMPTS = 3
 GZIP = 31  # zlib's wbits for the gzip format
+RAW = -15  # and for what is between the head and the trailer of that
+# Magic number, deflate, "a comment follows", no time, no level, unknown system.
+GZIP_HEAD = b"\x1f\x8b\x08\x10" + bytes(5) + b"\xff"
+SEQUENCE_DIGITS = 20
 # 2.5 MB in 170 ms for 250,000 random pixels. Level 1 makes 3.0 MB in 80 ms, but each
 # hit carries them; level 6 saves nothing more.
 LEVEL = 5
 
 logger = logging.getLogger("mural")
-
-
-class Cell(TypedDict):
-    color: str
-    user_id: str
-
-
-Broadcast = Callable[[Placement], None]
-
-
-def log_placement(placement: Placement) -> None:
-    """The broadcast of a single worker, whose page polls: a DEBUG line."""
-    logger.debug("placement %d at %s", placement.sequence, placement.pixel.key)
 
 
 class CooldownError(Exception):
@@ -69,7 +60,8 @@ class GzipBody:
         return body
 
     def loads(self, stored: bytes) -> bytes:
-        """`stored`; ValueError or zlib.error if it is not one gzip stream of JSON."""
+        """`stored`; ValueError or zlib.error if it is no canvas."""
+        sequence_of(stored)
         found = identify(stored)
         if found != self._known:
             msgspec.json.decode(inflate(stored))
@@ -91,14 +83,26 @@ def inflate(body: bytes) -> bytes:
     return data
 
 
+def deflate(sequence: int, data: bytes) -> bytes:
+    """A gzip stream, whose comment is the number of the canvas' last placement."""
+    stream = zlib.compressobj(LEVEL, wbits=RAW)
+    head = GZIP_HEAD + b"%d\0" % sequence
+    trailer = struct.pack("<II", zlib.crc32(data), len(data))
+    return b"".join([head, stream.compress(data), stream.flush(), trailer])
+
+
+def sequence_of(body: bytes) -> int:
+    """The number in the comment; ValueError if it has none."""
+    start = len(GZIP_HEAD)
+    end = body.find(b"\0", start, start + SEQUENCE_DIGITS)
+    digits = body[start:end]
+    if not (body.startswith(GZIP_HEAD) and end > 0 and digits.isdigit()):
+        raise ValueError("not a canvas with a sequence number")
+    return int(digits)
+
+
 class Mural:
-    def __init__(
-        self,
-        client: Client,
-        store: PixelStore,
-        settings: Settings,
-        broadcast: Broadcast = log_placement,
-    ) -> None:
+    def __init__(self, client: Client, store: PixelStore, settings: Settings) -> None:
         self.client = client
         self.cache = Cache(client, prefix=settings.prefix)
         self.bodies = Cache(client, prefix=settings.prefix, serializer=GzipBody())
@@ -108,19 +112,63 @@ class Mural:
         self.total_pixels = self.cache.counter(
             "total_pixels", ttl=TOTAL_TTL, source=self._count_all
         )
-        self._store = store
         self.settings = settings
-        self._broadcast = broadcast
-        # Orders placement and counting against each other: a source either sees a
-        # placement that is counted already, or one whose count is still to come.
-        self._lock = threading.Lock()
-        self.canvas_data: dict[str, Cell] = {
-            pixel.key: {"color": pixel.color, "user_id": pixel.user_id}
-            for pixel in store.pixels()
-        }
+        self.board = Board(store)
+        self.live = Live(client, self.board, settings)
+        self._store = store
+        self.live.start()
+
+    @property
+    def canvas_data(self) -> dict[str, Cell]:
+        return self.board.canvas_data
 
     def canvas(self) -> bytes:
-        """The whole canvas as gzip bytes of JSON, from the cache or fresh."""
+        """The whole canvas as gzip bytes of JSON, from the cache or fresh; no older
+        than what this worker has heard of."""
+        heard = self.board.sequence
+        for _ in range(CANVAS_ATTEMPTS):
+            body, built = self._cached_canvas()
+            if sequence_of(body) >= heard:
+                if not built:
+                    logger.info("Serving canvas from cache")
+                return body
+            # The news of a placement came before that of the canvas' end, or the other
+            # worker could not tell Redis of it.
+            self.bodies.delete("canvas")
+        return self._render()
+
+    def place(self, pixel: Pixel) -> Placement:
+        """Places a pixel and starts the user's cooldown. CooldownError while one runs;
+        when the placement fails, the cooldown is given back."""
+        self._start_cooldown(pixel.user_id)
+        counted: list[Placement] = []
+
+        def count(placement: Placement) -> None:
+            counted.append(placement)
+            self._count(placement)
+
+        try:
+            # Counted inside of the transaction: see _count_user.
+            placement = self._store.place(pixel, count)
+        except BaseException:
+            for lost in counted:
+                self._drop_counters(lost)
+            self.cache.delete(_cooldown_key(pixel.user_id))
+            raise
+        # A rebuild that is under way holds a lease in the key's place: it goes too. One
+        # that begins later sees this placement.
+        self.bodies.delete("canvas")
+        self.board.hear(placement.sequence, pixel)
+        self.live.publish(placement)
+        return placement
+
+    def close(self) -> None:
+        self.live.close()
+        self._store.close()
+        self.client.close()
+
+    def _cached_canvas(self) -> tuple[bytes, bool]:
+        """The canvas, and whether it was made for this call."""
         built = False
 
         def build() -> bytes:
@@ -129,48 +177,28 @@ class Mural:
             return self._render()
 
         body: bytes = self.bodies.get_or_set("canvas", build, self.settings.canvas_ttl)
-        if not built:
-            logger.info("Serving canvas from cache")
-        return body
-
-    def place(self, pixel: Pixel) -> Placement:
-        """Places a pixel and starts the user's cooldown. CooldownError while one runs;
-        when the placement fails, the cooldown is given back."""
-        self._start_cooldown(pixel.user_id)
-        try:
-            with self._lock:
-                placement = self._store.place(pixel)
-                self.canvas_data[pixel.key] = {
-                    "color": pixel.color,
-                    "user_id": pixel.user_id,
-                }
-                self._count(placement)
-        except BaseException:
-            self.cache.delete(_cooldown_key(pixel.user_id))
-            raise
-        # A rebuild that is under way holds a lease in the key's place: it goes too.
-        self.bodies.delete("canvas")
-        self._broadcast(placement)
-        return placement
-
-    def close(self) -> None:
-        self._store.close()
-        self.client.close()
+        return body, built
 
     def _render(self) -> bytes:
-        with self._lock:
-            snapshot = self.canvas_data.copy()
-        deflate = zlib.compressobj(LEVEL, wbits=GZIP)
-        return deflate.compress(msgspec.json.encode(snapshot)) + deflate.flush()
+        # Of what other workers have placed some may not have been heard here, and the
+        # canvas that they took out of the cache for it must not come back.
+        self.board.catch_up()
+        sequence, snapshot = self.board.snapshot()
+        return deflate(sequence, msgspec.json.encode(snapshot))
 
     def _count_user(self, user_id: str) -> int:
-        with self._lock:
-            cells = list(self.canvas_data.values())
-        return sum(1 for cell in cells if cell["user_id"] == user_id)
+        return sum(1 for cell in self._counted_cells() if cell["user_id"] == user_id)
 
     def _count_all(self) -> int:
-        with self._lock:
-            return len(self.canvas_data)
+        return len(self._counted_cells())
+
+    def _counted_cells(self) -> list[Cell]:
+        """The canvas between two placements of any worker, so that each is either in it
+        and has been counted, or neither: else a counter that is made from it could miss
+        one, or get it twice."""
+        with self._store.still():
+            self.board.catch_up()
+            return self.board.cells()
 
     def _count(self, placement: Placement) -> None:
         """Adjusts the counters; one that cannot be is dropped, to be counted afresh."""
@@ -185,10 +213,13 @@ class Mural:
                 self.user_pixels.transfer(old_owner, user)
         except RedlaneError as error:
             logger.warning("Counters dropped: %s", error)
-            users = [user] if old_owner is None else [user, old_owner]
-            self.cache.delete_many(
-                ["total_pixels", *(f"user_pixels:{name}" for name in users)]
-            )
+            self._drop_counters(placement)
+
+    def _drop_counters(self, placement: Placement) -> None:
+        users = {placement.pixel.user_id, placement.old_owner} - {None}
+        self.cache.delete_many(
+            ["total_pixels", *(f"user_pixels:{name}" for name in users)]
+        )
 
     def _start_cooldown(self, user_id: str) -> None:
         seconds = self.settings.cooldown

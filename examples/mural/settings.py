@@ -16,6 +16,7 @@ class Settings:
     database: str = "mural.db"  # SQLite file
     canvas_ttl: float = 60  # seconds
     cooldown: float = 5  # seconds between two placements of one user; 0: none
+    check: float = 1  # seconds of silence, after which a worker looks into the database
     prefix: str = "mural"  # of every key in the cache
 
     @classmethod
@@ -30,6 +31,7 @@ class Settings:
             database=os.environ.get("MURAL_DB") or cls.database,
             canvas_ttl=_seconds("CACHE_CANVAS_TTL", cls.canvas_ttl, least=0.001),
             cooldown=_seconds("MURAL_COOLDOWN", cls.cooldown, least=0),
+            check=_seconds("MURAL_CHECK", cls.check, least=0.001),
         )
 
 

@@ -40,7 +40,12 @@ from redlane._core import (
     WrongTypeError,
     content_key,
 )
-from redlane._default import close_default_client, configure, default_client
+from redlane._default import (
+    aclose_default_client,
+    close_default_client,
+    configure,
+    default_client,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -85,6 +90,7 @@ __all__ = [
     "TimeoutError",
     "VideoCache",
     "WrongTypeError",
+    "aclose_default_client",
     "cache",
     "close_default_client",
     "configure",

@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import Any, TypeVar
 
+from redlane._tasks import end_tasks, wait_ended
+
 T = TypeVar("T")
 
 
@@ -15,8 +17,13 @@ async def enter(entered: T) -> T:
 
 
 async def close(client: Any) -> None:
-    """Closes the link; the loop gets a turn to let its connection go."""
-    client._close_link()
+    """Ends what works for the client behind, closes its link, and gives the loop a turn
+    to let its connection go."""
+    try:  # they may have something to tell the server
+        await wait_ended(end_tasks(client._link_id))
+    finally:
+        client._close_link()
+    await wait_ended(end_tasks(client._link_id, closed=True))
     await asyncio.sleep(0)
 
 

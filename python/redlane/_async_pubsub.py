@@ -3,46 +3,51 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Callable
+from inspect import isawaitable
+from typing import TYPE_CHECKING, Any
 
 from redlane._core import (
     AsyncClient,
     Client,
-    Gap,
     RedlaneError,
     Subscription,
     _publish_async,
     _read_message,
 )
-from redlane._default import default_client
 from redlane._logging import get_logger
-from redlane._pubsub import names_of, was_left
-from redlane._tasks import keep_task
+from redlane._pubsub import Either, Handler, Names, PubSub, names_of, was_left
+from redlane._tasks import LISTENER, keep_task
 
-__all__ = ["AsyncListener", "AsyncPubSub"]
+if TYPE_CHECKING:
+    from typing import Literal
 
-Names = str | bytes | Iterable[str | bytes]
-Handler = Callable[[str, Any], object]
+    from redlane._core import Gap
+
+__all__ = ["AsyncListener", "AsyncPubSub", "twin_of"]
 
 
 class AsyncListener:
     """A task that hands the messages of a subscription to a function.
 
     What the function raises is logged, and the next message comes. stop() ends it, and
-    so does closing the client.
+    so do closing the client and the end of the event loop.
     """
 
     __module__ = "redlane"
 
-    def __init__(self, subscription: Subscription[Any], handler: Handler) -> None:
+    def __init__(
+        self,
+        subscription: Subscription[Any],
+        handle: Callable[[Any], object],
+        client: AsyncClient[Any],
+    ) -> None:
         self.subscription = subscription
-        self._task = keep_task(self._run(handler))
+        self._task = keep_task(self._run(handle), client._link_id, LISTENER)
 
-    async def _run(self, handler: Handler) -> None:
+    async def _run(self, handle: Callable[[Any], object]) -> None:
         try:
-            await hand_out(self.subscription, handler)
+            await hand_out(self.subscription, handle)
         except RedlaneError as error:  # refused by the server
             get_logger().error("subscription ended: %s", error)
         finally:
@@ -75,13 +80,15 @@ class AsyncListener:
         return f"<redlane.AsyncListener {self.subscription!r} {state}>"
 
 
-async def hand_out(subscription: Subscription[Any], handler: Handler) -> None:
+async def hand_out(
+    subscription: Subscription[Any], handle: Callable[[Any], object]
+) -> None:
     """Calls the function with each message, one after the other, until the subscription
     is closed."""
     async for message in subscription:
         try:
-            result = handler(*_read_message(message))
-            if inspect.isawaitable(result):
+            result = handle(message)
+            if isawaitable(result):
                 await result
         except Exception:  # noqa: BLE001 - whatever it raises, the next one comes
             get_logger().exception(
@@ -91,11 +98,51 @@ async def hand_out(subscription: Subscription[Any], handler: Handler) -> None:
             break
 
 
-class AsyncPubSub:
-    """PubSub for event loops: messages in JSON between processes, by channels.
+async def open_subscription(
+    client: AsyncClient[Any],
+    channels: Names,
+    handler: Callable[..., object],
+    patterns: Names,
+    options: Any,
+) -> Subscription[Any]:
+    """One that stands."""
+    if not callable(handler):
+        raise TypeError("handler must be callable")
+    subscription: Subscription[Any] = client.subscribe(
+        *names_of(channels), patterns=patterns, **options
+    )
+    try:
+        await subscription.__aenter__()
+    except BaseException:
+        subscription.close()
+        raise
+    return subscription
 
-    client: an AsyncClient, a Client, a URL, or None for the default client. A handler
-    may be a coroutine function; the next message waits for it.
+
+async def listen(
+    client: AsyncClient[Any],
+    channels: Names,
+    handler: Callable[[Any], object],
+    *,
+    patterns: Names = (),
+    **options: Any,
+) -> AsyncListener:
+    """What AsyncClient.listen() does."""
+    subscription = await open_subscription(client, channels, handler, patterns, options)
+    return AsyncListener(subscription, handler, client)
+
+
+def reader(handler: Handler) -> Callable[[Any], object]:
+    """Of messages in JSON."""
+    return lambda message: handler(*_read_message(message))
+
+
+class AsyncPubSub:
+    """PubSub for asyncio: its methods, awaited; also ``PubSub.aio``.
+
+    client: an AsyncClient, a Client, a URL, or None for the default client. The methods
+    work on the class too, with the default client. A handler, and on_gap, may be a
+    coroutine function: the next message waits for it.
     """
 
     __module__ = "redlane"
@@ -103,90 +150,91 @@ class AsyncPubSub:
     def __init__(
         self, client: AsyncClient[Any] | Client[Any] | str | None = None
     ) -> None:
-        if client is not None and not isinstance(client, (str, Client, AsyncClient)):
-            raise TypeError(
-                f"expected a client, a URL or None, not {type(client).__name__}"
-            )
-        if isinstance(client, Client):
-            client = client.aio
-        self._client = AsyncClient(client) if isinstance(client, str) else client
+        self._sync = PubSub(client)
+
+    @property
+    def sync(self) -> PubSub:
+        """The PubSub that it is the twin of."""
+        return self._sync
 
     @property
     def client(self) -> AsyncClient[Any]:
         """The client in use."""
-        return default_client().aio if self._client is None else self._client
+        return self._sync.client.aio
 
-    async def publish(self, channel: str | bytes, obj: object) -> int:
-        """Publish an object as JSON, or bytes as they are.
+    if TYPE_CHECKING:
 
-        The number of subscribers that got it: for a server, its connections. While the
-        server is away, those of this process. SerializationError for what is no JSON.
-        """
-        return await _publish_async(self.client, channel, obj)
+        @classmethod
+        async def publish(cls, channel: str | bytes, obj: object) -> int: ...
 
-    async def subscribe(
-        self,
-        channels: Names,
-        handler: Handler,
-        patterns: Names = (),
-        *,
-        on_gap: Callable[[Gap], object] | None = None,
-        max_messages: int = 65536,
-        max_bytes: int = 67108864,
-    ) -> None:
-        """Call handler(channel, message) for each message, in this task.
+        @classmethod
+        async def subscribe(
+            cls,
+            channels: Names,
+            handler: Handler,
+            patterns: Names = (),
+            *,
+            on_gap: Callable[[Gap], object] | None = None,
+            policy: Literal["drop", "wait"] = "drop",
+            max_messages: int = 65536,
+            max_bytes: int = 67108864,
+        ) -> None: ...
 
-        channels, patterns: one, or several. channel is a str, message what was
-        published, read from JSON; a str where it is none. on_gap: called with a Gap
-        where messages may be missing. It returns when the client is closed.
-        """
-        subscription = self._open(
-            channels, handler, patterns, on_gap, max_messages, max_bytes
-        )
-        async with subscription:
-            await hand_out(subscription, handler)
+        @classmethod
+        async def start(
+            cls,
+            channels: Names,
+            handler: Handler,
+            patterns: Names = (),
+            *,
+            on_gap: Callable[[Gap], object] | None = None,
+            policy: Literal["drop", "wait"] = "drop",
+            max_messages: int = 65536,
+            max_bytes: int = 67108864,
+        ) -> AsyncListener: ...
 
-    async def start(
-        self,
-        channels: Names,
-        handler: Handler,
-        patterns: Names = (),
-        *,
-        on_gap: Callable[[Gap], object] | None = None,
-        max_messages: int = 65536,
-        max_bytes: int = 67108864,
-    ) -> AsyncListener:
-        """The same in a task of its own: an AsyncListener, with stop()."""
-        subscription = self._open(
-            channels, handler, patterns, on_gap, max_messages, max_bytes
-        )
-        try:
-            await subscription.__aenter__()
-        except BaseException:
-            subscription.close()
-            raise
-        return AsyncListener(subscription, handler)
+    else:
 
-    def _open(
-        self,
-        channels: Names,
-        handler: Handler,
-        patterns: Names,
-        on_gap: Callable[[Gap], object] | None,
-        max_messages: int,
-        max_bytes: int,
-    ) -> Subscription[Any]:
-        if not callable(handler):
-            raise TypeError("handler must be callable")
-        subscription: Subscription[Any] = self.client.subscribe(
-            *names_of(channels),
-            patterns=patterns,
-            on_gap=on_gap,
-            max_messages=max_messages,
-            max_bytes=max_bytes,
-        )
-        return subscription
+        @Either
+        async def publish(self, channel, obj):
+            """Publish an object as JSON, or bytes as they are.
+
+            The number of subscribers that got it: for a server, its connections. While
+            the server is away, those of this process. SerializationError for what is no
+            JSON.
+            """
+            return await _publish_async(self.client, channel, obj)
+
+        @Either
+        async def subscribe(self, channels, handler, patterns=(), **options):
+            """Call handler(channel, message) for each message, in this task.
+
+            channels, patterns: one, or several. channel is a str, message what was
+            published, read from JSON; a str where it is none. on_gap: called with a
+            Gap where messages may be missing. It returns when the client is closed,
+            and unsubscribes when it is cancelled.
+            """
+            subscription = await open_subscription(
+                self.client, channels, handler, patterns, options
+            )
+            async with subscription:
+                await hand_out(subscription, reader(handler))
+
+        @Either
+        async def start(self, channels, handler, patterns=(), **options):
+            """The same in a task of its own: an AsyncListener, with stop()."""
+            client = self.client
+            subscription = await open_subscription(
+                client, channels, handler, patterns, options
+            )
+            return AsyncListener(subscription, reader(handler), client)
 
     def __repr__(self) -> str:
-        shown = "default client" if self._client is None else repr(self._client)
-        return f"<redlane.AsyncPubSub {shown}>"
+        return f"{self._sync!r}.aio"
+
+
+def twin_of(tool: PubSub) -> AsyncPubSub:
+    """What PubSub.aio is."""
+    twin = AsyncPubSub.__new__(AsyncPubSub)
+    twin._sync = tool
+    return twin

@@ -31,6 +31,7 @@ from typing import (
 from _typeshed import structseq
 from typing_extensions import Buffer, ParamSpec, Self, TypeVar, disjoint_base
 
+from redlane._async_pubsub import AsyncListener
 from redlane._pubsub import Listener
 
 _Key: TypeAlias = str | int | float | Buffer
@@ -783,11 +784,37 @@ class AsyncClient(Generic[_T]):
     def closed(self) -> bool: ...
     @property
     def sync(self) -> Client[_T]: ...
+    @property
+    def _link_id(self) -> int: ...
     def _close_link(self) -> None: ...
     async def close(self) -> None: ...
     async def aclose(self) -> None: ...
     async def health(self) -> dict[str, Any]: ...
     def pipeline(self, transaction: bool = False) -> AsyncPipeline[_T]: ...
+    @overload
+    async def listen(
+        self: AsyncClient[bytes],
+        channels: _Names,
+        handler: Callable[[BytesMessage], object],
+        *,
+        patterns: _Names = (),
+        on_gap: Callable[[Gap], object] | None = None,
+        policy: Literal["drop", "wait"] = "drop",
+        max_messages: int = 65536,
+        max_bytes: int = 67108864,
+    ) -> AsyncListener: ...
+    @overload
+    async def listen(
+        self: AsyncClient[str],
+        channels: _Names,
+        handler: Callable[[Message], object],
+        *,
+        patterns: _Names = (),
+        on_gap: Callable[[Gap], object] | None = None,
+        policy: Literal["drop", "wait"] = "drop",
+        max_messages: int = 65536,
+        max_bytes: int = 67108864,
+    ) -> AsyncListener: ...
     @overload
     def subscribe(
         self: AsyncClient[bytes],
@@ -1436,6 +1463,8 @@ class AsyncCache:
         near: bool = True,
         near_ttl: _Period = 60,
     ) -> Self: ...
+    @property
+    def client(self) -> AsyncClient[Any]: ...
     @property
     def prefix(self) -> str: ...
     @property

@@ -12,7 +12,12 @@ TYPE_CHECKING = False  # importing typing takes 5 ms
 if TYPE_CHECKING:
     from typing import Any
 
-__all__ = ["close_default_client", "configure", "default_client"]
+__all__ = [
+    "aclose_default_client",
+    "close_default_client",
+    "configure",
+    "default_client",
+]
 
 _lock = allocate_lock()
 _client: Client | None = None
@@ -71,10 +76,29 @@ def configure(client: Client | str | None = None, /, **options: Any) -> Client:
     return chosen
 
 
-def close_default_client() -> None:
-    """Close the default client, if there is one; the next use makes a new one."""
+def _take_client() -> Client | None:
     global _client
     with _lock:
         client, _client = _client, None
+    return client
+
+
+def close_default_client() -> None:
+    """Close the default client, if there is one; the next use makes a new one.
+
+    In an event loop use :func:`aclose_default_client`, which waits for its tasks.
+    """
+    client = _take_client()
     if client is not None:
         client.close()
+
+
+async def aclose_default_client() -> None:
+    """close_default_client() for an event loop, at the end of a lifespan.
+
+    Refreshes behind and listeners of this loop have ended when it is over, and its
+    connection is closed: see :meth:`AsyncClient.close`.
+    """
+    client = _take_client()
+    if client is not None:
+        await client.aio.close()

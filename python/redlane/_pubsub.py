@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable
+from inspect import iscoroutinefunction
 from types import MethodType
 from typing import TYPE_CHECKING, Any
 
 from redlane._core import (
+    AsyncClient,
     Client,
     RedlaneError,
     Subscription,
@@ -18,6 +20,9 @@ from redlane._default import default_client
 from redlane._logging import get_logger
 
 if TYPE_CHECKING:
+    from typing import Literal
+
+    from redlane._async_pubsub import AsyncPubSub
     from redlane._core import BytesMessage, Gap, Message
 
 __all__ = ["Listener", "PubSub", "RedisPubSub", "listen", "pubsub"]
@@ -28,6 +33,17 @@ Handler = Callable[[str, Any], object]
 
 def names_of(names: Names) -> tuple[str | bytes, ...]:
     return (names,) if isinstance(names, (str, bytes)) else tuple(names)
+
+
+def check_plain(**functions: object) -> None:
+    """Refuses coroutine functions, which a thread cannot await."""
+    for name, function in functions.items():
+        call = getattr(type(function), "__call__", None)  # noqa: B004 - an object's
+        if iscoroutinefunction(function) or iscoroutinefunction(call):
+            raise TypeError(
+                f"{name} is a coroutine function, which a thread cannot await:"
+                " use AsyncPubSub"
+            )
 
 
 class Listener:
@@ -121,6 +137,7 @@ def listen(
     """What Client.listen() does."""
     if not callable(handler):
         raise TypeError("handler must be callable")
+    check_plain(handler=handler, on_gap=options.get("on_gap"))
     subscription = client.subscribe(*names_of(channels), patterns=patterns, **options)
     subscription.wait()
     return Listener(subscription, handler)
@@ -133,21 +150,25 @@ class Either:
         self.function = function
         self.__doc__ = function.__doc__
 
-    def __get__(self, instance: PubSub | None, owner: type[PubSub]) -> Any:
+    def __get__(self, instance: object, owner: type[Any]) -> Any:
         return MethodType(self.function, owner() if instance is None else instance)
 
 
 class PubSub:
     """Messages in JSON between processes, by channels.
 
-    client: a Client, a URL, or None for the default client. The methods work on the
-    class too, with the default client. While the server is away, what is published
-    reaches the subscriptions of this process.
+    client: a Client or AsyncClient, a URL, or None for the default client. The methods
+    work on the class too, with the default client. While the server is away, what is
+    published reaches the subscriptions of this process. ``aio``: the same for asyncio.
     """
 
     __module__ = "redlane"
 
-    def __init__(self, client: Client[Any] | str | None = None) -> None:
+    def __init__(
+        self, client: Client[Any] | AsyncClient[Any] | str | None = None
+    ) -> None:
+        if isinstance(client, AsyncClient):
+            client = client.sync
         if client is not None and not isinstance(client, (str, Client)):
             raise TypeError(
                 f"expected a Client, a URL or None, not {type(client).__name__}"
@@ -158,6 +179,13 @@ class PubSub:
     def client(self) -> Client[Any]:
         """The client in use."""
         return default_client() if self._client is None else self._client
+
+    @property
+    def aio(self) -> AsyncPubSub:
+        """The same for asyncio: an AsyncPubSub."""
+        from redlane._async_pubsub import twin_of
+
+        return twin_of(self)
 
     if TYPE_CHECKING:
 
@@ -172,6 +200,7 @@ class PubSub:
             patterns: Names = (),
             *,
             on_gap: Callable[[Gap], object] | None = None,
+            policy: Literal["drop", "wait"] = "drop",
             max_messages: int = 65536,
             max_bytes: int = 67108864,
         ) -> None: ...
@@ -184,6 +213,7 @@ class PubSub:
             patterns: Names = (),
             *,
             on_gap: Callable[[Gap], object] | None = None,
+            policy: Literal["drop", "wait"] = "drop",
             max_messages: int = 65536,
             max_bytes: int = 67108864,
         ) -> Listener: ...
@@ -219,6 +249,7 @@ class PubSub:
     ) -> tuple[Subscription[Any], Callable[[Message | BytesMessage], object]]:
         if not callable(handler):
             raise TypeError("handler must be callable")
+        check_plain(handler=handler, on_gap=options.get("on_gap"))
         subscription: Subscription[Any] = self.client.subscribe(
             *names_of(channels), patterns=patterns, **options
         )

@@ -14,6 +14,12 @@
 #define OWN_SWITCH 1
 #else
 #define OWN_SWITCH 0
+/* musl declares makecontext() but has none: without this the module could be built, and
+ * not be imported. */
+#if defined(__linux__) && !defined(__GLIBC__) && !defined(REDLANE_FIBER_UCONTEXT)
+#error "redlane needs makecontext() here, which musl lacks: link libucontext \
+(LDFLAGS=-lucontext) and define REDLANE_FIBER_UCONTEXT (CFLAGS)"
+#endif
 #include <ucontext.h>
 #endif
 

@@ -42,6 +42,8 @@ drop_all(RedlaneFeed *feed)
         redlane_letter_release(feed->ring[(feed->first + i) & (feed->room - 1)]);
     }
     feed->count = feed->bytes = 0;
+    redlane_letter_release(feed->front_lost);
+    feed->front_lost = NULL;
 }
 
 void
@@ -136,13 +138,20 @@ has_made_room_locked(const RedlaneFeed *feed, size_t bytes_before)
 static RedlaneLetter *
 take_front_gap(RedlaneFeed *feed)
 {
-    RedlaneLetter *letter = redlane_letter_gap(queue_full, 0, 0);
+    RedlaneLetter *letter;
 
+    redlane_lock(&feed->lock);
+    letter = feed->front_lost;
+    feed->front_lost = NULL;
+    redlane_unlock(&feed->lock);
+    if (!letter) {
+        letter = redlane_letter_gap(queue_full, 0, 0);
+    }
     if (letter) {
         redlane_lock(&feed->lock);
         letter->dropped = feed->front_dropped;
         feed->front_dropped = 0;
-        feed->has_front_gap = false;
+        feed->has_front_gap = feed->front_lost != NULL; /* it came meanwhile */
         feed->gaps++;
         redlane_unlock(&feed->lock);
     }
@@ -219,6 +228,30 @@ has_no_room_locked(const RedlaneFeed *feed, size_t bytes)
            (feed->count >= feed->max_count || feed->bytes + bytes > feed->max_bytes);
 }
 
+/* What is dropped is told of at the oldest end. What is to be released then, or NULL.
+ */
+static RedlaneLetter *
+drop_oldest_locked(RedlaneFeed *feed)
+{
+    RedlaneLetter *oldest = pop_locked(feed), *before = feed->front_lost;
+
+    feed->has_front_gap = true;
+    if (!oldest->is_gap) {
+        feed->front_dropped++;
+        feed->dropped++;
+        return oldest;
+    }
+    feed->front_dropped += oldest->dropped;
+    if (oldest->dropped) {
+        return oldest;
+    }
+    if (before) {
+        oldest->length += before->length;
+    }
+    feed->front_lost = oldest;
+    return before;
+}
+
 /* Puts it in, and drops for it: what is to be released by who has no lock any more is
  * in `gone`, at most `most`; true when that was not enough. */
 static bool
@@ -229,15 +262,10 @@ put_locked(RedlaneFeed *feed, RedlaneLetter *letter, bool may_drop,
 
     *count = 0;
     while (may_drop && has_no_room_locked(feed, bytes)) {
-        RedlaneLetter *oldest;
-
         if (*count == most) {
             return true;
         }
-        oldest = gone[(*count)++] = pop_locked(feed);
-        feed->has_front_gap = true;
-        feed->front_dropped += oldest->is_gap ? oldest->dropped : 1;
-        feed->dropped += !oldest->is_gap;
+        gone[(*count)++] = drop_oldest_locked(feed);
     }
     feed->ring[(feed->first + feed->count++) & (feed->room - 1)] = letter;
     feed->bytes += bytes;

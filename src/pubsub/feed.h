@@ -48,10 +48,12 @@ struct RedlaneFeed {
     RedlaneLetter **ring;
     size_t room; /* of the ring: a power of two, or 0 */
     size_t first, count, bytes;
-    bool has_front_gap;     /* at the oldest end */
-    uint64_t front_dropped; /* messages of that gap */
-    uint64_t dropped, gaps; /* in all */
-    bool armed;             /* the reader sleeps: ring */
+    bool has_front_gap;        /* at the oldest end */
+    uint64_t front_dropped;    /* messages of that gap */
+    RedlaneLetter *front_lost; /* the gap of a lost connection that was dropped with
+                                  them, whose words it uses; or NULL */
+    uint64_t dropped, gaps;    /* in all */
+    bool armed;                /* the reader sleeps: ring */
     RedlaneFeedState state;
     RedlaneFault fault;
     RedlaneBell *bell; /* held; or NULL while nobody waits */

@@ -85,8 +85,7 @@ watch_forks(void)
     registry_error = redlane_fork_register(&hook);
 }
 
-/* --- life --------------------------------------------------------------------------
- */
+/* --- life --- */
 
 RedlaneHub *
 redlane_hub_new(RedlaneSettings *settings, int64_t ping_interval)
@@ -218,8 +217,7 @@ redlane_hub_stop_all(int64_t limit)
     return ended;
 }
 
-/* --- feeds ---------------------------------------------------------------------------
- */
+/* --- feeds --- */
 
 /* Enters it into the hub. 0, or -1 with a fault. */
 static int
@@ -318,8 +316,7 @@ redlane_hub_owe_gap(RedlaneFeed *feed)
     (void)pthread_mutex_unlock(&hub->lock);
 }
 
-/* --- what is published here
- * ------------------------------------------------------------ */
+/* --- what is published here --- */
 
 static bool
 same_text(const char *left, const char *right)
@@ -360,8 +357,45 @@ redlane_hub_publish(const RedlaneSettings *settings, RedlaneArg channel,
     return count;
 }
 
-/* --- what is to be logged
- * ----------------------------------------------------------------- */
+/* --- what is to be seen --- */
+
+static void
+add_stats_locked(const RedlaneHub *hub, RedlaneHubStats *stats)
+{
+    if (hub->feeds && !hub->is_local && !hub->connected) {
+        stats->connected = false;
+    }
+    stats->channels += redlane_topics_count(hub, false);
+    stats->patterns += redlane_topics_count(hub, true);
+    for (RedlaneFeed *feed = hub->feeds; feed; feed = feed->next) {
+        RedlaneFeedStats one;
+
+        redlane_feed_stats(feed, &one);
+        stats->feeds++;
+        stats->count += one.count;
+        stats->bytes += one.bytes;
+        stats->dropped += one.dropped;
+        stats->gaps += one.gaps;
+    }
+}
+
+void
+redlane_hub_stats(const RedlaneSettings *settings, RedlaneHubStats *stats)
+{
+    *stats = (RedlaneHubStats){.connected = true};
+    (void)pthread_mutex_lock(&registry_lock);
+    for (RedlaneHub *hub = registry; hub; hub = hub->next) {
+        if (hub->settings == settings) {
+            (void)pthread_mutex_lock(&hub->lock);
+            add_stats_locked(hub, stats);
+            (void)pthread_mutex_unlock(&hub->lock);
+        }
+    }
+    (void)pthread_mutex_unlock(&registry_lock);
+    stats->connected = stats->connected && stats->feeds > 0;
+}
+
+/* --- what is to be logged --- */
 
 void
 redlane_hub_set_reason_locked(RedlaneHub *hub, const char *reason)

@@ -62,6 +62,16 @@ void redlane_hub_owe_gap(RedlaneFeed *feed);
 size_t redlane_hub_publish(const RedlaneSettings *settings, RedlaneArg channel,
                            RedlaneArg payload);
 
+/* All hubs of these very settings together: what there is now. */
+typedef struct {
+    bool connected; /* every one that wants something gets it */
+    size_t feeds, channels, patterns;
+    size_t count, bytes;    /* in their queues */
+    uint64_t dropped, gaps; /* of theirs, so far */
+} RedlaneHubStats;
+
+void redlane_hub_stats(const RedlaneSettings *settings, RedlaneHubStats *stats);
+
 /* Has the thread look at what has changed. */
 void redlane_hub_wake(RedlaneHub *hub);
 

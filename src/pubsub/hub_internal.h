@@ -83,6 +83,9 @@ int64_t redlane_topics_deliver(RedlaneHub *hub, RedlaneArg channel,
 /* The same for a message that comes from no server: by its channel and all patterns. */
 size_t redlane_topics_publish(RedlaneHub *hub, RedlaneArg channel, RedlaneArg payload);
 
+/* How many channels or patterns are wanted. */
+size_t redlane_topics_count(const RedlaneHub *hub, bool by_pattern);
+
 void redlane_topics_init(RedlaneHub *hub);
 void redlane_topics_free(RedlaneHub *hub);
 

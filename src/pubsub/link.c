@@ -71,8 +71,7 @@ redlane_hub_link_close(RedlaneHubLink *link)
     }
 }
 
-/* --- what is asked -----------------------------------------------------------------
- */
+/* --- what is asked --- */
 
 static int
 reserve_command(RedlaneHubLink *link)
@@ -151,8 +150,7 @@ add_topics_locked(RedlaneHubLink *link, RedlaneFault *fault)
     return 0;
 }
 
-/* --- what is answered
- * ----------------------------------------------------------------- */
+/* --- what is answered --- */
 
 static bool
 is_about(const RedlaneMessages *messages, const RedlaneHubCommand *command)
@@ -234,8 +232,7 @@ read_replies_locked(RedlaneHubLink *link, RedlaneFault *fault)
     return got < 0 ? -1 : 0;
 }
 
-/* --- serving -------------------------------------------------------------------------
- */
+/* --- serving --- */
 
 /* A thread that did not get to run for long has not given the server its time. */
 static int64_t

@@ -34,6 +34,19 @@ redlane_topics_free(RedlaneHub *hub)
     }
 }
 
+size_t
+redlane_topics_count(const RedlaneHub *hub, bool by_pattern)
+{
+    const RedlaneTable *table = &hub->topics[by_pattern];
+    size_t count = 0;
+
+    for (RedlaneSlot *slot = redlane_table_from(table, 0); slot;
+         slot = redlane_table_next(table, slot)) {
+        count += ((const RedlaneTopic *)slot->item)->count > 0;
+    }
+    return count;
+}
+
 static RedlaneTopic *
 find_topic(RedlaneHub *hub, RedlaneArg name, bool by_pattern)
 {

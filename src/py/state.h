@@ -75,6 +75,7 @@
     X(zlib_decompressobj)                        \
     X(get_running_loop)                          \
     X(loop_bells)                                \
+    X(flight_context)                            \
     /* constant texts */                         \
     X(syntax_error)                              \
     X(set_result)                                \

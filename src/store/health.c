@@ -233,6 +233,27 @@ put_near(PyObject *report, RedlaneNear *near)
             (unsigned long long)stats.links));
 }
 
+/* None while nothing was subscribed to. */
+static int
+put_pubsub(PyObject *report, const RedlaneMembers *members)
+{
+    RedlaneHubStats stats;
+
+    if (!members->hub) {
+        return put(report, "pubsub", new_none());
+    }
+    redlane_hub_stats(members->settings, &stats);
+    return put(
+        report, "pubsub",
+        Py_BuildValue("{s:O,s:n,s:n,s:n,s:n,s:n,s:K,s:K}", "connected",
+                      stats.connected ? Py_True : Py_False, "subscriptions",
+                      (Py_ssize_t)stats.feeds, "channels", (Py_ssize_t)stats.channels,
+                      "patterns", (Py_ssize_t)stats.patterns, "queued",
+                      (Py_ssize_t)stats.count, "queued_bytes", (Py_ssize_t)stats.bytes,
+                      "dropped", (unsigned long long)stats.dropped, "gaps",
+                      (unsigned long long)stats.gaps));
+}
+
 /* None without TLS; else what the newest handshake agreed on, None before the first. */
 static int
 put_tls(PyObject *report, const RedlaneTls *tls)
@@ -304,7 +325,7 @@ redlane_link_health(RedlaneLink *link, RedlanePolicy policy)
         put(report, "url", PyUnicode_FromString(members->settings->redacted)) < 0 ||
         put_tls(report, members->settings->tls) < 0 ||
         put_pool(report, members->remote) < 0 || put_near(report, members->near) < 0 ||
-        put_engine(report, members->engine) < 0) {
+        put_pubsub(report, members) < 0 || put_engine(report, members->engine) < 0) {
         goto error;
     }
     if (members->guard) {

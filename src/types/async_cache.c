@@ -5,6 +5,7 @@
 #include <structmember.h>
 
 #include "types/async_method.h"
+#include "types/cache.h"
 
 static RedlaneState *
 state_of(PyObject *self)
@@ -88,6 +89,18 @@ async_cache_disabled(PyObject *self, PyObject *Py_UNUSED(ignored))
 }
 
 static PyObject *
+async_cache_get_client(PyObject *self, void *Py_UNUSED(closure))
+{
+    PyObject *client = PyObject_GetAttrString(sync_of(self), "client"), *twin = NULL;
+
+    if (client) {
+        twin = PyObject_GetAttrString(client, "aio");
+        Py_DECREF(client);
+    }
+    return twin;
+}
+
+static PyObject *
 async_cache_get(PyObject *self, void *name)
 {
     return PyObject_GetAttrString(sync_of(self), name);
@@ -121,6 +134,7 @@ redlane_async_cache_setup(PyObject *module)
         {NULL, 0, 0, 0, NULL},
     };
     static PyGetSetDef getset[] = {
+        {"client", async_cache_get_client, NULL, "The AsyncClient in use.", NULL},
         {"prefix", async_cache_get, NULL, "What every key begins with.", "prefix"},
         {NULL, NULL, NULL, NULL, NULL},
     };
@@ -154,7 +168,8 @@ redlane_async_cache_setup(PyObject *module)
     PyObject *type = PyType_FromModuleAndSpec(module, &spec, NULL);
 
     if (redlane_state_add(module, &state->AsyncCacheType, "AsyncCache", type) < 0 ||
-        redlane_async_methods_add(state, type, state->CacheType, awaited, false) < 0) {
+        redlane_async_methods_add(state, type, state->CacheType, awaited, false) < 0 ||
+        redlane_async_method_hasten(type, "get", redlane_cache_get_near) < 0) {
         return -1;
     }
     return redlane_async_methods_add(state, type, state->CacheType, threaded, true);

@@ -15,12 +15,11 @@ async_client_run(PyObject *self, RedlaneCall *call)
     return redlane_async_reply_new((RedlaneClient *)self, call);
 }
 
-/* Calls redlane._aio.<name>(self, …): what is made of other commands, or has to run in
- * a thread, is written there. */
 static PyObject *
-call_aio(const char *name, PyObject *self, PyObject *args, PyObject *kwargs)
+call_module(const char *module_name, const char *name, PyObject *self, PyObject *args,
+            PyObject *kwargs)
 {
-    PyObject *module = PyImport_ImportModule("redlane._aio");
+    PyObject *module = PyImport_ImportModule(module_name);
     PyObject *function = NULL, *all = NULL, *first = NULL, *result = NULL;
 
     if (module) {
@@ -38,6 +37,29 @@ call_aio(const char *name, PyObject *self, PyObject *args, PyObject *kwargs)
     Py_XDECREF(function);
     Py_XDECREF(module);
     return result;
+}
+
+/* Calls redlane._aio.<name>(self, …): what is made of other commands, or has to run in
+ * a thread, is written there. */
+static PyObject *
+call_aio(const char *name, PyObject *self, PyObject *args, PyObject *kwargs)
+{
+    return call_module("redlane._aio", name, self, args, kwargs);
+}
+
+PyDoc_STRVAR(
+    async_client_listen_doc,
+    "listen($self, channels, handler, *, patterns=(), on_gap=None, policy='drop',\n"
+    "       max_messages=65536, max_bytes=67108864)\n--\n\n"
+    "Call handler(message) in a task of its own; an AsyncListener, with stop().\n\n"
+    "channels: one, or several; the other options are those of subscribe(). handler "
+    "may\nbe a coroutine function: the next message waits for it. What it raises is "
+    "logged.\nReturns once the server has confirmed, or is away.");
+
+static PyObject *
+async_client_listen(PyObject *self, PyObject *args, PyObject *kwargs)
+{
+    return call_module("redlane._async_pubsub", "listen", self, args, kwargs);
 }
 
 PyDoc_STRVAR(
@@ -143,6 +165,8 @@ static PyMethodDef async_client_methods[] = {
     {"from_env", KEYWORDS(redlane_client_from_env),
      METH_VARARGS | METH_KEYWORDS | METH_CLASS, redlane_client_from_env_doc},
     {"health", async_client_health, METH_NOARGS, async_client_health_doc},
+    {"listen", KEYWORDS(async_client_listen), METH_VARARGS | METH_KEYWORDS,
+     async_client_listen_doc},
     {"pipeline", KEYWORDS(async_client_pipeline), METH_VARARGS | METH_KEYWORDS,
      async_client_pipeline_doc},
     {"scan_iter", KEYWORDS(async_client_scan_iter), METH_VARARGS | METH_KEYWORDS,
@@ -162,6 +186,8 @@ static PyGetSetDef async_client_getset[] = {
      "The Client of the same server: same settings, breaker, journal and engine.",
      NULL},
     {"closed", redlane_client_get_closed, NULL, "True once close() was called.", NULL},
+    {"_link_id", redlane_client_get_link_id, NULL, "By which its tasks are found.",
+     NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 

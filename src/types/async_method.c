@@ -4,6 +4,8 @@
 #include <stddef.h>
 #include <structmember.h>
 
+#include "types/ready_awaitable.h"
+
 #define ARGS_INLINE 8 /* longer calls take their array from the heap */
 
 typedef struct {
@@ -11,12 +13,12 @@ typedef struct {
     vectorcallfunc vectorcall;
     RedlaneState *state; /* BORROWED */
     PyTypeObject *owner;
-    PyObject *sync; /* the method of the other type */
+    PyObject *sync;          /* the method of the other type */
+    RedlaneAsyncQuick quick; /* or NULL */
     bool threaded;
 } Method;
 
-/* --- twins -------------------------------------------------------------------------
- */
+/* --- twins --- */
 
 PyObject *
 redlane_async_twin_new(RedlaneState *state, PyTypeObject *type, PyObject *STEALS sync)
@@ -71,14 +73,13 @@ redlane_async_twin_tp_repr(PyObject *self)
     return PyUnicode_FromFormat("%R.aio", ((RedlaneAsyncTwin *)self)->sync);
 }
 
-/* --- methods -----------------------------------------------------------------------
- */
+/* --- methods --- */
 
 /* Runs in a flow. */
 static PyObject *
-call_sync(PyObject *sync, PyObject *const *args, size_t nargs, PyObject *kwnames)
+call_sync(PyObject *method, PyObject *const *args, size_t nargs, PyObject *kwnames)
 {
-    return PyObject_Vectorcall(sync, args, nargs, kwnames);
+    return PyObject_Vectorcall(((Method *)method)->sync, args, nargs, kwnames);
 }
 
 PyObject *
@@ -97,13 +98,35 @@ redlane_async_on_thread(RedlaneFlow *flow, PyObject *STEALS callable)
 
 /* The same on a thread. */
 static PyObject *
-call_on_thread(PyObject *sync, PyObject *const *args, size_t Py_UNUSED(nargs),
+call_on_thread(PyObject *method, PyObject *const *args, size_t Py_UNUSED(nargs),
                PyObject *Py_UNUSED(kwnames))
 {
     RedlaneState *state = redlane_state_of_type(Py_TYPE(args[0]));
     RedlaneFlow *flow = state ? redlane_flow_current(state) : NULL;
 
-    return flow ? redlane_async_on_thread(flow, PyMethod_New(sync, args[0])) : NULL;
+    return flow ? redlane_async_on_thread(
+                      flow, PyMethod_New(((Method *)method)->sync, args[0]))
+                : NULL;
+}
+
+/* With the twin's other one in the place of `self`. */
+static PyObject *
+call_method(Method *method, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+{
+    PyObject *value;
+
+    if (method->quick) {
+        value = method->quick(args[0], args + 1, nargs - 1, kwnames);
+        if (value) {
+            return redlane_ready_awaitable_new(method->state, value);
+        }
+        if (PyErr_Occurred()) {
+            return NULL;
+        }
+    }
+    return redlane_flow_new(method->state,
+                            method->threaded ? call_on_thread : call_sync,
+                            (PyObject *)method, args, (size_t)nargs, kwnames);
 }
 
 static PyObject *
@@ -113,7 +136,7 @@ method_vectorcall(PyObject *self, PyObject *const *args, size_t nargsf,
     Method *method = (Method *)self;
     Py_ssize_t nargs = PyVectorcall_NARGS(nargsf);
     Py_ssize_t given = nargs + (kwnames ? PyTuple_GET_SIZE(kwnames) : 0);
-    PyObject *few[ARGS_INLINE], **all = few, *flow;
+    PyObject *few[ARGS_INLINE], **all = few, *awaitable;
 
     if (nargs < 1 || !PyObject_TypeCheck(args[0], method->owner)) {
         PyErr_Format(PyExc_TypeError, "%R needs a '%s' object as its first argument",
@@ -132,13 +155,11 @@ method_vectorcall(PyObject *self, PyObject *const *args, size_t nargsf,
     }
     memcpy(all, args, (size_t)given * sizeof(*all));
     all[0] = ((RedlaneAsyncTwin *)args[0])->sync;
-    flow =
-        redlane_flow_new(method->state, method->threaded ? call_on_thread : call_sync,
-                         method->sync, all, (size_t)nargs, kwnames);
+    awaitable = call_method(method, all, nargs, kwnames);
     if (all != few) {
         PyMem_Free(all);
     }
-    return flow;
+    return awaitable;
 }
 
 static PyObject *
@@ -241,6 +262,19 @@ redlane_async_methods_add(RedlaneState *state, PyObject *type, PyObject *sync_ty
             return -1;
         }
     }
+    return 0;
+}
+
+int
+redlane_async_method_hasten(PyObject *type, const char *name, RedlaneAsyncQuick quick)
+{
+    PyObject *method = PyObject_GetAttrString(type, name);
+
+    if (!method) {
+        return -1;
+    }
+    ((Method *)method)->quick = quick;
+    Py_DECREF(method);
     return 0;
 }
 

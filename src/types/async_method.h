@@ -26,6 +26,15 @@ int redlane_async_twin_tp_clear(PyObject *self);
 void redlane_async_twin_tp_dealloc(PyObject *self);
 PyObject *redlane_async_twin_tp_repr(PyObject *self);
 
+/* Answers a call of the sync method where nothing has to be waited for: a new
+ * reference. NULL: it has to, or will fail; an exception that is set is raised now. */
+typedef PyObject *(*RedlaneAsyncQuick)(PyObject *sync, PyObject *const *args,
+                                       Py_ssize_t nargs, PyObject *kwnames);
+
+/* Has this one of a type's methods look there first. RAISES_NEG */
+int redlane_async_method_hasten(PyObject *type, const char *name,
+                                RedlaneAsyncQuick quick);
+
 /* Calls it without arguments on a thread of the loop's executor: what waits past every
  * store. Its result, or NULL. STEALS callable, which may be NULL with an exception set
  */

@@ -4,64 +4,21 @@
  * It stays sound when it is: execute() takes the whole queue out first. */
 #include "py/state.h"
 #include "types/async_reply.h"
-#include "types/client.h"
 #include "types/commands.h"
-#include "types/pipeline_queue.h"
-
-typedef struct {
-    PyObject_HEAD
-    RedlaneClient *client;
-    RedlaneQueue queue;
-    bool transaction;
-} AsyncPipeline;
-
-static PyObject *
-async_pipeline_run(PyObject *object, RedlaneCall *call)
-{
-    if (redlane_queue_add(&((AsyncPipeline *)object)->queue, call) < 0) {
-        return NULL;
-    }
-    return Py_NewRef(object);
-}
-
-PyDoc_STRVAR(
-    async_pipeline_execute_doc,
-    "execute($self, raise_on_error=True)\n--\n\n"
-    "Send what was queued in one write; the results as a list, in order.\n\n"
-    "raise_on_error: raise the first error reply (all commands were run); else "
-    "it\nstands in the list as an exception instance. The queue is empty "
-    "afterwards.");
+#include "types/pipeline_life.h"
 
 static PyObject *
 async_pipeline_execute(PyObject *object, PyObject *args, PyObject *kwargs)
 {
-    static char *keywords[] = {"raise_on_error", NULL};
-    AsyncPipeline *self = (AsyncPipeline *)object;
-    RedlaneBatch batch = {0};
-    int raise_on_error = 1;
+    RedlanePipeline *self = (RedlanePipeline *)object;
+    RedlaneBatch batch;
+    int raise_on_error;
 
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|p:execute", keywords,
-                                     &raise_on_error)) {
-        return NULL;
-    }
-    batch.queue = self->queue;
-    self->queue = (RedlaneQueue){0};
-    if (redlane_batch_prepare(&batch) < 0) {
-        redlane_batch_clear(&batch);
+    if (redlane_pipeline_take(object, args, kwargs, &batch, &raise_on_error) < 0) {
         return NULL;
     }
     return redlane_async_reply_new_batch(self->client, &batch, self->transaction,
                                          raise_on_error);
-}
-
-PyDoc_STRVAR(async_pipeline_reset_doc, "reset($self)\n--\n\nForget what was queued.");
-
-static PyObject *
-async_pipeline_reset(PyObject *self, PyObject *unused)
-{
-    (void)unused;
-    redlane_queue_clear(&((AsyncPipeline *)self)->queue);
-    Py_RETURN_NONE;
 }
 
 /* The two of `async with`, by redlane._aio. */
@@ -97,74 +54,13 @@ async_pipeline_aexit(PyObject *self, PyObject *unused)
 PyObject *
 redlane_async_pipeline_new(RedlaneClient *client, bool transaction)
 {
-    PyTypeObject *type = (PyTypeObject *)client->state->AsyncPipelineType;
-    AsyncPipeline *self = (AsyncPipeline *)type->tp_alloc(type, 0);
-
-    if (self) {
-        self->client = (RedlaneClient *)Py_NewRef((PyObject *)client);
-        self->transaction = transaction;
-    }
-    return (PyObject *)self;
-}
-
-static int
-async_pipeline_tp_traverse(PyObject *object, visitproc visit, void *arg)
-{
-    AsyncPipeline *self = (AsyncPipeline *)object;
-
-    Py_VISIT(Py_TYPE(object));
-    Py_VISIT(self->client);
-    return redlane_queue_traverse(&self->queue, visit, arg);
-}
-
-/* The client stays: methods of a pipeline need it, and it refers to nothing. */
-static int
-async_pipeline_tp_clear(PyObject *self)
-{
-    redlane_queue_clear(&((AsyncPipeline *)self)->queue);
-    return 0;
-}
-
-static void
-async_pipeline_tp_dealloc(PyObject *object)
-{
-    AsyncPipeline *self = (AsyncPipeline *)object;
-    PyTypeObject *type = Py_TYPE(object);
-
-    PyObject_GC_UnTrack(object);
-    redlane_queue_clear(&self->queue);
-    Py_CLEAR(self->client);
-    type->tp_free(object);
-    Py_DECREF(type);
-}
-
-static Py_ssize_t
-async_pipeline_sq_length(PyObject *self)
-{
-    return (Py_ssize_t)redlane_queue_length(&((AsyncPipeline *)self)->queue);
-}
-
-static int
-async_pipeline_nb_bool(PyObject *self)
-{
-    (void)self;
-    return 1; /* an empty one is no false one */
-}
-
-static PyObject *
-async_pipeline_tp_repr(PyObject *object)
-{
-    AsyncPipeline *self = (AsyncPipeline *)object;
-
-    return PyUnicode_FromFormat("<redlane.AsyncPipeline of %zu commands%s>",
-                                redlane_queue_length(&self->queue),
-                                self->transaction ? ", a transaction" : "");
+    return redlane_pipeline_make(client->state->AsyncPipelineType, client, transaction);
 }
 
 static PyMethodDef async_pipeline_methods[] = {
     {"execute", (PyCFunction)(void (*)(void))async_pipeline_execute,
-     METH_VARARGS | METH_KEYWORDS, async_pipeline_execute_doc},
-    {"reset", async_pipeline_reset, METH_NOARGS, async_pipeline_reset_doc},
+     METH_VARARGS | METH_KEYWORDS, redlane_pipeline_execute_doc},
+    {"reset", redlane_pipeline_reset, METH_NOARGS, redlane_pipeline_reset_doc},
     {"__class_getitem__", Py_GenericAlias, METH_O | METH_CLASS, NULL},
     {"__aenter__", async_pipeline_aenter, METH_NOARGS, NULL},
     {"__aexit__", async_pipeline_aexit, METH_VARARGS, NULL},
@@ -180,19 +76,19 @@ PyDoc_STRVAR(
 
 static PyType_Slot async_pipeline_slots[] = {
     {Py_tp_doc, (void *)async_pipeline_doc},
-    {Py_tp_dealloc, async_pipeline_tp_dealloc},
-    {Py_tp_traverse, async_pipeline_tp_traverse},
-    {Py_tp_clear, async_pipeline_tp_clear},
-    {Py_tp_repr, async_pipeline_tp_repr},
+    {Py_tp_dealloc, redlane_pipeline_tp_dealloc},
+    {Py_tp_traverse, redlane_pipeline_tp_traverse},
+    {Py_tp_clear, redlane_pipeline_tp_clear},
+    {Py_tp_repr, redlane_pipeline_tp_repr},
     {Py_tp_methods, async_pipeline_methods},
-    {Py_sq_length, async_pipeline_sq_length},
-    {Py_nb_bool, async_pipeline_nb_bool},
+    {Py_sq_length, redlane_pipeline_sq_length},
+    {Py_nb_bool, redlane_pipeline_nb_bool},
     {0, NULL},
 };
 
 static PyType_Spec async_pipeline_spec = {
     .name = "redlane.AsyncPipeline",
-    .basicsize = sizeof(AsyncPipeline),
+    .basicsize = sizeof(RedlanePipeline),
     .flags =
         Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION,
     .slots = async_pipeline_slots,
@@ -209,5 +105,5 @@ redlane_async_pipeline_setup(PyObject *module)
         return -1;
     }
     return redlane_command_methods_add(module, (PyTypeObject *)state->AsyncPipelineType,
-                                       NULL, async_pipeline_run);
+                                       NULL, redlane_pipeline_run);
 }

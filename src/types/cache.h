@@ -69,6 +69,11 @@ int redlane_cache_disabled_setup(PyObject *module);
 /* An optional TTL argument; None and NULL are the cache's own. RAISES_NEG */
 int redlane_cache_ttl(RedlaneCache *cache, PyObject *ttl, int64_t *milliseconds);
 
+/* What get() gives where that is near: a new reference. NULL: it has to ask; only an
+ * interruption is set. */
+PyObject *redlane_cache_get_near(PyObject *cache, PyObject *const *args,
+                                 Py_ssize_t nargs, PyObject *kwnames);
+
 /* What reading and filling a key of this cache needs; the loader is the caller's. */
 RedlaneFill redlane_cache_fill(RedlaneCache *cache);
 

@@ -3,6 +3,7 @@
 
 #include "core/number.h"
 #include "py/args.h"
+#include "py/errors.h"
 #include "py/state.h"
 #include "types/cache.h"
 #include "types/call.h"
@@ -63,18 +64,42 @@ read_key(const RedlaneFill *fill, RedlaneArg key, PyObject **value)
     return found;
 }
 
+static const char *const get_names[] = {"key", "default", NULL};
+static const RedlaneCall get_call = {"get", get_names, 1, 2};
+
+PyObject *
+redlane_cache_get_near(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
+                       PyObject *kwnames)
+{
+    RedlaneCache *cache = (RedlaneCache *)self;
+    RedlaneFill fill;
+    RedlaneCacheKey key;
+    PyObject *values[2], *value = NULL;
+
+    if (redlane_call_parse(&get_call, args, nargs, kwnames, values) == 0 &&
+        redlane_cache_is_disabled(cache) == 0 &&
+        redlane_cache_key_init(&key, cache, values[0]) == 0) {
+        fill = redlane_cache_fill(cache);
+        prepare_read(cache, key.key, &fill);
+        (void)redlane_fill_near_get(&fill, key.key, &value);
+        redlane_cache_key_clear(&key);
+    }
+    if (!value && PyErr_Occurred() && !redlane_errors_is_interruption()) {
+        PyErr_Clear(); /* get() says the same */
+    }
+    return value;
+}
+
 static PyObject *
 cache_get(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
-    static const char *const names[] = {"key", "default", NULL};
-    static const RedlaneCall call = {"get", names, 1, 2};
     RedlaneCache *cache = (RedlaneCache *)self;
     RedlaneFill fill;
     RedlaneCacheKey key;
     PyObject *values[2], *value = NULL;
     int found;
 
-    if (redlane_call_parse(&call, args, nargs, kwnames, values) < 0) {
+    if (redlane_call_parse(&get_call, args, nargs, kwnames, values) < 0) {
         return NULL;
     }
     found = redlane_cache_is_disabled(cache);

@@ -137,11 +137,14 @@ submit(RedlaneCachedFunction *self, PyObject *bundle)
 
     job = self->awaits ? redlane_flow_new(state, run_in_flow, bundle, NULL, 0, NULL)
                        : PyCFunction_New(&method, bundle);
-    if (job) {
-        answer = PyObject_CallOneArg(
-            self->awaits ? state->submit_task : state->submit_refresh, job);
-        Py_DECREF(job);
+    if (job && self->awaits) { /* it ends with the client */
+        answer = PyObject_CallFunction(state->submit_task, "ON", job,
+                                       PyLong_FromVoidPtr(self->cache->tool.link));
     }
+    else if (job) {
+        answer = PyObject_CallOneArg(state->submit_refresh, job);
+    }
+    Py_XDECREF(job);
     return answer;
 }
 

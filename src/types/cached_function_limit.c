@@ -36,7 +36,7 @@ compute_anew_on_thread(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
     return compute_anew(self, args, (size_t)nargs, kwnames);
 }
 
-/* call_limited_task(awaitable, seconds, shown), awaited */
+/* call_limited_task(awaitable, seconds, shown, link), awaited */
 static PyObject *
 await_task(RedlaneFunctionCall *call, RedlaneFlow *flow, RedlaneFlowCall work)
 {
@@ -45,12 +45,12 @@ await_task(RedlaneFunctionCall *call, RedlaneFlow *flow, RedlaneFlowCall work)
                                      call->nargsf, call->kwnames);
     PyObject *waiting = NULL;
 
-    if (job) {
-        waiting =
-            PyObject_CallFunction(self->state->call_limited_task, "OdO", job,
-                                  (double)self->hard_ms / 1000, self->signature.shown);
-        Py_DECREF(job);
+    if (job && redlane_tool_resolve(&self->cache->tool) == 0) {
+        waiting = PyObject_CallFunction(
+            self->state->call_limited_task, "OdON", job, (double)self->hard_ms / 1000,
+            self->signature.shown, PyLong_FromVoidPtr(self->cache->tool.link));
     }
+    Py_XDECREF(job);
     return waiting ? redlane_flow_await(flow, waiting) : NULL;
 }
 

@@ -60,16 +60,41 @@ PyDoc_STRVAR(
     "Close every connection, and this client for good; harmless if repeated.\n\n"
     "Later calls, also of the tools made from it, raise ConnectionError.");
 
+/* The tasks of event loops that work for its link behind are to end: refreshes, and
+ * coroutine functions past their hard time-out. RAISES_NEG */
+static int
+end_tasks(RedlaneClient *self)
+{
+    PyObject *name = PyUnicode_FromString("redlane._tasks"), *module, *ended = NULL;
+
+    if (!name) {
+        return -1;
+    }
+    module = PyImport_GetModule(name); /* without it there are none */
+    Py_DECREF(name);
+    if (!module) {
+        return PyErr_Occurred() ? -1 : 0;
+    }
+    ended =
+        PyObject_CallMethod(module, "end_tasks", "N", PyLong_FromVoidPtr(self->link));
+    Py_DECREF(module);
+    Py_XDECREF(ended);
+    return ended ? 0 : -1;
+}
+
 static PyObject *
 client_close(PyObject *object, PyObject *unused)
 {
     RedlaneClient *self = (RedlaneClient *)object;
+    int ended;
 
     (void)unused;
-    if (self->link) {
-        redlane_link_close(self->link);
+    if (!self->link || redlane_link_closed(self->link)) {
+        Py_RETURN_NONE;
     }
-    Py_RETURN_NONE;
+    ended = end_tasks(self);
+    redlane_link_close(self->link); /* in any case */
+    return ended < 0 ? NULL : Py_NewRef(Py_None);
 }
 
 static PyObject *

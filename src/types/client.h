@@ -45,6 +45,7 @@ PyObject *redlane_client_from_env(PyObject *type, PyObject *args, PyObject *kwar
 extern const char redlane_client_from_env_doc[];
 PyObject *redlane_client_get_url(PyObject *self, void *closure);
 PyObject *redlane_client_get_closed(PyObject *self, void *closure);
+PyObject *redlane_client_get_link_id(PyObject *self, void *closure);
 PyObject *redlane_client_get_twin(PyObject *self, void *closure);
 
 /* 0 when the client can be used; else -1 and ConnectionError. */

@@ -289,6 +289,13 @@ redlane_client_get_url(PyObject *self, void *closure)
 }
 
 PyObject *
+redlane_client_get_link_id(PyObject *self, void *closure)
+{
+    (void)closure;
+    return PyLong_FromVoidPtr(((RedlaneClient *)self)->link);
+}
+
+PyObject *
 redlane_client_get_closed(PyObject *object, void *closure)
 {
     RedlaneClient *self = (RedlaneClient *)object;

@@ -175,26 +175,13 @@ ask(const RedlaneFill *fill, RedlaneArg key, const RedlaneFlight *flight,
     return found;
 }
 
-/* Takes our lease away, so that others need not wait for it. Keeps the exception that
- * is set; but an interruption in here takes its place. */
+/* As redlane_fill_release, where the flight has a lease in the key's place. */
 static void
 release_lease(const RedlaneFill *fill, const RedlaneFlight *flight)
 {
-    RedlaneArg argv[] = {{flight->key, flight->key_size},
-                         {flight->lease, sizeof(flight->lease)}};
-    PyObject *type, *error, *traceback, *reply;
-
-    if (!flight->leased) {
-        return;
+    if (flight->leased) {
+        redlane_fill_release(fill, flight, (RedlaneArg){flight->key, flight->key_size});
     }
-    PyErr_Fetch(&type, &error, &traceback);
-    reply = redlane_tool_script(fill->tool, REDLANE_SCRIPT_RELEASE, argv, 2, 1,
-                                &redlane_tool_writes);
-    if (!reply && !type) {
-        (void)redlane_fill_forgive(fill);
-    }
-    Py_XDECREF(reply);
-    redlane_errors_restore(type, error, traceback);
 }
 
 /* Stores encoded bytes in the place of our lease, for ttl_ms (0: for ever). RAISES_NEG
@@ -286,7 +273,7 @@ redlane_fill_lead(const RedlaneFill *fill, RedlaneFlight *flight)
 
     REDLANE_FILL_COUNT(fill, misses, !fill->fresh || !fill->fresh->behind);
     flight->tags = fill->tags;
-    value = redlane_fill_load(fill);
+    value = redlane_fill_load(fill, flight);
     if (!value) {
         end_raised(fill, flight);
         return NULL;

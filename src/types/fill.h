@@ -93,8 +93,14 @@ PyObject *redlane_fill_send_lease(const RedlaneFill *fill, RedlaneArg key,
                                   const char *lease, RedlaneAnswer *answer,
                                   RedlaneNearFill *near_fill, PyObject **pttl);
 
-/* fill_wrap.c: calls the loader. */
-PyObject *redlane_fill_load(const RedlaneFill *fill);
+/* fill_wrap.c: calls the loader, inside the flight. */
+PyObject *redlane_fill_load(const RedlaneFill *fill, const RedlaneFlight *flight);
+
+/* Takes a lease that `flight` placed as `name` away again, so that nobody waits for it;
+ * keeps the exception that is set, but an interruption in here takes its place. One
+ * that is cancelled does not wait for the answer. */
+void redlane_fill_release(const RedlaneFill *fill, const RedlaneFlight *flight,
+                          RedlaneArg name);
 
 /* New bytes to store for a result; the decoded form takes its place. NULL: nothing is
  * to be stored, or an exception is set. */

@@ -1,5 +1,6 @@
 /* What a fill computes, and the bytes that are stored of it. Lock: the GIL. */
 #include "core/clock.h"
+#include "py/errors.h"
 #include "py/log.h"
 #include "py/state.h"
 #include "types/fresh.h"
@@ -30,12 +31,39 @@ excuse_value(const RedlaneFill *fill)
 }
 
 PyObject *
-redlane_fill_load(const RedlaneFill *fill)
+redlane_fill_load(const RedlaneFill *fill, const RedlaneFlight *flight)
 {
+    RedlaneState *state = fill->tool->state;
+    PyObject *inside = redlane_flight_enter(state, flight), *value;
+
     if (fill->fresh) {
         fill->fresh->started = redlane_clock_now();
     }
-    return fill->load(fill->context);
+    value = fill->load(fill->context);
+    redlane_flight_leave(state, inside);
+    return value;
+}
+
+void
+redlane_fill_release(const RedlaneFill *fill, const RedlaneFlight *flight,
+                     RedlaneArg name)
+{
+    RedlaneArg argv[] = {name, {flight->lease, sizeof(flight->lease)}};
+    PyObject *type, *error, *traceback, *reply;
+
+    PyErr_Fetch(&type, &error, &traceback);
+    if (type && !PyErr_GivenExceptionMatches(type, PyExc_Exception) &&
+        redlane_tool_script_behind(fill->tool, REDLANE_SCRIPT_RELEASE, argv, 2, 1)) {
+        PyErr_Restore(type, error, traceback);
+        return;
+    }
+    reply = redlane_tool_script(fill->tool, REDLANE_SCRIPT_RELEASE, argv, 2, 1,
+                                &redlane_tool_writes);
+    if (!reply && !type) {
+        (void)redlane_fill_forgive(fill);
+    }
+    Py_XDECREF(reply);
+    redlane_errors_restore(type, error, traceback);
 }
 
 PyObject *

@@ -16,6 +16,7 @@ typedef struct {
     RedlaneSeed seed;    /* of the hash */
     RedlaneSeed lease;   /* random: the first half of every lease of this process */
     uint64_t leases;     /* so many were made: the second half */
+    uint64_t flights;    /* so many were begun */
     unsigned generation; /* forks seen */
     RedlaneForkHook hook;
     volatile unsigned forks; /* counted by the hook in a child */
@@ -155,6 +156,7 @@ begin_flight(RedlaneState *state, RedlaneLink *link, RedlaneArg key, bool leased
         .link = redlane_link_hold(link),
         .hash = redlane_hash_bytes(&table->seed, key.data, key.size),
         .generation = table->generation,
+        .id = ++table->flights,
         .leased = leased,
         .key_size = key.size,
     };
@@ -296,9 +298,11 @@ redlane_flight_find(RedlaneState *state, RedlaneLink *link, RedlaneArg key,
             memcmp(flight->lease, lease ? lease : none, sizeof(flight->lease)) != 0) {
             continue;
         }
-        /* A loader that calls itself must not wait for itself, nor a thread for a task
-         * of its own event loop. */
-        if (flight->owner != thread || (task && flight->task && flight->task != task)) {
+        /* A loader that calls itself, by a task or a thread of its own too, must not
+         * wait for itself, nor a thread for a task of its own event loop. */
+        if ((flight->owner != thread ||
+             (task && flight->task && flight->task != task)) &&
+            !redlane_flight_is_inside(state, flight)) {
             flight->references++;
             return flight;
         }

@@ -38,6 +38,7 @@ struct RedlaneFlight {
     size_t references;              /* leader and waiters */
     RedlaneLink *link;              /* held */
     uint64_t hash;                  /* of the key */
+    uint64_t id;                    /* no other one has had it */
     unsigned long owner;            /* the leader's thread … */
     const void *task;               /* … and its task, if it is a flow's */
     unsigned generation;            /* of forks */
@@ -80,6 +81,15 @@ void redlane_flight_fail(RedlaneFlight *flight);
 /* This thread, or the task that runs in it, leads it from now on. */
 void redlane_flight_own(RedlaneState *state, RedlaneFlight *flight);
 
+/* Around the loader of a flow's flight: what that starts is known to be inside the
+ * flight. The first gives what the second takes; or NULL, which is all right. No
+ * exception; the one that is set stays. */
+PyObject *redlane_flight_enter(RedlaneState *state, const RedlaneFlight *flight);
+void redlane_flight_leave(RedlaneState *state, PyObject *STEALS token);
+
+/* Whether the running code is: its end would be waited for by what it waits for. */
+bool redlane_flight_is_inside(RedlaneState *state, const RedlaneFlight *flight);
+
 /* Any thread's unmarked refresh of the value with this nonce, with a new reference; or
  * NULL. */
 RedlaneFlight *redlane_flight_find_refresh(RedlaneState *state, RedlaneLink *link,
@@ -87,7 +97,8 @@ RedlaneFlight *redlane_flight_find_refresh(RedlaneState *state, RedlaneLink *lin
 
 /* An unmarked flight, with a new reference, or NULL: one that placed or met `lease`,
  * or, where that is NULL, one that met none. It is another thread's, or, in a flow,
- * another task's: nobody can wait for what cannot go on before. */
+ * another task's, and the caller is not inside it: nobody can wait for what cannot go
+ * on before. */
 RedlaneFlight *redlane_flight_find(RedlaneState *state, RedlaneLink *link,
                                    RedlaneArg key, const char *lease);
 void redlane_flight_release(RedlaneFlight *flight);

@@ -5,6 +5,11 @@
 
 #include "types/awaitable.h"
 
+#if PY_VERSION_HEX >= 0x030E0000
+#error \
+    "redlane is for Python 3.10 to 3.13: 3.14 watches the C stack, which flows change"
+#endif
+
 typedef enum {
     FLOW_NEW,
     FLOW_RUNNING, /* or what it awaits does */
@@ -36,8 +41,7 @@ struct RedlaneFlow {
     PyObject *args[];
 };
 
-/* --- the interpreter's thread ------------------------------------------------------
- */
+/* --- the interpreter's thread --- */
 
 static const void *
 frame_of(PyThreadState *thread)
@@ -76,8 +80,7 @@ redlane_flow_find(RedlaneState *state)
     return flow && flow->frame == frame_of(thread) ? flow : NULL;
 }
 
-/* --- fibers ------------------------------------------------------------------------
- */
+/* --- fibers --- */
 
 static void
 ignore_fork(void *context)
@@ -137,8 +140,7 @@ enter(RedlaneFlow *flow)
     return done;
 }
 
-/* --- inside ------------------------------------------------------------------------
- */
+/* --- inside --- */
 
 bool
 redlane_flow_is_closing(const RedlaneFlow *flow)
@@ -173,16 +175,6 @@ redlane_flow_show(RedlaneFlow *flow, PyObject *const *held, size_t count)
     flow->held_count = count;
 }
 
-PyObject *
-redlane_flow_result(RedlaneState *state, PyObject *STEALS value)
-{
-    PyAsyncMethods *methods = value ? Py_TYPE(value)->tp_as_async : NULL;
-    RedlaneFlow *flow =
-        likely(!methods || !methods->am_await) ? NULL : redlane_flow_current(state);
-
-    return flow ? redlane_flow_await(flow, value) : value;
-}
-
 const void *
 redlane_flow_task(RedlaneFlow *flow)
 {
@@ -208,8 +200,7 @@ redlane_flow_task(RedlaneFlow *flow)
     return flow->task;
 }
 
-/* --- from outside ------------------------------------------------------------------
- */
+/* --- from outside --- */
 
 static void
 drop_call(RedlaneFlow *flow)
@@ -441,6 +432,11 @@ flow_tp_finalize(PyObject *self)
     RedlaneFlow *flow = (RedlaneFlow *)self;
     PyObject *type, *error, *traceback, *closed;
 
+    if (unlikely(flow->phase == FLOW_NEW) && flow->target &&
+        flow->state->RedlaneError) {
+        redlane_flow_warn_unawaited(self, flow->target);
+        return;
+    }
     /* Once the module is being taken down its code has nothing to stand on. */
     if (flow->phase != FLOW_WAITING || !flow->state->RedlaneError) {
         return;

@@ -64,6 +64,10 @@ void redlane_flow_show(RedlaneFlow *flow, PyObject *const *held, size_t count);
  * and a flow runs. STEALS value, which may be NULL with an exception set */
 PyObject *redlane_flow_result(RedlaneState *state, PyObject *STEALS value);
 
+/* As of a coroutine that nobody awaited: what was asked for was not done. Keeps the
+ * exception that may be set. */
+void redlane_flow_warn_unawaited(PyObject *flow, PyObject *target);
+
 /* Of a flow that is being closed: it cannot wait any more. */
 bool redlane_flow_is_closing(const RedlaneFlow *flow);
 

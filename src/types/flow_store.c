@@ -63,13 +63,21 @@ forget(RedlaneCompletion *completion)
     (void)completion;
 }
 
-/* RAISES_NEG */
+/* Making a future may run anything, also what ends the request: then nobody would set
+ * it. RAISES_NEG */
 static int
 wait_for(RedlaneFlow *flow, RedlaneLoop *loop, Waiting *waiting, size_t count)
 {
-    PyObject *answer = NULL;
+    PyObject *answer = NULL, *future = redlane_loop_future(loop);
 
-    waiting->future = redlane_loop_future(loop);
+    if (unlikely(waiting->done)) {
+        if (!future) {
+            redlane_errors_put_off();
+        }
+        Py_XDECREF(future);
+        return 0;
+    }
+    waiting->future = future;
     if (waiting->future) {
         redlane_flow_show(flow, &waiting->future, 1);
         answer = redlane_flow_await(flow, Py_NewRef(waiting->future));
@@ -148,4 +156,41 @@ redlane_flow_execute(RedlaneState *state, RedlaneStore *store,
         Py_CLEAR(reply);
     }
     return reply;
+}
+
+/* RedlaneCompletion.done, of what nobody waits for. */
+static void
+ignore_answer(RedlaneCompletion *completion, PyObject **replies, size_t count)
+{
+    if (replies) {
+        redlane_store_drop_replies(replies, count);
+    }
+    else {
+        redlane_errors_put_off();
+    }
+    PyMem_Free(completion);
+}
+
+/* RedlaneCompletion.drop */
+static void
+ignore_end(RedlaneCompletion *completion)
+{
+    PyMem_Free(completion);
+}
+
+bool
+redlane_flow_send(RedlaneState *state, RedlaneStore *store,
+                  const RedlaneRequest *request, const RedlaneVector *vector)
+{
+    RedlaneLoop *loop = redlane_loop_running(state);
+    RedlaneCompletion *completion = loop ? PyMem_Calloc(1, sizeof(*completion)) : NULL;
+
+    if (!completion) {
+        PyErr_Clear();
+        return false;
+    }
+    completion->done = ignore_answer;
+    completion->drop = ignore_end;
+    redlane_async_store_run(store, loop, request, vector, 1, completion);
+    return true;
 }

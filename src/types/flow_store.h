@@ -15,4 +15,9 @@ PyObject *redlane_flow_execute(RedlaneState *state, RedlaneStore *store,
                                const RedlaneRequest *request,
                                const RedlaneVector *vector);
 
+/* Starts it in the running loop, and does not wait: nobody hears of its answer. False
+ * where it could not be started (no exception). */
+bool redlane_flow_send(RedlaneState *state, RedlaneStore *store,
+                       const RedlaneRequest *request, const RedlaneVector *vector);
+
 #endif

@@ -74,7 +74,6 @@ static void
 end_lock(const RedlaneFill *fill, const RedlaneFlight *flight, RedlaneArg name,
          bool failed)
 {
-    RedlaneArg release[] = {name, {flight->lease, sizeof(flight->lease)}};
     RedlaneArg leave[] = {name, REDLANE_ARG_LITERAL(FAILED), REDLANE_ARG_LITERAL("PX"),
                           REDLANE_ARG_LITERAL(FAILED_PX)};
     PyObject *type, *error, *traceback, *reply;
@@ -82,13 +81,12 @@ end_lock(const RedlaneFill *fill, const RedlaneFlight *flight, RedlaneArg name,
     if (!name.size) {
         return;
     }
-    PyErr_Fetch(&type, &error, &traceback);
-    reply = failed ? redlane_tool_execute(fill->tool, REDLANE_CMD_SET, leave, 4, false)
-                   : redlane_tool_script(fill->tool, REDLANE_SCRIPT_RELEASE, release, 2,
-                                         1, &redlane_tool_writes);
-    if (!reply && !type) {
-        (void)redlane_fill_forgive(fill);
+    if (!failed || !PyErr_ExceptionMatches(PyExc_Exception)) {
+        redlane_fill_release(fill, flight, name);
+        return;
     }
+    PyErr_Fetch(&type, &error, &traceback);
+    reply = redlane_tool_execute(fill->tool, REDLANE_CMD_SET, leave, 4, false);
     Py_XDECREF(reply);
     redlane_errors_restore(type, error, traceback);
 }
@@ -188,7 +186,7 @@ lead(const RedlaneFill *fill, RedlaneFlight *flight, const RedlaneFreshOld *old,
     PyObject *value, *data;
 
     flight->tags = fill->tags;
-    value = redlane_fill_load(fill);
+    value = redlane_fill_load(fill, flight);
     if (!value) {
         end_failed(fill, flight, old, lock);
         return NULL;

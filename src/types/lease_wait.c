@@ -14,8 +14,11 @@
 /* How often one looks who waits for an invalidation. */
 #define LOOK_INTERVAL (500 * REDLANE_NS_PER_MS)
 
-/* In a flow, how often it looks whether an invalidation has come: in memory. */
-#define FLOW_LOOK (5 * REDLANE_NS_PER_MS)
+/* In a flow, how often it looks whether an invalidation has come: in memory, but many
+ * flows may wait. Who has waited for long may wait that much longer. */
+#define FLOW_LOOK_LEAST (2 * REDLANE_NS_PER_MS)
+#define FLOW_LOOK_MOST (10 * REDLANE_NS_PER_MS)
+#define FLOW_LOOK_SHARE 8 /* of the time that it has waited */
 
 /* -1 with an exception set: a signal handler raised, or a flow was cancelled. */
 static int
@@ -88,18 +91,29 @@ look(const RedlaneFill *fill, const RedlaneFlight *flight, PyObject **stored,
     return end;
 }
 
+/* How long a flow that waits since then may sleep. */
+static int64_t
+flow_look(int64_t since)
+{
+    int64_t share = (redlane_clock_now() - since) / FLOW_LOOK_SHARE;
+
+    return share < FLOW_LOOK_LEAST  ? FLOW_LOOK_LEAST
+           : share > FLOW_LOOK_MOST ? FLOW_LOOK_MOST
+                                    : share;
+}
+
 /* Until the invalidation of the key comes, or it is time to look without one: a lease
  * that lapses is announced late. -1 with an exception set. */
 static int
 wait_for_news(RedlaneState *state, RedlaneNear *near, const RedlaneFlight *flight,
-              const RedlaneNearTicket *ticket)
+              const RedlaneNearTicket *ticket, int64_t since)
 {
     int64_t until = redlane_clock_now() + LOOK_INTERVAL;
     bool changed = false;
 
     while (!changed && !flight->marked && redlane_clock_now() < until) {
         if (redlane_flow_current(state)) {
-            if (pause_for(state, FLOW_LOOK) < 0) {
+            if (pause_for(state, flow_look(since)) < 0) {
                 return -1;
             }
             changed = redlane_near_wait_nogil(near, ticket, 0);
@@ -137,7 +151,8 @@ RedlaneLeaseEnd
 redlane_lease_wait(const RedlaneFill *fill, const RedlaneFlight *flight,
                    PyObject **stored)
 {
-    int64_t over = redlane_clock_now() + REDLANE_LEASE_MS * REDLANE_NS_PER_MS;
+    int64_t since = redlane_clock_now();
+    int64_t over = since + REDLANE_LEASE_MS * REDLANE_NS_PER_MS;
     /* The flight has just been begun, and holds the link that this one belongs to. */
     RedlaneNear *near = redlane_fill_has_near(fill) ? fill->near : NULL;
     RedlaneState *state = fill->tool->state;
@@ -161,7 +176,8 @@ redlane_lease_wait(const RedlaneFill *fill, const RedlaneFlight *flight,
         if (end != REDLANE_LEASE_HELD || unknown) {
             return end;
         }
-        if (ticket.generation && wait_for_news(state, near, flight, &ticket) < 0) {
+        if (ticket.generation &&
+            wait_for_news(state, near, flight, &ticket, since) < 0) {
             return REDLANE_LEASE_ERROR;
         }
     }

@@ -38,8 +38,7 @@ redlane_subscription_wake(void *subscription)
     return is_done < 0 ? -1 : 0;
 }
 
-/* --- a thread that waits -----------------------------------------------------------
- */
+/* --- a thread that waits --- */
 
 /* The bell of a thread: one to a subscription, in the place of a loop's. RAISES_NEG */
 static int
@@ -150,7 +149,7 @@ next_message(RedlaneSubscription *self, int64_t deadline, bool *ended)
         return NULL;
     }
     for (;;) {
-        PyObject *message = redlane_subscription_take(self);
+        PyObject *message = redlane_subscription_take(self, NULL);
         RedlaneFeedState state;
         int look;
 
@@ -193,8 +192,7 @@ wait_until_settled(RedlaneSubscription *self, int64_t deadline)
     }
 }
 
-/* --- methods
- * -------------------------------------------------------------------------- */
+/* --- methods --- */
 
 static int64_t
 own_deadline(const RedlaneSubscription *self)
@@ -316,8 +314,7 @@ subscription_anext(PyObject *object)
     return redlane_subscription_wait_new((RedlaneSubscription *)object, false);
 }
 
-/* --- life
- * ------------------------------------------------------------------------------ */
+/* --- life --- */
 
 PyObject *
 redlane_subscription_new(RedlaneState *state, RedlaneLink *link, bool decode,
@@ -406,8 +403,7 @@ subscription_tp_repr(PyObject *object)
                                 names[redlane_feed_state(self->feed, NULL)]);
 }
 
-/* --- what is to be seen
- * ------------------------------------------------------------------ */
+/* --- what is to be seen --- */
 
 static PyObject *
 subscription_get_live(PyObject *self, void *closure)

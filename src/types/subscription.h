@@ -41,8 +41,14 @@ PyObject *redlane_subscription_new(RedlaneState *state, RedlaneLink *link, bool 
 /* --- for its files alone ------------------------------------------------------ */
 
 /* The oldest message: a new reference. NULL without an exception where there is none.
- * Gaps before it have been told. Any Python code may run. */
-PyObject *redlane_subscription_take(RedlaneSubscription *self);
+ * Gaps before it have been told. Any Python code may run. `told`: NULL for a thread;
+ * for a task it becomes what on_gap gave where that is to be awaited first: a new
+ * reference, and no message. */
+PyObject *redlane_subscription_take(RedlaneSubscription *self, PyObject **told);
+
+/* on_gap has raised what is set, which is logged and cleared. RAISES_NEG: what is no
+ * Exception. */
+int redlane_subscription_gap_raised(const RedlaneSubscription *self);
 
 /* What to do where there is no message: 0: wait, 1: no more come, -1: an exception. */
 int redlane_subscription_look(RedlaneSubscription *self, RedlaneFeedState *state);

@@ -56,12 +56,14 @@ log_gap(const RedlaneSubscription *self, PyObject *gap)
                 redlane_link_settings(self->link)->redacted);
 }
 
-/* What on_gap raises is not the reader's: it is logged. */
-static void
-log_raised(const RedlaneSubscription *self)
+int
+redlane_subscription_gap_raised(const RedlaneSubscription *self)
 {
     PyObject *type, *error, *traceback;
 
+    if (!PyErr_ExceptionMatches(PyExc_Exception)) {
+        return -1;
+    }
     PyErr_Fetch(&type, &error, &traceback);
     PyErr_NormalizeException(&type, &error, &traceback);
     redlane_log(self->state, REDLANE_LOG_ERROR, "subscription: on_gap raised %R",
@@ -69,14 +71,42 @@ log_raised(const RedlaneSubscription *self)
     Py_XDECREF(type);
     Py_XDECREF(error);
     Py_XDECREF(traceback);
+    return 0;
 }
 
-/* RAISES_NEG: where memory is exhausted, or on_gap raised what is no Exception. */
+/* What on_gap gave: a coroutine is for the task that reads. RAISES_NEG */
 static int
-tell_gap(RedlaneSubscription *self, const RedlaneLetter *letter)
+take_result(PyObject *result, PyObject **told)
+{
+    const PyAsyncMethods *methods = Py_TYPE(result)->tp_as_async;
+
+    if (likely(!methods || !methods->am_await)) {
+        return 0;
+    }
+    if (told) {
+        *told = Py_NewRef(result);
+        return 0;
+    }
+    if (PyCoro_CheckExact(result)) { /* it would warn that nobody awaits it */
+        PyObject *closed = PyObject_CallMethod(result, "close", NULL);
+
+        Py_XDECREF(closed);
+        PyErr_Clear();
+    }
+    PyErr_SetString(PyExc_TypeError,
+                    "on_gap is a coroutine function, which only a task can await that "
+                    "reads the subscription: not a thread");
+    return -1;
+}
+
+/* RAISES_NEG: where memory is exhausted, or on_gap raised what is no Exception, or
+ * cannot be called by who reads. */
+static int
+tell_gap(RedlaneSubscription *self, const RedlaneLetter *letter, PyObject **told)
 {
     PyObject *gap = redlane_gap_new(self->state, letter), *on_gap = self->on_gap;
     PyObject *result;
+    int taken;
 
     if (!gap) {
         return -1;
@@ -90,26 +120,26 @@ tell_gap(RedlaneSubscription *self, const RedlaneLetter *letter)
     result = PyObject_CallOneArg(on_gap, gap);
     Py_DECREF(gap);
     Py_DECREF(on_gap);
-    if (!result && PyErr_ExceptionMatches(PyExc_Exception)) {
-        log_raised(self);
-        return 0;
+    if (!result) {
+        return redlane_subscription_gap_raised(self);
     }
-    Py_XDECREF(result);
-    return result ? 0 : -1;
+    taken = take_result(result, told);
+    Py_DECREF(result);
+    return taken;
 }
 
 PyObject *
-redlane_subscription_take(RedlaneSubscription *self)
+redlane_subscription_take(RedlaneSubscription *self, PyObject **told)
 {
     RedlaneLetter *letter;
 
     while ((letter = redlane_feed_take(self->feed))) {
         PyObject *message = letter->is_gap ? NULL : make_message(self, letter);
-        int told = letter->is_gap ? tell_gap(self, letter) : 0;
+        int failed = letter->is_gap ? tell_gap(self, letter, told) : 0;
         bool is_gap = letter->is_gap;
 
         redlane_letter_release(letter);
-        if (message || told < 0 || !is_gap) {
+        if (message || failed < 0 || !is_gap || (told && *told)) {
             return message;
         }
     }

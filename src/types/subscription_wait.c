@@ -1,6 +1,8 @@
 /* What is awaited of a Subscription: its next message, or that it stands. Where the
  * message is there, awaiting it does not wait. A task that is cancelled loses nothing:
- * the message is taken when the task runs again, not when it is woken. GIL held. */
+ * the message is taken when the task runs again, not when it is woken. What on_gap
+ * gives is awaited on the way, before the message after the gap. GIL held. */
+#include "types/awaitable.h"
 #include "types/loop_bell.h"
 #include "types/subscription.h"
 
@@ -14,7 +16,8 @@ typedef enum {
 typedef struct {
     PyObject_HEAD
     RedlaneSubscription *subscription; /* held while it is awaited, or NULL */
-    PyObject *future, *inner; /* what it waits for, and its iterator; or NULL */
+    PyObject *inner;  /* of what it waits for, what is sent to; or NULL */
+    PyObject *future; /* what that is; NULL where it is what on_gap gave */
     WaitKind kind;
     bool busy; /* it runs Python code, which must not drive it */
 } Wait;
@@ -147,18 +150,23 @@ exit:
 }
 
 /* What there is without waiting: the result, or NULL; NULL with an exception is the
- * end. `*state` is what to wait for a change of. */
+ * end. `*state` is what to wait for a change of, unless there is an inner one to be
+ * awaited now. */
 static PyObject *
 look(Wait *self, RedlaneFeedState *state)
 {
     RedlaneSubscription *subscription = self->subscription;
-    PyObject *message;
+    PyObject *message, *told = NULL;
     int ended;
 
     if (self->kind == WAIT_NEXT) {
-        message = redlane_subscription_take(subscription);
+        message = redlane_subscription_take(subscription, &told);
         if (message || PyErr_Occurred()) {
             return message;
+        }
+        if (told) {
+            self->inner = redlane_awaitable_iterator(told);
+            return NULL;
         }
     }
     ended = redlane_subscription_look(subscription, state);
@@ -175,20 +183,30 @@ look(Wait *self, RedlaneFeedState *state)
                                                    : NULL;
 }
 
-/* The future that it waits for, if it does not yet have a result: a new reference. NULL
- * with an exception where the waiting was ended, without one where it is over. */
+/* The inner one is over: with an exception set where the waiting is, too. */
+static void
+end_inner(Wait *self)
+{
+    if (!self->future && PyErr_Occurred()) {
+        (void)redlane_subscription_gap_raised(self->subscription);
+    }
+    drop_future(self);
+}
+
+/* What the inner one has the loop wait for: a new reference. NULL with an exception
+ * where the waiting was ended, without one where it is over. */
 static PyObject *
 turn_inner(Wait *self)
 {
-    PyObject *yielded = Py_TYPE(self->inner)->tp_iternext(self->inner);
+    PyObject *inner = Py_NewRef(self->inner), *result = NULL;
+    PySendResult sent = PyIter_Send(inner, Py_None, &result);
 
-    if (!yielded) {
-        drop_future(self);
-        if (PyErr_Occurred() && PyErr_ExceptionMatches(PyExc_StopIteration)) {
-            PyErr_Clear();
-        }
+    if (sent != PYGEN_NEXT) {
+        Py_CLEAR(result);
+        end_inner(self);
     }
-    return yielded;
+    Py_DECREF(inner);
+    return result;
 }
 
 static PySendResult
@@ -219,7 +237,8 @@ step_idle(Wait *self, PyObject **result)
             return PYGEN_NEXT;
         }
         *result = look(self, &state);
-        if (!*result && (PyErr_Occurred() || begin(self, state) < 0)) {
+        if (!*result &&
+            (PyErr_Occurred() || (!self->inner && begin(self, state) < 0))) {
             break;
         }
     }
@@ -277,22 +296,45 @@ wait_send(PyObject *self, PyObject *value)
     return wait_tp_iternext(self);
 }
 
+/* What the inner one does with an exception: as turn_inner. */
+static PyObject *
+throw_inner(Wait *self, PyObject *args)
+{
+    PyObject *method = PyObject_GetAttrString(self->inner, "throw"), *result = NULL;
+    bool told = !self->future;
+
+    if (method) {
+        self->busy = true;
+        result = PyObject_CallObject(method, args);
+        self->busy = false;
+        Py_DECREF(method);
+    }
+    if (!result) {
+        if (told && PyErr_ExceptionMatches(PyExc_StopIteration)) {
+            PyErr_Clear(); /* on_gap has coped with it */
+        }
+        end_inner(self);
+    }
+    return result;
+}
+
 static PyObject *
 wait_throw(PyObject *object, PyObject *args)
 {
     Wait *self = (Wait *)object;
-    PyObject *type, *value = NULL, *traceback = NULL, *method, *result;
+    PyObject *type, *value = NULL, *traceback = NULL, *result;
 
     if (!PyArg_UnpackTuple(args, "throw", 1, 3, &type, &value, &traceback) ||
         check_idle(self) < 0) {
         return NULL;
     }
     if (self->inner) {
-        method = PyObject_GetAttrString(self->inner, "throw");
-        result = method ? PyObject_CallObject(method, args) : NULL;
-        Py_XDECREF(method);
+        result = throw_inner(self, args);
         if (result) {
             return result;
+        }
+        if (!PyErr_Occurred()) {
+            return wait_tp_iternext(object);
         }
     }
     else if (PyExceptionInstance_Check(type)) {

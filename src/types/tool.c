@@ -331,6 +331,29 @@ redlane_tool_script(RedlaneTool *tool, RedlaneScriptId id, const RedlaneArg *arg
     return reply;
 }
 
+bool
+redlane_tool_script_behind(RedlaneTool *tool, RedlaneScriptId id,
+                           const RedlaneArg *argv, size_t argc, size_t keys)
+{
+    const RedlaneScript *script = &redlane_scripts[id];
+    const RedlaneCommand *command = redlane_command_by_id(REDLANE_CMD_EVAL);
+    char digit = (char)('0' + keys);
+    RedlaneArg named[3 + REDLANE_TOOL_ARGS] = {
+        {command->name, strlen(command->name)},
+        {script->text, strlen(script->text)}, /* nobody would hear of NOSCRIPT */
+        {&digit, 1}};
+    RedlaneVector vector = {named, argc + 3, command};
+    RedlaneRequest request;
+
+    if (!redlane_flow_current(tool->state) || prepare_call(tool) < 0) {
+        PyErr_Clear();
+        return false;
+    }
+    memcpy(named + 3, argv, argc * sizeof(*argv));
+    request = make_request(tool, &redlane_tool_writes);
+    return redlane_flow_send(tool->state, tool->store, &request, &vector);
+}
+
 PyObject *
 redlane_tool_cache_type(RedlaneTool *tool)
 {

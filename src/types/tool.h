@@ -89,6 +89,11 @@ PyObject *redlane_tool_script(RedlaneTool *tool, RedlaneScriptId id,
                               const RedlaneArg *argv, size_t argc, size_t keys,
                               const RedlaneToolManner *manner);
 
+/* In a flow, the same without waiting for the answer, of which nobody hears. False: it
+ * is no flow, or nothing was sent (no exception). */
+bool redlane_tool_script_behind(RedlaneTool *tool, RedlaneScriptId id,
+                                const RedlaneArg *argv, size_t argc, size_t keys);
+
 /* The two manners that most commands have. */
 extern const RedlaneToolManner redlane_tool_reads, redlane_tool_writes;
 

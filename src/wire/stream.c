@@ -78,15 +78,15 @@ grow_ring(RedlaneStream *stream)
     return 0;
 }
 
-/* Whether so much waits that it goes out now. Not while a socket is full, nor where
- * sending may have to receive inside of what receives already. */
+/* Whether so much waits that it goes out now. Not while a socket is full, nor inside of
+ * what sends or receives already: requests leave in the order in which they stand. */
 static bool
 is_due_early(const RedlaneStream *stream)
 {
     const RedlaneConnection *connection = stream->connection;
 
     return stream->tail - stream->unsent >= REDLANE_STREAM_EARLY && !stream->busy &&
-           !stream->receiving && connection->sent == connection->out.size;
+           !stream->working && connection->sent == connection->out.size;
 }
 
 int
@@ -263,6 +263,21 @@ redlane_stream_end(RedlaneStream *stream, const RedlaneFault *why)
     Py_DECREF(stream);
 }
 
+/* Whether somebody still awaits what it has: what blocks would else take a value that
+ * nobody gets. */
+static bool
+is_wanted(const RedlaneStream *stream)
+{
+    for (size_t i = stream->head; i != stream->tail; i++) {
+        RedlaneErrand *errand = redlane_stream_entry(stream, i)->errand;
+
+        if (errand && errand->wanted(errand)) {
+            return true;
+        }
+    }
+    return false;
+}
+
 void
 redlane_stream_retire(RedlaneStream *stream)
 {
@@ -272,7 +287,9 @@ redlane_stream_retire(RedlaneStream *stream)
         stream->channel->current = NULL;
     }
     stream->retired = true;
-    if (stream->live == 0) {
+    /* A connection that is still being made for nobody would send nothing. */
+    if (stream->live == 0 ||
+        (stream->phase < REDLANE_STREAM_READY && !is_wanted(stream))) {
         redlane_fault_set(&fault, REDLANE_FAULT_CLOSED, "closed");
         redlane_stream_end(stream, &fault);
     }
@@ -359,21 +376,6 @@ judge_late(RedlaneStream *stream)
     if (stream->retired && stream->live == 0) {
         redlane_stream_end(stream, &fault);
     }
-}
-
-/* Whether somebody still awaits what it has: what blocks would else take a value that
- * nobody gets. */
-static bool
-is_wanted(const RedlaneStream *stream)
-{
-    for (size_t i = stream->head; i != stream->tail; i++) {
-        RedlaneErrand *errand = redlane_stream_entry(stream, i)->errand;
-
-        if (errand && errand->wanted(errand)) {
-            return true;
-        }
-    }
-    return false;
 }
 
 int64_t

@@ -58,7 +58,7 @@ struct RedlaneStream {
     int watched;                   /* descriptor, or -1 */
     bool reads, writes;            /* what it is watched for */
     bool flushing;                 /* on_flush is due */
-    bool receiving;                /* on_event is at work */
+    bool working;                  /* it sends or receives: what is asked for waits */
     bool busy;
     bool alone;       /* has one request, which blocks */
     bool retired;     /* takes no new requests; ends with its last live one */

@@ -313,9 +313,15 @@ void
 redlane_stream_flush(RedlaneStream *stream)
 {
     RedlaneFault fault;
+    int result;
 
-    if (transmit(stream, &fault) < 0 ||
-        (stream->phase == REDLANE_STREAM_READY && watch(stream, &fault) < 0)) {
+    stream->working = true;
+    result = transmit(stream, &fault);
+    if (result == 0 && stream->phase == REDLANE_STREAM_READY) {
+        result = watch(stream, &fault);
+    }
+    stream->working = false;
+    if (result < 0) {
         redlane_stream_end(stream, &fault);
     }
 }
@@ -365,9 +371,8 @@ redlane_stream_on_event(PyObject *object, PyObject *unused)
         result = redlane_stream_advance(stream, &fault);
     }
     else if (stream->phase == REDLANE_STREAM_READY) {
-        stream->receiving = true;
+        stream->working = true;
         result = receive(stream, &fault);
-        stream->receiving = false;
         if (result == 0 && stream->phase == REDLANE_STREAM_READY &&
             (connection->sent < connection->out.size || stream->writes)) {
             result = transmit(stream, &fault);
@@ -375,6 +380,7 @@ redlane_stream_on_event(PyObject *object, PyObject *unused)
         if (result == 0 && stream->phase == REDLANE_STREAM_READY) {
             result = watch(stream, &fault);
         }
+        stream->working = false;
     }
     if (result < 0) {
         redlane_stream_end(stream, &fault);

@@ -10,7 +10,9 @@ from typing import Any
 from measure import Once, main
 from redlane import Cache, Client
 
-FlowType = type(Cache("memory://").aio.get("key"))
+waiting = Cache("memory://").aio.get("key")
+FlowType = type(waiting)
+waiting.close()
 
 
 def cases(url: str) -> Iterator[tuple[str, Once]]:

@@ -96,8 +96,9 @@ class Sample:
         )
 
 
-def growth(once: Once, types: Iterable[type], rounds: int) -> list[str]:
-    """What `rounds` runs of `once` leave behind, in words."""
+def growth(once: Once, types: Iterable[type], rounds: int, times: int = 1) -> list[str]:
+    """What `rounds` runs of `once` leave behind, in words; each run does what may leak
+    so many times."""
     types = list(types)
     for _ in range(max(50, rounds // 4)):
         once()
@@ -105,7 +106,7 @@ def growth(once: Once, types: Iterable[type], rounds: int) -> list[str]:
     for _ in range(rounds):
         once()
     end = time.monotonic() + SETTLE_SECONDS
-    while found := differences(before, Sample.take(types), rounds):
+    while found := differences(before, Sample.take(types), rounds * times):
         if time.monotonic() > end:
             break
         time.sleep(0.1)

@@ -11,7 +11,16 @@ from collections.abc import Iterator
 
 import redlane._core as core
 from measure import Once, main
-from redlane import BytesMessage, Client, Gap, Message, PubSub, Subscription
+from redlane import (
+    AsyncPubSub,
+    BytesMessage,
+    Client,
+    Gap,
+    Message,
+    PubSub,
+    SerializationError,
+    Subscription,
+)
 
 
 def cases(url: str) -> Iterator[tuple[str, Once]]:
@@ -38,6 +47,8 @@ def cases(url: str) -> Iterator[tuple[str, Once]]:
         "what is awaited and given up",
         lambda: loop.run_until_complete(given_up(kept)),
     )
+    yield "handlers", lambda: loop.run_until_complete(handled(tool.aio))
+    yield "coroutines for gaps", lambda: loop.run_until_complete(told(client))
     yield "seen", lambda: (repr(kept), kept.live, kept.waiting, kept.channels)
     yield "JSON", lambda: (tool.publish("nobody", {"a": [1]}), read_json(client, kept))
 
@@ -117,6 +128,34 @@ async def tasks(client: Client[bytes]) -> None:
         client.publish("task", "x")
         assert await waiting == b"x"
         client.publish("task", "y")
+        assert await anext(subscription) == b"y"
+
+
+async def handled(tool: AsyncPubSub) -> None:
+    arrived = asyncio.Event()
+
+    async def handle(channel: str, message: object) -> None:
+        assert (channel, message) == ("task", [1])
+        arrived.set()
+
+    async with await tool.start("task", handle):
+        await tool.publish("task", [1])
+        await arrived.wait()
+    with contextlib.suppress(SerializationError):
+        await tool.publish("task", object())
+        raise AssertionError("no error")
+
+
+async def told(client: Client[bytes]) -> None:
+    async def tell(gap: Gap) -> None:
+        await asyncio.sleep(0)
+        raise ValueError(gap.reason)
+
+    async with client.subscribe("gap", on_gap=tell, max_messages=1) as subscription:
+        client.publish("gap", "x")
+        client.publish("gap", "y")
+        while not subscription.dropped:
+            await asyncio.sleep(0)
         assert await anext(subscription) == b"y"
 
 

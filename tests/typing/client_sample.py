@@ -6,7 +6,18 @@ import sys
 from datetime import datetime, timedelta
 from typing import Any
 
-from redlane import BytesMessage, Client, Gap, Listener, Message, Pipeline, PubSub
+from redlane import (
+    AsyncListener,
+    AsyncPubSub,
+    BytesMessage,
+    Client,
+    Gap,
+    Listener,
+    Message,
+    Pipeline,
+    PubSub,
+    aclose_default_client,
+)
 
 if sys.version_info >= (3, 11):
     from typing import assert_type
@@ -85,3 +96,17 @@ assert_type(text.listen(["a"], heard, patterns=["b"], on_gap=note), Listener)
 assert_type(PubSub.publish("a", {"b": 1}), int)
 assert_type(PubSub(client).publish("a", {"b": 1}), int)
 assert_type(PubSub.start("a", handle, on_gap=note), Listener)
+
+
+async def tell(gap: Gap) -> None: ...
+
+
+async def publish() -> None:
+    assert_type(await AsyncPubSub.publish("a", {"b": 1}), int)
+    assert_type(await PubSub(client).aio.start("a", handle), AsyncListener)
+    assert_type(await AsyncPubSub.start("a", handle, on_gap=tell), AsyncListener)
+    assert_type(await client.aio.listen("a", heard_bytes), AsyncListener)
+    assert_type(await aclose_default_client(), None)
+
+
+def heard_bytes(message: BytesMessage) -> None: ...

@@ -1,20 +1,34 @@
-// The Mural's page: draws the canvas, places pixels, polls for what others placed.
+// The Mural's page: draws the canvas, places pixels, and hears by WebSocket what is placed.
 "use strict";
 
-const POLL_MS = 3000;
+const RETRY_MS = [250, 10000]; // the first wait, and the longest
+const STEADY_MS = 5000; // a connection that lasted so long was a good one
 const canvas = document.getElementById("canvas");
 const context = canvas.getContext("2d");
 const userId = localStorage.userId ??= `guest-${Math.random().toString(36).slice(2, 10)}`;
+let owners = new Map(); // "x,y" -> user id
+let sequence = null; // of the last placement that is drawn; null: load the canvas
+let mine = 0;
 let readyAt = 0;
 
 function show(id, text) {
   document.getElementById(id).textContent = text;
 }
 
-async function getJson(path) {
-  const response = await fetch(path);
-  if (!response.ok) throw new Error(`${path}: ${response.status}`);
-  return response.json();
+function showCounts() {
+  show("total", owners.size);
+  show("mine", mine);
+}
+
+async function load() {
+  const response = await fetch("/api/canvas");
+  if (!response.ok) throw new Error(`canvas: ${response.status}`);
+  const pixels = await response.json();
+  draw(pixels);
+  owners = new Map(Object.entries(pixels).map(([key, pixel]) => [key, pixel.user_id]));
+  mine = [...owners.values()].filter((owner) => owner === userId).length;
+  sequence = Number(response.headers.get("Mural-Sequence"));
+  showCounts();
 }
 
 function draw(pixels) {
@@ -28,11 +42,49 @@ function draw(pixels) {
   context.putImageData(image, 0, 0);
 }
 
-async function refresh() {
-  draw(await getJson("/api/canvas"));
-  show("total", (await getJson("/api/stats")).total_pixels);
-  const mine = await getJson(`/api/user-stats/${encodeURIComponent(userId)}`);
-  show("mine", mine.user_pixels);
+function apply(placement) {
+  if (placement.sequence <= sequence) return;
+  sequence = placement.sequence;
+  const key = `${placement.x},${placement.y}`;
+  mine += (placement.user_id === userId) - (owners.get(key) === userId);
+  owners.set(key, placement.user_id);
+  context.fillStyle = placement.color;
+  context.fillRect(placement.x, placement.y, 1, 1);
+  showCounts();
+}
+
+// Resolves when the connection has ended. What happened since the canvas was made, or
+// since the last connection, comes first.
+function listen() {
+  return new Promise((resolve) => {
+    const scheme = location.protocol === "https:" ? "wss" : "ws";
+    const socket = new WebSocket(
+      `${scheme}://${location.host}/api/placements?since=${sequence}`,
+    );
+    socket.addEventListener("message", ({ data }) => {
+      const message = JSON.parse(data);
+      if (message.reload) sequence = null;
+      else if (sequence !== null) apply(message);
+    });
+    socket.addEventListener("close", resolve); // it follows an error, too
+  });
+}
+
+async function follow() {
+  let wait = RETRY_MS[0];
+  for (;;) {
+    const began = Date.now();
+    try {
+      if (sequence === null) await load();
+      await listen();
+    } catch (error) {
+      console.warn(error);
+    }
+    if (Date.now() - began > STEADY_MS) wait = RETRY_MS[0];
+    // At random, so that not all pages come back at once.
+    await new Promise((resolve) => setTimeout(resolve, wait * (0.5 + Math.random() / 2)));
+    wait = Math.min(2 * wait, RETRY_MS[1]);
+  }
 }
 
 async function place(event) {
@@ -52,8 +104,8 @@ async function place(event) {
   const answer = await response.json();
   const wait = answer.cooldown ?? answer.retry_after;
   if (wait !== undefined) readyAt = Date.now() + wait * 1000;
-  if (response.ok) await refresh();
-  else if (response.status !== 429) show("cooldown", answer.error);
+  // The pixel itself comes by WebSocket, as everybody's do.
+  if (!response.ok && response.status !== 429) show("cooldown", answer.error);
 }
 
 function showCooldown() {
@@ -65,15 +117,6 @@ function showCooldown() {
   }
 }
 
-async function poll() {
-  try {
-    await refresh();
-  } catch (error) {
-    console.warn(error);
-  }
-  setTimeout(poll, POLL_MS);
-}
-
 canvas.addEventListener("click", (event) => place(event).catch(console.warn));
 setInterval(showCooldown, 250);
-poll();
+follow();
