@@ -171,7 +171,11 @@ makes_plain_futures(PyObject *loop)
         plain = PyObject_GetAttrString(base, "create_future");
         theirs = PyObject_GetAttrString((PyObject *)Py_TYPE(loop), "create_future");
     }
-    if (plain && theirs) {
+    if (plain && !theirs && PyErr_ExceptionMatches(PyExc_AttributeError)) {
+        PyErr_Clear(); /* a loop that has its methods otherwise */
+        result = 0;
+    }
+    else if (plain && theirs) {
         result = plain == theirs;
     }
     Py_XDECREF(base);
