@@ -181,8 +181,10 @@ def _race_on(
 ) -> Result:
     lineup = Lineup(row, what)
     with ExitStack() as stack:
-        for name, (role, make) in CLIENTS.items():
-            lineup.add(name, role, partial(_measure, bench, stack, kind, name, tasks, each))
+        for name, (role, _) in CLIENTS.items():
+            lineup.add(
+                name, role, partial(_measure, bench, stack, kind, name, tasks, each)
+            )
         return lineup.race(rounds, goals)
 
 

@@ -99,9 +99,7 @@ def enter_redlane(bench: Bench, stack: ExitStack, kind: str) -> near.Watched:
 # --- the peers ------------------------------------------------------------------------
 
 
-def enter(
-    bench: Bench, stack: ExitStack, kind: str, make: Make, batch: int
-) -> Measure:
+def enter(bench: Bench, stack: ExitStack, kind: str, make: Make, batch: int) -> Measure:
     loop = aio.new_loop(kind, stack)
     ran: list[int] = []
     f = make(bench, stack, (loop, ran))

@@ -162,9 +162,7 @@ def redis_py(bench: Bench, stack: ExitStack) -> tuple[str, Receive]:
     return channel, receive
 
 
-def ours_in_a_loop(
-    kind: str, bench: Bench, stack: ExitStack
-) -> tuple[str, Receive]:
+def ours_in_a_loop(kind: str, bench: Bench, stack: ExitStack) -> tuple[str, Receive]:
     channel = CHANNEL + ":ours-loop"
     loop = aio.new_loop(kind, stack)
     subscription = own_subscription(bench, stack, channel)
@@ -181,9 +179,7 @@ def ours_in_a_loop(
     return channel, lambda count: loop.run_until_complete(read(count))
 
 
-def redis_asyncio(
-    kind: str, bench: Bench, stack: ExitStack
-) -> tuple[str, Receive]:
+def redis_asyncio(kind: str, bench: Bench, stack: ExitStack) -> tuple[str, Receive]:
     import hiredis  # noqa: F401  the peer with its C parser
     import redis.asyncio
 
