@@ -135,6 +135,7 @@ lint: .venv/ready-dev
 	@$(BIN)/ruff format --check .
 	@$(BIN)/clang-format --dry-run -Werror $(C_FILES)
 	@REDLANE_WERROR=1 $(BIN)/python setup.py -q build_ext --inplace
+	@tools/compiles.sh
 
 format: .venv/ready-dev
 	@$(BIN)/ruff check --fix .

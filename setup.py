@@ -36,7 +36,7 @@ MODES: dict[str, tuple[list[str], list[str], list[str]]] = {
     ),
     "coverage": (["-O0", "-g", "--coverage", "-U_FORTIFY_SOURCE"], [], ["--coverage"]),
 }
-COMMON = ["-std=gnu11", "-fvisibility=hidden"]
+COMMON = ["-std=gnu11", "-fvisibility=hidden", "-fno-plt"]
 OURS = ["-Wall", "-Wextra", "-Wstrict-prototypes", "-Wconversion"]
 # hiredis warns under our flags, and adds to the largest lengths that a server can
 # announce; it reads no RESP3 double for us, so ffc.h stays out.

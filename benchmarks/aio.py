@@ -182,8 +182,9 @@ def _race_on(
     lineup = Lineup(row, what)
     with ExitStack() as stack:
         for name, (role, _) in CLIENTS.items():
-            run = partial(_measure, bench, stack, kind, name, tasks, each)
-            lineup.add(name, role, run)
+            lineup.add(
+                name, role, partial(_measure, bench, stack, kind, name, tasks, each)
+            )
         return lineup.race(rounds, goals)
 
 

@@ -204,6 +204,7 @@ def test_descriptors_run_out_while_connections_stand(redis_server: Server) -> No
         tools = Toolset(sys.argv[1], timeout=30)
         tools.warm()
         tools.use()
+        assert tools.mode == "redis"  # what it imports needs a descriptor
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))
         try:

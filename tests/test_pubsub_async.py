@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import gc
 import os
+import sys
 import threading
 import weakref
 from collections.abc import Awaitable, Callable
@@ -361,3 +362,29 @@ def test_local_delivery_to_and_from_tasks(switch: Switch) -> None:
         await client.close()
 
     run(main)
+
+
+@pytest.mark.skipif(
+    sys.version_info < (3, 11), reason="Python 3.10 cannot tell whose it is"
+)
+def test_a_handler_that_awaits_a_cancelled_task_gets_the_next_message() -> None:
+    """What is raised is no cancellation of the listener, which would end unheard."""
+
+    async def main() -> list[str]:
+        seen: list[str] = []
+
+        async def handle(message: Message) -> None:
+            seen.append(message)
+            other = asyncio.create_task(asyncio.sleep(LIMIT))
+            other.cancel()
+            await other
+
+        async with AsyncClient("memory://", decode_responses=True) as client:
+            async with await client.listen("c", handle) as listener:
+                for number in range(3):
+                    await client.publish("c", f"{number}")
+                while len(seen) < 3 and listener.running:
+                    await asyncio.sleep(0.005)
+        return seen
+
+    assert run(main) == ["0", "1", "2"]

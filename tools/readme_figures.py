@@ -61,7 +61,8 @@ def show_goal(comparison: dict[str, Any]) -> str:
 
 def describe_run(document: dict[str, Any], rows: list[int], only: bool) -> str:
     """What the rows of one run were measured on, and what failed in that run."""
-    text = "" if only else f"Row {', '.join(map(str, rows))}: "
+    many = "s" if len(rows) > 1 else ""
+    text = "" if only else f"Row{many} {', '.join(map(str, rows))}: "
     text += (
         f"{document['machine']}, CPython {document['python']}, Redis "
         f"{document['server']}, load average {document['load'][0]:.1f} at the end."

@@ -84,6 +84,13 @@ class AsyncListener:
         return f"<redlane.AsyncListener {self.subscription!r} {state}>"
 
 
+def is_cancelled() -> bool:
+    """Whether the running task is being cancelled: Python 3.10 cannot tell that from
+    what else raises CancelledError."""
+    cancelling = getattr(asyncio.current_task(), "cancelling", None)
+    return cancelling is None or cancelling() > 0
+
+
 async def hand_out(
     subscription: Subscription[Any], handle: Callable[[Any], object]
 ) -> None:
@@ -94,7 +101,10 @@ async def hand_out(
             result = handle(message)
             if isawaitable(result):
                 await result
-        except Exception:  # noqa: BLE001 - whatever it raises, the next one comes
+        except (Exception, asyncio.CancelledError) as error:
+            # That of another task, which it awaited, is the handler's own affair.
+            if isinstance(error, asyncio.CancelledError) and is_cancelled():
+                raise
             get_logger().exception(
                 "a handler of messages on %r raised",
                 message.channel,

@@ -9,6 +9,7 @@
 static pthread_mutex_t registry_lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_once_t registry_once = PTHREAD_ONCE_INIT;
 static int registry_error;
+static int depth; /* changes in a child only, before it has a second thread */
 static RedlaneForkHook *registry; /* by rank */
 
 static void
@@ -49,6 +50,7 @@ run_parent(void)
 static void
 run_child(void)
 {
+    depth++;
     run_child_from(registry);
     (void)pthread_mutex_init(&registry_lock, NULL);
 }
@@ -103,4 +105,11 @@ redlane_fork_unregister(RedlaneForkHook *hook)
         }
     }
     (void)pthread_mutex_unlock(&registry_lock);
+}
+
+int
+redlane_fork_depth(void)
+{
+    (void)pthread_once(&registry_once, install);
+    return registry_error ? -1 : depth;
 }

@@ -33,4 +33,8 @@ struct RedlaneForkHook {
 int redlane_fork_register(RedlaneForkHook *hook);
 void redlane_fork_unregister(RedlaneForkHook *hook);
 
+/* How many forks lie between this process and the one that loaded the library; counted
+ * from the first call, or the first hook, on. -1: it cannot be counted. */
+int redlane_fork_depth(void);
+
 #endif

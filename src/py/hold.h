@@ -8,7 +8,7 @@
 
 #include "py/python.h"
 
-#if PY_VERSION_HEX >= 0x030C0000 && PY_VERSION_HEX < 0x030E0000 &&                     \
+#if PY_VERSION_HEX >= 0x030C0000 && PY_VERSION_HEX < 0x030E0000 && \
     SIZEOF_VOID_P > 4 && !defined(Py_GIL_DISABLED) && !defined(Py_REF_DEBUG)
 /* Py_NewRef, which writes the whole count. */
 static inline PyObject *

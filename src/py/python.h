@@ -17,6 +17,10 @@
 #define likely(condition) __builtin_expect(!!(condition), 1)
 #define unlikely(condition) __builtin_expect(!!(condition), 0)
 
+#ifndef Py_NO_INLINE /* Python 3.10 */
+#define Py_NO_INLINE __attribute__((noinline))
+#endif
+
 typedef struct RedlaneState RedlaneState;
 
 #endif

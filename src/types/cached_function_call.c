@@ -198,6 +198,26 @@ find_hit(RedlaneCachedFunction *self, const RedlaneLevel0Key *arguments)
     return redlane_hold(item->object);
 }
 
+/* The same for the very objects of the last hit, before anything is laid out; NULL
+ * with no exception where that is not all. */
+static inline PyObject *
+find_again(RedlaneCachedFunction *self, PyObject *const *args, size_t nargsf,
+           PyObject *kwnames)
+{
+    RedlaneLevel0Item *item;
+
+    if (unlikely(!self->cache->near)) {
+        return NULL;
+    }
+    item =
+        redlane_level0_again(&self->level0, args, PyVectorcall_NARGS(nargsf), kwnames);
+    if (likely(item && !item->encoded && redlane_tool_is_current(&self->cache->tool))) {
+        count_near_hit(self);
+        return redlane_hold(item->object);
+    }
+    return NULL;
+}
+
 PyObject *
 redlane_cached_function_vectorcall(PyObject *function, PyObject *const *args,
                                    size_t nargsf, PyObject *kwnames)
@@ -263,12 +283,17 @@ redlane_cached_function_await(PyObject *function, PyObject *const *args, size_t 
     RedlaneCachedFunction *self = (RedlaneCachedFunction *)function;
     RedlaneLevel0Key arguments;
 
-    if (likely(!self->unless && !self->cache->disabled &&
-               take_arguments(self, args, nargsf, kwnames, &arguments))) {
-        PyObject *value = find_hit(self, &arguments);
+    if (likely(!self->unless && !self->cache->disabled)) {
+        PyObject *value = find_again(self, args, nargsf, kwnames);
 
         if (likely(value != NULL)) {
             return redlane_ready_awaitable_new(self->state, value);
+        }
+        if (take_arguments(self, args, nargsf, kwnames, &arguments)) {
+            value = find_hit(self, &arguments);
+            if (likely(value != NULL)) {
+                return redlane_ready_awaitable_new(self->state, value);
+            }
         }
     }
     return await_flow(function, args, nargsf, kwnames);

@@ -65,19 +65,27 @@ PyDoc_STRVAR(
 static int
 end_tasks(RedlaneClient *self)
 {
-    PyObject *name = PyUnicode_FromString("redlane._tasks"), *module, *ended = NULL;
+    PyObject *name = PyUnicode_FromString("redlane._tasks"), *module;
+    PyObject *function = NULL, *ended = NULL;
 
     if (!name) {
         return -1;
     }
     module = PyImport_GetModule(name); /* without it there are none */
     Py_DECREF(name);
-    if (!module) {
-        return PyErr_Occurred() ? -1 : 0;
+    if (module) {
+        function = PyObject_GetAttrString(module, "end_tasks");
+        Py_DECREF(module);
     }
-    ended =
-        PyObject_CallMethod(module, "end_tasks", "N", PyLong_FromVoidPtr(self->link));
-    Py_DECREF(module);
+    if (!function) {
+        if (!PyErr_Occurred() || PyErr_ExceptionMatches(PyExc_AttributeError)) {
+            PyErr_Clear(); /* nor are there while another thread still imports it */
+            return 0;
+        }
+        return -1;
+    }
+    ended = PyObject_CallFunction(function, "N", PyLong_FromVoidPtr(self->link));
+    Py_DECREF(function);
     Py_XDECREF(ended);
     return ended ? 0 : -1;
 }

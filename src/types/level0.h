@@ -64,6 +64,7 @@ struct RedlaneLevel0 {
     RedlaneLevel0 *next, **where;      /* in the list of those of this near cache */
     RedlaneLevel0Slot *slots;          /* a power of two, or &none */
     size_t mask, used, hand;
+    size_t last; /* the slot of the last hit */
     uint64_t seed;
     Py_ssize_t whole; /* so many positional arguments are their own vector; -1 */
     bool off;         /* every call goes by wire key */
@@ -273,12 +274,38 @@ redlane_level0_slot(const RedlaneLevel0 *level0, const RedlaneLevel0Key *key)
 
 /* What these arguments gave, while that still holds; NULL otherwise. */
 static inline RedlaneLevel0Item *
-redlane_level0_find(const RedlaneLevel0 *level0, const RedlaneLevel0Key *key)
+redlane_level0_find(RedlaneLevel0 *level0, const RedlaneLevel0Key *key)
 {
-    RedlaneLevel0Item *item = redlane_level0_slot(level0, key)->item;
+    RedlaneLevel0Slot *slot = redlane_level0_slot(level0, key);
+    RedlaneLevel0Item *item = slot->item;
 
     if (unlikely(!item || !redlane_near_is_hit(level0->near, item->entry,
                                                redlane_clock_coarse()))) {
+        return NULL;
+    }
+    level0->last = (size_t)(slot - level0->slots);
+    item->visited = true;
+    redlane_near_entry_visit(item->entry);
+    return item;
+}
+
+/* The same for a call with the very objects of the last hit: nothing is hashed. */
+static inline RedlaneLevel0Item *
+redlane_level0_again(const RedlaneLevel0 *level0, PyObject *const *args,
+                     Py_ssize_t nargs, PyObject *kwnames)
+{
+    RedlaneLevel0Item *item = level0->slots[level0->last & level0->mask].item;
+
+    if (kwnames || nargs != level0->whole || !item || item->count != nargs) {
+        return NULL;
+    }
+    for (Py_ssize_t i = 0; i < nargs; i++) {
+        if (item->args[i] != args[i]) {
+            return NULL;
+        }
+    }
+    if (unlikely(
+            !redlane_near_is_hit(level0->near, item->entry, redlane_clock_coarse()))) {
         return NULL;
     }
     item->visited = true;

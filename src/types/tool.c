@@ -342,6 +342,8 @@ redlane_tool_script_behind(RedlaneTool *tool, RedlaneScriptId id,
         {&digit, 1}};
     RedlaneVector vector = {named, argc + 3, command};
     RedlaneRequest request;
+    RedlaneStore *store;
+    bool sent;
 
     if (!redlane_flow_current(tool->state) || prepare_call(tool) < 0) {
         PyErr_Clear();
@@ -349,7 +351,10 @@ redlane_tool_script_behind(RedlaneTool *tool, RedlaneScriptId id,
     }
     memcpy(named + 3, argv, argc * sizeof(*argv));
     request = make_request(tool, &redlane_tool_writes);
-    return redlane_flow_send(tool->state, tool->store, &request, &vector);
+    store = redlane_store_hold(tool->store);
+    sent = redlane_flow_send(tool->state, store, &request, &vector);
+    redlane_store_release(store);
+    return sent;
 }
 
 PyObject *

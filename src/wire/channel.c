@@ -262,7 +262,8 @@ redlane_channel_send(RedlaneChannel *channel, RedlaneErrand *errand)
         redlane_fault_set(&fault, REDLANE_FAULT_MEMORY, "out of memory");
         redlane_stream_end(stream, &fault);
     }
-    else if (redlane_stream_open(stream, &fault) < 0) {
+    else if (stream->phase != REDLANE_STREAM_ENDED &&
+             redlane_stream_open(stream, &fault) < 0) {
         redlane_stream_end(stream, &fault);
     }
     else if (stream->phase != REDLANE_STREAM_ENDED &&

@@ -1,9 +1,11 @@
 /* One object to an event loop. GIL held throughout. */
 #include "wire/loop.h"
 
+#include <string.h>
 #include <unistd.h>
 
 #include "core/clock.h"
+#include "core/fork.h"
 #include "py/errors.h"
 #include "py/state.h"
 
@@ -12,9 +14,23 @@
 /* A timer that came a moment early would be armed once more for nothing. */
 #define TIMER_LATE 0.0005
 
+/* asyncio.get_running_loop() asks the system for the process's id each time, which
+ * takes longer than all the rest of it. What it looks at is an object that the thread
+ * has while a loop runs in it, and whose first field is that loop: read here in place,
+ * once it was seen that this holds of this Python. Forks are counted instead. */
+typedef struct {
+    PyObject_HEAD
+    PyObject *loop;
+} Holder;
+
+#define HOLDER_KEY "__asyncio_running_event_loop__"
+
 struct RedlaneLoops {
     size_t references;  /* of the module's state, and of each loop */
     RedlaneLoop *first; /* the one used last */
+    PyObject *holder_key;
+    PyTypeObject *holder_type; /* NULL: not seen, or not so */
+    int depth;                 /* of forks, when it was */
 };
 
 struct RedlaneLoop {
@@ -24,7 +40,8 @@ struct RedlaneLoop {
     PyObject *loop;             /* the event loop; NULL once we are cleared */
     PyObject *call_soon;        /* its methods, bound */
     PyObject *call_later;       /* … */
-    PyObject *create_future;    /* … */
+    PyObject *create_future;    /* …; of asyncio's own loops the class, and: */
+    PyObject *future_names;     /* (“loop”,), or NULL */
     PyObject *get_running_loop; /* asyncio's: the state may go before us */
     PyObject *on_timer;         /* our own, bound */
     PyObject *timer;            /* a TimerHandle, or NULL */
@@ -40,6 +57,8 @@ void
 redlane_loops_release(RedlaneLoops *loops)
 {
     if (loops && --loops->references == 0) {
+        Py_XDECREF(loops->holder_key);
+        Py_XDECREF(loops->holder_type);
         PyMem_Free(loops);
     }
 }
@@ -91,6 +110,7 @@ let_go(RedlaneLoop *self)
     Py_CLEAR(self->call_soon);
     Py_CLEAR(self->call_later);
     Py_CLEAR(self->create_future);
+    Py_CLEAR(self->future_names);
     Py_CLEAR(self->get_running_loop);
     Py_CLEAR(self->on_timer);
     Py_CLEAR(self->timer);
@@ -134,16 +154,66 @@ sweep_closed(RedlaneLoops *loops)
 
 /* --- making and finding --- */
 
+/* Whether a loop's create_future() is asyncio's own: `return Future(loop=self)`, for
+ * which no frame is needed. RAISES_NEG */
+static int
+makes_plain_futures(PyObject *loop)
+{
+    PyObject *module = PyImport_ImportModule("asyncio.base_events");
+    PyObject *base = NULL, *theirs = NULL, *plain = NULL;
+    int result = -1;
+
+    if (module) {
+        base = PyObject_GetAttrString(module, "BaseEventLoop");
+        Py_DECREF(module);
+    }
+    if (base) {
+        plain = PyObject_GetAttrString(base, "create_future");
+        theirs = PyObject_GetAttrString((PyObject *)Py_TYPE(loop), "create_future");
+    }
+    if (plain && !theirs && PyErr_ExceptionMatches(PyExc_AttributeError)) {
+        PyErr_Clear(); /* a loop that has its methods otherwise */
+        result = 0;
+    }
+    else if (plain && theirs) {
+        result = plain == theirs;
+    }
+    Py_XDECREF(base);
+    Py_XDECREF(plain);
+    Py_XDECREF(theirs);
+    return result;
+}
+
+/* RAISES_NEG */
+static int
+bind_future(RedlaneLoop *self)
+{
+    int plain = makes_plain_futures(self->loop);
+    PyObject *module;
+
+    if (plain <= 0) {
+        self->create_future =
+            plain < 0 ? NULL : PyObject_GetAttrString(self->loop, "create_future");
+        return self->create_future ? 0 : -1;
+    }
+    module = PyImport_ImportModule("asyncio.futures");
+    if (!module) {
+        return -1;
+    }
+    self->create_future = PyObject_GetAttrString(module, "Future");
+    Py_DECREF(module);
+    self->future_names = Py_BuildValue("(s)", "loop");
+    return self->create_future && self->future_names ? 0 : -1;
+}
+
 static int
 bind_methods(RedlaneLoop *self)
 {
     self->call_soon = PyObject_GetAttrString(self->loop, "call_soon");
     self->call_later = PyObject_GetAttrString(self->loop, "call_later");
-    self->create_future = PyObject_GetAttrString(self->loop, "create_future");
     self->on_timer = PyObject_GetAttrString((PyObject *)self, "_on_timer");
-    return self->call_soon && self->call_later && self->create_future && self->on_timer
-               ? 0
-               : -1;
+    return self->call_soon && self->call_later && self->on_timer ? bind_future(self)
+                                                                 : -1;
 }
 
 static RedlaneLoop *
@@ -209,12 +279,56 @@ import_asyncio(RedlaneState *state)
     return state->get_running_loop ? 0 : -1;
 }
 
+/* What this thread has while a loop runs in it; BORROWED, or NULL (no exception). */
+static PyObject *
+find_holder(const RedlaneLoops *loops)
+{
+    PyObject *own = PyThreadState_GetDict();
+
+    return own && loops->holder_key ? PyDict_GetItem(own, loops->holder_key) : NULL;
+}
+
+/* Whether `loop` runs in this thread, as far as that can be seen at a glance. */
+static bool
+is_seen_running(const RedlaneLoops *loops, const PyObject *loop)
+{
+    PyObject *holder = loops->holder_type ? find_holder(loops) : NULL;
+
+    return holder && Py_IS_TYPE(holder, loops->holder_type) &&
+           ((Holder *)holder)->loop == loop && loops->depth == redlane_fork_depth();
+}
+
+/* Learns from the loop that runs what its holder looks like. */
+static void
+learn_holder(RedlaneLoops *loops, const PyObject *loop)
+{
+    PyObject *holder;
+
+    if (!loops->holder_key) {
+        loops->holder_key = PyUnicode_InternFromString(HOLDER_KEY);
+        PyErr_Clear();
+    }
+    holder = find_holder(loops);
+    if (holder && Py_TYPE(holder)->tp_basicsize >= (Py_ssize_t)sizeof(Holder) &&
+        strstr(Py_TYPE(holder)->tp_name, "RunningLoopHolder") &&
+        ((Holder *)holder)->loop == loop) {
+        loops->depth = redlane_fork_depth();
+        if (loops->depth >= 0) {
+            Py_XSETREF(loops->holder_type,
+                       (PyTypeObject *)Py_NewRef((PyObject *)Py_TYPE(holder)));
+        }
+    }
+}
+
 RedlaneLoop *
 redlane_loop_running(RedlaneState *state)
 {
-    RedlaneLoop *self;
+    RedlaneLoop *self = state->loops->first;
     PyObject *loop;
 
+    if (likely(self && is_seen_running(state->loops, self->loop))) {
+        return self;
+    }
     if (unlikely(!state->get_running_loop) && import_asyncio(state) < 0) {
         return NULL;
     }
@@ -222,6 +336,7 @@ redlane_loop_running(RedlaneState *state)
     if (!loop) {
         return NULL;
     }
+    learn_holder(state->loops, loop);
     self = state->loops->first;
     if (unlikely(!self || self->loop != loop)) {
         self = find_loop(state, loop);
@@ -268,7 +383,10 @@ redlane_loop_future(RedlaneLoop *loop)
         (void)refuse_gone();
         return NULL;
     }
-    return PyObject_CallNoArgs(loop->create_future);
+    return likely(loop->future_names != NULL)
+               ? PyObject_Vectorcall(loop->create_future, &loop->loop, 0,
+                                     loop->future_names)
+               : PyObject_CallNoArgs(loop->create_future);
 }
 
 static int
@@ -433,6 +551,7 @@ loop_tp_traverse(PyObject *object, visitproc visit, void *arg)
     Py_VISIT(self->call_soon);
     Py_VISIT(self->call_later);
     Py_VISIT(self->create_future);
+    Py_VISIT(self->future_names);
     Py_VISIT(self->get_running_loop);
     Py_VISIT(self->on_timer);
     Py_VISIT(self->timer);

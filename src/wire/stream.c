@@ -40,8 +40,8 @@ watch(RedlaneStream *stream, const char *name, bool *watched)
     return 0;
 }
 
-int
-redlane_stream_watch(RedlaneStream *stream, int fd, bool reads, bool writes)
+static int
+change_watch(RedlaneStream *stream, int fd, bool reads, bool writes)
 {
     if (stream->watched != fd || !reads) {
         unwatch(stream, "remove_reader", &stream->reads);
@@ -55,6 +55,21 @@ redlane_stream_watch(RedlaneStream *stream, int fd, bool reads, bool writes)
         return -1;
     }
     return 0;
+}
+
+int
+redlane_stream_watch(RedlaneStream *stream, int fd, bool reads, bool writes)
+{
+    bool busy = stream->busy;
+    int result;
+
+    stream->busy = true; /* the loop's methods may run anything */
+    result = change_watch(stream, fd, reads, writes);
+    stream->busy = busy;
+    if (unlikely(stream->end_put_off && !busy)) {
+        redlane_stream_end(stream, &stream->end_fault);
+    }
+    return result;
 }
 
 /* --- the FIFO --- */
@@ -89,21 +104,28 @@ is_due_early(const RedlaneStream *stream)
            !stream->working && connection->sent == connection->out.size;
 }
 
-int
-redlane_stream_push(RedlaneStream *stream, RedlaneErrand *errand)
+/* Has the loop call us in time. It may run anything. RAISES_NEG */
+static int
+book_turn(RedlaneStream *stream, int64_t deadline)
 {
-    bool ready = stream->phase == REDLANE_STREAM_READY;
+    RedlaneLoop *loop = stream->channel->loop;
 
-    if (stream->tail - stream->head == stream->capacity && grow_ring(stream) < 0) {
-        return -1;
-    }
-    if (ready && !stream->flushing) {
-        if (redlane_loop_call_soon(stream->channel->loop, stream->on_flush) < 0) {
+    if (stream->phase == REDLANE_STREAM_READY && !stream->flushing) {
+        if (redlane_loop_call_soon(loop, stream->on_flush) < 0) {
             return -1;
         }
         stream->flushing = true;
     }
-    if (redlane_loop_wake_at(stream->channel->loop, errand->deadline) < 0) {
+    return redlane_loop_wake_at(loop, deadline);
+}
+
+/* RAISES_NEG */
+static int
+append(RedlaneStream *stream, RedlaneErrand *errand)
+{
+    bool ready = stream->phase == REDLANE_STREAM_READY;
+
+    if (stream->tail - stream->head == stream->capacity && grow_ring(stream) < 0) {
         return -1;
     }
     errand->got = 0;
@@ -118,11 +140,26 @@ redlane_stream_push(RedlaneStream *stream, RedlaneErrand *errand)
     stream->tail++;
     stream->live++;
     if (ready && unlikely(is_due_early(stream))) {
-        Py_INCREF(stream);
         redlane_stream_flush(stream);
-        Py_DECREF(stream);
     }
     return 0;
+}
+
+int
+redlane_stream_push(RedlaneStream *stream, RedlaneErrand *errand)
+{
+    RedlaneChannel *channel = stream->channel;
+    int result;
+
+    Py_INCREF(stream);
+    result = book_turn(stream, errand->deadline);
+    if (likely(result == 0)) {
+        result = likely(stream->phase != REDLANE_STREAM_ENDED)
+                     ? append(stream, errand)
+                     : redlane_channel_send(channel, errand); /* it ended meanwhile */
+    }
+    Py_DECREF(stream);
+    return result;
 }
 
 void
@@ -246,12 +283,12 @@ redlane_stream_end(RedlaneStream *stream, const RedlaneFault *why)
     if (stream->phase == REDLANE_STREAM_GREETS) {
         redlane_handshake_end(stream->connection, &stream->opening->handshake, &fault);
     }
+    stream->phase = REDLANE_STREAM_ENDED; /* once: what follows may run anything */
+    leave_channel(stream);
     (void)redlane_stream_watch(stream, -1, false, false);
-    stream->phase = REDLANE_STREAM_ENDED;
     redlane_stream_opening_free(stream);
     redlane_connection_close(stream->connection, !rests);
     clear_context(stream);
-    leave_channel(stream);
     settle(stream, channel, received, &fault);
     stream->channel = NULL;
     Py_CLEAR(stream->on_event);
@@ -268,7 +305,8 @@ redlane_stream_end(RedlaneStream *stream, const RedlaneFault *why)
 static bool
 is_wanted(const RedlaneStream *stream)
 {
-    for (size_t i = stream->head; i != stream->tail; i++) {
+    for (size_t i = stream->head;
+         stream->phase != REDLANE_STREAM_ENDED && i != stream->tail; i++) {
         RedlaneErrand *errand = redlane_stream_entry(stream, i)->errand;
 
         if (errand && errand->wanted(errand)) {
@@ -283,6 +321,7 @@ redlane_stream_retire(RedlaneStream *stream)
 {
     RedlaneFault fault;
 
+    Py_INCREF(stream);
     if (stream->channel->current == stream) {
         stream->channel->current = NULL;
     }
@@ -293,6 +332,7 @@ redlane_stream_retire(RedlaneStream *stream)
         redlane_fault_set(&fault, REDLANE_FAULT_CLOSED, "closed");
         redlane_stream_end(stream, &fault);
     }
+    Py_DECREF(stream);
 }
 
 void

@@ -260,12 +260,30 @@ resolve(RedlaneStream *stream, RedlaneFault *fault)
     return 0;
 }
 
+/* A step asks the loop for this and that, which may run anything: an end is put off
+ * until it is done. */
+static int
+take_step(RedlaneStream *stream, int (*step)(RedlaneStream *, RedlaneFault *),
+          RedlaneFault *fault)
+{
+    int result;
+
+    stream->busy = true;
+    result = step(stream, fault);
+    stream->busy = false;
+    if (result == 0 && stream->end_put_off) {
+        *fault = stream->end_fault;
+        return -1;
+    }
+    return result;
+}
+
 int
 redlane_stream_open(RedlaneStream *stream, RedlaneFault *fault)
 {
     stream->opening->deadline =
         redlane_clock_now() + stream->channel->settings->connect_timeout;
-    return resolve(stream, fault);
+    return take_step(stream, resolve, fault);
 }
 
 int64_t
@@ -284,8 +302,8 @@ redlane_stream_open_due(const RedlaneStream *stream)
     }
 }
 
-int
-redlane_stream_advance(RedlaneStream *stream, RedlaneFault *fault)
+static int
+advance(RedlaneStream *stream, RedlaneFault *fault)
 {
     int64_t now = redlane_clock_now();
 
@@ -313,4 +331,10 @@ redlane_stream_advance(RedlaneStream *stream, RedlaneFault *fault)
         break;
     }
     return 0;
+}
+
+int
+redlane_stream_advance(RedlaneStream *stream, RedlaneFault *fault)
+{
+    return take_step(stream, advance, fault);
 }
