@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -303,14 +304,15 @@ def scrape(port: int) -> str:
     try:
         with urlopen(f"http://127.0.0.1:{port}/metrics", timeout=30) as answer:
             return str(answer.read().decode())
-    except OSError:
+    except (OSError, HTTPException):
         return ""
 
 
 def test_each_worker_has_a_port_of_its_own(
     redis_server: Server, tmp_path: Path
 ) -> None:
-    first, port = free_port(), free_port()
+    # In this order: its own port must not be among those of the workers.
+    port, first = free_port(), free_port()
     application, configuration = documented_programs()
     (tmp_path / "app.py").write_text(application)
     (tmp_path / "gunicorn.conf.py").write_text(
