@@ -6,17 +6,12 @@ The short sizes take seconds; `make soak` runs 100,000 cycles in all.
 
 from __future__ import annotations
 
-import contextlib
-import sys
 from pathlib import Path
-from subprocess import PIPE
 
 import pytest
 from aio import KINDS
-from children import started
-from scripted import scripted
-from servers import Server, free_port
-from test_promise_leaks import SCRIPTS, cut_by_the_proxy, killed
+from servers import Server
+from test_promise_leaks import check_faults_leave_nothing
 
 PROGRAM = Path(__file__).with_name("async_fault_cycles.py")
 
@@ -37,25 +32,5 @@ def test_faults_leave_nothing(
     fresh_server: Server,
     redis_server: Server,
 ) -> None:
-    """Each kind of fault in one of the processes, which wait most of the time."""
-    with contextlib.ExitStack() as stack:
-        urls = {
-            name: stack.enter_context(scripted(s)).url for name, s in SCRIPTS.items()
-        }
-        urls["refused"] = f"redis://127.0.0.1:{free_port()}"
-        urls["killed"] = stack.enter_context(killed(fresh_server))
-        urls["cut"] = stack.enter_context(cut_by_the_proxy(redis_server))
-        words = [f"{fault}={url}" for fault, url in urls.items()]
-        command = [sys.executable, "-W", "error", PROGRAM, kind, rounds, batch]
-        children = [
-            stack.enter_context(
-                started([*command, *words[first::processes]], stdout=PIPE, stderr=PIPE)
-            )
-            for first in range(processes)
-        ]
-        said: list[str] = []
-        for child in children:
-            out, complaint = child.communicate(timeout=5400)
-            assert child.returncode == 0, complaint
-            said += out.splitlines()
-    assert sorted(said) == sorted(f"{fault}: clean" for fault in urls)
+    program: list[object] = [PROGRAM, kind, rounds, batch]
+    check_faults_leave_nothing(program, processes, fresh_server, redis_server)

@@ -99,13 +99,11 @@ SCRIPTS = {
 }
 
 
-@pytest.mark.parametrize(
-    ("rounds", "processes"), [(30, 1), pytest.param(11_200, 3, marks=pytest.mark.soak)]
-)
-def test_faults_leave_nothing(
-    rounds: int, processes: int, fresh_server: Server, redis_server: Server
+def check_faults_leave_nothing(
+    program: list[object], processes: int, fresh_server: Server, redis_server: Server
 ) -> None:
-    """Each kind of fault in one of the processes, which wait most of the time."""
+    """Each kind of fault, told by kind=url, in one of the processes of a program, which
+    wait most of the time; each has to say that nothing was left."""
     with contextlib.ExitStack() as stack:
         urls = {
             name: stack.enter_context(scripted(s)).url for name, s in SCRIPTS.items()
@@ -114,7 +112,7 @@ def test_faults_leave_nothing(
         urls["killed"] = stack.enter_context(killed(fresh_server))
         urls["cut"] = stack.enter_context(cut_by_the_proxy(redis_server))
         words = [f"{kind}={url}" for kind, url in urls.items()]
-        command = [sys.executable, "-W", "error", SCRIPT, rounds]
+        command = [sys.executable, "-W", "error", *program]
         children = [
             stack.enter_context(
                 started([*command, *words[first::processes]], stdout=PIPE, stderr=PIPE)
@@ -127,3 +125,12 @@ def test_faults_leave_nothing(
             assert child.returncode == 0, complaint
             said += out.splitlines()
     assert sorted(said) == sorted(f"{kind}: clean" for kind in urls)
+
+
+@pytest.mark.parametrize(
+    ("rounds", "processes"), [(30, 1), pytest.param(11_200, 3, marks=pytest.mark.soak)]
+)
+def test_faults_leave_nothing(
+    rounds: int, processes: int, fresh_server: Server, redis_server: Server
+) -> None:
+    check_faults_leave_nothing([SCRIPT, rounds], processes, fresh_server, redis_server)
