@@ -143,8 +143,11 @@ cooldown_tp_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 static int
 cooldown_tp_traverse(PyObject *self, visitproc visit, void *arg)
 {
+    Cooldown *cooldown = (Cooldown *)self;
+
     Py_VISIT(Py_TYPE(self));
-    return redlane_tool_traverse(&((Cooldown *)self)->tool, visit, arg);
+    Py_VISIT(cooldown->prefix); /* one of a subclass of str may lead back here */
+    return redlane_tool_traverse(&cooldown->tool, visit, arg);
 }
 
 static void

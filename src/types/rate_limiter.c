@@ -139,8 +139,12 @@ rate_limiter_tp_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 static int
 rate_limiter_tp_traverse(PyObject *self, visitproc visit, void *arg)
 {
+    RedlaneRateLimiter *limiter = (RedlaneRateLimiter *)self;
+
     Py_VISIT(Py_TYPE(self));
-    return redlane_tool_traverse(&((RedlaneRateLimiter *)self)->tool, visit, arg);
+    Py_VISIT(limiter->algorithm); /* one of a subclass of str may lead back here */
+    Py_VISIT(limiter->prefix);
+    return redlane_tool_traverse(&limiter->tool, visit, arg);
 }
 
 /* A client breaks any cycle, and finalisers may still ask. */
