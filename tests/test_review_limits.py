@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import itertools
+import socket
 import struct
+import threading
 import weakref
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from outage_tools import Switch
 from redlane import (
+    Cache,
     Client,
     Cooldown,
+    Counter,
     Decision,
+    Presence,
     RateLimiter,
     RedisCache,
     RedlaneError,
@@ -177,6 +184,7 @@ def test_an_observer_may_go_while_its_trip_is_told(redis_url: str) -> None:
     told: list[str] = []
     with Client(redis_url, **PATIENT) as client:
         client.delete("k")
+        gc.freeze()  # so that a collection takes no time
         try:
             for number in range(1, 40):
                 client._observe(lambda name, *_: told.append(name), True)
@@ -189,6 +197,7 @@ def test_an_observer_may_go_while_its_trip_is_told(redis_url: str) -> None:
                 gc.collect()
         finally:
             gc.set_threshold(*threshold)
+            gc.unfreeze()
     assert told
     assert set(told) == {"LPUSH"}
 
@@ -202,3 +211,50 @@ def test_a_tuple_is_no_key_of_a_tenant() -> None:
         with pytest.raises(TypeError):
             context.aio.key(wrong)
         assert context.aio.key("name") == context.key("name")
+
+
+CALLS: dict[str, Callable[[Any], Any]] = {
+    "limiter": lambda client: RateLimiter(client).aio.hit("u", "5/minute"),
+    "cooldown": lambda client: Cooldown(client, 5).aio.acquire(id="u"),
+    "tenant": lambda client: (
+        RedisCache.from_client(client).with_context("a", "d").aio.get("k")
+    ),
+    "presence": lambda client: Presence(client).aio.count(),
+    "cache": lambda client: Cache(client).aio.get("k"),
+    "clear": lambda client: Cache(client).aio.clear(),
+    "tags": lambda client: Cache(client).aio.invalidate_tags("a"),
+    "counter": lambda client: Counter(client, "n:{id}").aio.increment(1),
+    "function": lambda client: Cache(client)(name="f")(asyncio.sleep)(0),
+}
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_what_waits_may_be_ended_by_another_thread(call: str) -> None:
+    """What a loop that was closed has left is collected where the collector runs next.
+    The thread that the loop ran in hears nothing of that."""
+    left: list[Any] = []
+
+    async def leave(url: str) -> None:
+        client: Any = Client(url, timeout=60, connect_timeout=60)
+        left.append(asyncio.ensure_future(CALLS[call](client)))
+        await asyncio.sleep(0.01)
+        assert not left[0].done()
+
+    def collect() -> None:
+        left.clear()
+        gc.collect()
+
+    gc.collect()
+    gc.disable()
+    try:
+        with socket.create_server(("127.0.0.1", 0)) as silent:
+            loop = asyncio.new_event_loop()
+            loop.set_exception_handler(lambda *_: None)  # a task was left pending
+            port = silent.getsockname()[1]
+            loop.run_until_complete(leave(f"redis://127.0.0.1:{port}"))
+            loop.close()
+            thread = threading.Thread(target=collect)
+            thread.start()
+            thread.join()  # raised a SystemError of the call
+    finally:
+        gc.enable()
