@@ -170,13 +170,18 @@ static int
 read_left(Cooldown *cooldown, PyObject *reply, int64_t *left)
 {
     PyObject *number = redlane_result_integer(cooldown->state, reply);
+    int overflow = 0;
 
     if (!number) {
         return -1;
     }
-    *left = number == Py_None ? 0 : PyLong_AsLongLong(number);
+    *left = number == Py_None ? 0 : PyLong_AsLongLongAndOverflow(number, &overflow);
     Py_DECREF(number);
-    return PyErr_Occurred() ? -1 : 0;
+    if (overflow) {
+        PyErr_SetString(cooldown->state->ReplyError, "cooldown: not a time in ms");
+        return -1;
+    }
+    return 0;
 }
 
 /* The one argument of every method. RAISES_NEG */
