@@ -69,14 +69,18 @@ def test_times_that_another_program_wrote_are_bounded() -> None:
                 assert is_sound(decision, 5), (count, decision)
 
 
-def test_a_server_whose_clock_is_beyond_all_bounds_is_not_believed() -> None:
-    """Else the next window would be that time and the present one."""
+@pytest.mark.parametrize("wrong", range(4))
+def test_numbers_beyond_all_bounds_are_not_believed(wrong: int) -> None:
+    """A server's clock above all: the next window would be its sum with ours."""
+    numbers = [10**15, 1, 1, 0]
+    numbers[wrong] = MOST
+    reply = b"*4\r\n" + b"".join(b":%d\r\n" % number for number in numbers)
 
     def script(peer: Peer) -> None:
         peer.greet()
         while True:
             peer.read()
-            peer.send(b"*4\r\n:%d\r\n:1\r\n:1\r\n:0\r\n" % MOST)
+            peer.send(reply)
 
     with scripted(script) as server, Client(server.url, **PATIENT) as client:
         limiter = RateLimiter(client, "fixed-window")
@@ -258,3 +262,34 @@ def test_what_waits_may_be_ended_by_another_thread(call: str) -> None:
             thread.join()  # raised a SystemError of the call
     finally:
         gc.enable()
+
+
+def test_a_finaliser_may_leave_in_the_middle_of_a_join() -> None:
+    """Or a signal's handler: it runs in whatever its thread is about."""
+    with Client("memory://") as client:
+        presence = Presence(client)
+        presence.join("u", "a")
+        done: list[bool] = []
+
+        def join() -> None:
+            with presence._registry.lock:
+                done.append(presence.leave("u", "a"))
+
+        thread = threading.Thread(target=join, daemon=True)
+        thread.start()
+        thread.join(30)
+        assert done == [True]
+        assert presence.count() == 0
+
+
+def test_names_that_are_none_of_presence_are_passed_over(redis_url: str) -> None:
+    with Client(redis_url, **PATIENT) as client:
+        client.delete("p", "{p}:connections", "{p}:counts", "{p}:servers")
+        for name in (b"x", b"", b"2:\xff\xff", b"9" * 5000 + b":", b"1:u:o:=a"):
+            client.hset("{p}:connections", name, "gone")
+        client.zadd("{p}:servers", {"gone": 1})
+        client.hset("{p}:counts", "u", 1)
+        client.sadd("p", "u")
+        presence = Presence(client, "p")
+        assert presence.join("v")
+        assert presence.members() == {"v"}
