@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import itertools
 import socket
@@ -17,6 +18,7 @@ from outage_tools import Switch
 from redlane import (
     Cache,
     Client,
+    ConfigurationError,
     Cooldown,
     Counter,
     Decision,
@@ -293,3 +295,29 @@ def test_names_that_are_none_of_presence_are_passed_over(redis_url: str) -> None
         presence = Presence(client, "p")
         assert presence.join("v")
         assert presence.members() == {"v"}
+
+
+def limiters() -> dict[int, Any]:
+    return {id(one): one for one in gc.get_objects() if type(one) is RateLimiter}
+
+
+class Shown:
+    """A wrong option, in the error of which it looks for what is being made."""
+
+    def __init__(self) -> None:
+        self.others = limiters()
+        self.found: list[object] = []
+
+    def __repr__(self) -> str:
+        for number, one in limiters().items():
+            if number not in self.others:
+                self.found.append(repr(one))
+        return "shown"
+
+
+@pytest.mark.parametrize("option", ["algorithm", "on_error"])
+def test_no_limiter_is_seen_that_is_not_ready(option: str) -> None:
+    shown: Any = Shown()
+    with pytest.raises(ConfigurationError, match="shown"):
+        RateLimiter("memory://", **{option: shown})
+    assert shown.found == []
