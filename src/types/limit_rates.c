@@ -242,6 +242,43 @@ make_rates(RedlaneState *state, RedlaneLimitKind kind, bool single, PyObject *ob
     return rates;
 }
 
+static bool
+says_same(const RedlaneRates *rates, const RedlaneRates *other)
+{
+    if (!other || other->count != rates->count) {
+        return false;
+    }
+    for (size_t i = 0; i < rates->count; i++) {
+        if (other->name_sizes[i] != rates->name_sizes[i] ||
+            memcmp(other->names[i], rates->names[i], rates->name_sizes[i]) != 0) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* Those that say the same and were made before, if they are still known: what is
+ * remembered goes by their number. STEALS rates */
+static RedlaneRates *
+share_rates(RedlaneRatesCache *cache, RedlaneRates *rates)
+{
+    RedlaneRates **kept;
+    size_t at = rates->count;
+
+    for (size_t i = 0; i < rates->count; i++) {
+        for (size_t byte = 0; byte < rates->name_sizes[i]; byte++) {
+            at = at * 31 + (unsigned char)rates->names[i][byte];
+        }
+    }
+    kept = &cache->made[at % REDLANE_RATES_KEPT];
+    if (!says_same(rates, *kept)) {
+        redlane_rates_release(*kept);
+        *kept = redlane_rates_hold(rates);
+    }
+    redlane_rates_release(rates);
+    return redlane_rates_hold(*kept);
+}
+
 RedlaneRates *
 redlane_rates_of(RedlaneState *state, RedlaneRatesCache *cache, RedlaneLimitKind kind,
                  bool single, PyObject *object)
@@ -251,7 +288,8 @@ redlane_rates_of(RedlaneState *state, RedlaneRatesCache *cache, RedlaneLimitKind
     size_t at;
 
     if (!PyUnicode_CheckExact(object)) {
-        return make_rates(state, kind, single, object);
+        rates = make_rates(state, kind, single, object);
+        return rates ? share_rates(cache, rates) : NULL;
     }
     hash = PyObject_Hash(object);
     if (hash == -1) {
@@ -264,6 +302,7 @@ redlane_rates_of(RedlaneState *state, RedlaneRatesCache *cache, RedlaneLimitKind
     }
     rates = make_rates(state, kind, single, object);
     if (rates) {
+        rates = share_rates(cache, rates);
         redlane_rates_release(cache->rates[at]);
         cache->rates[at] = redlane_rates_hold(rates);
         Py_XSETREF(cache->texts[at], Py_NewRef(object));
@@ -276,7 +315,8 @@ redlane_rates_forget(RedlaneRatesCache *cache)
 {
     for (size_t i = 0; i < REDLANE_RATES_KEPT; i++) {
         redlane_rates_release(cache->rates[i]);
-        cache->rates[i] = NULL;
+        redlane_rates_release(cache->made[i]);
+        cache->rates[i] = cache->made[i] = NULL;
         Py_CLEAR(cache->texts[i]);
     }
 }

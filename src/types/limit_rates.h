@@ -30,6 +30,7 @@ typedef struct {
 typedef struct {
     PyObject *texts[REDLANE_RATES_KEPT]; /* exact str */
     RedlaneRates *rates[REDLANE_RATES_KEPT];
+    RedlaneRates *made[REDLANE_RATES_KEPT]; /* by what they say, whatever said it */
 } RedlaneRatesCache;
 
 /* The rates that an object means: a text of the grammar, a (count, seconds) or (count,
