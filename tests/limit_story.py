@@ -60,7 +60,11 @@ class Remembered:
     def at(self, now: int) -> Answers:
         passed = now - self.seen
         return [
-            (left, max(0, reset - passed), max(0, retry - 1 - passed) + 1 if retry else 0)
+            (
+                left,
+                max(0, reset - passed),
+                max(0, retry - 1 - passed) + 1 if retry else 0,
+            )
             for left, reset, retry in self.answers
         ]
 
@@ -130,7 +134,7 @@ def machine(world: World) -> type[RuleBasedStateMachine]:
             ]
             self.models: dict[tuple[object, ...], Model] = {}
             self.kept: dict[int, int] = {}  # until when a state may be there, by model
-            self.remembered: dict[tuple[str, int], Remembered] = {}
+            self.remembered: dict[tuple[object, ...], Remembered] = {}
             self.counts = [
                 dict.fromkeys(("allowed", "refused", "remembered"), 0) for _ in range(2)
             ]
@@ -180,7 +184,9 @@ def machine(world: World) -> type[RuleBasedStateMachine]:
             drawn = move.draw(st.sampled_from([m for some in self.lists for m in some]))
             world.clock.move(move.draw(moves(drawn.window, False)))
 
-        @rule(who=people, which=lists, cost=costs, awaits=waits, times=st.integers(1, 4))
+        @rule(
+            who=people, which=lists, cost=costs, awaits=waits, times=st.integers(1, 4)
+        )
         def hit(
             self, who: str, which: int, cost: int, awaits: bool, times: int
         ) -> None:
@@ -192,7 +198,8 @@ def machine(world: World) -> type[RuleBasedStateMachine]:
             models = self.models_of(who, which)
             cost = self.cost_of(models, cost)
             admitted = all(model.admits(now, cost) for model in models)
-            known = self.remembered.get((who, which))
+            name = (who, *((one.count, one.window, one.burst) for one in models))
+            known = self.remembered.get(name)
             engine, server = self.tell("hit", awaits, who, which, cost)
             check_retry(models, engine, now, cost)
             if known and known.cost <= cost and now < known.until:
@@ -205,7 +212,7 @@ def machine(world: World) -> type[RuleBasedStateMachine]:
                     longest = max(retry for _, _, retry in server)
                     until = now + min(longest, LONGEST)
                     known = Remembered(cost, now, until, server)
-                    self.remembered[who, which] = known
+                    self.remembered[name] = known
             for count in self.counts:
                 count["allowed" if admitted else "refused"] += 1
             if admitted:

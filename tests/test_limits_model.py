@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from limit_model import KINDS, START, US, Model, check_answers, check_retry, moves, rate
 from test_scripts import texts  # noqa: F401
 
+
 def scaled(model: Model) -> list[int]:
     """The script's numbers for a limit that needs no rounding."""
     if model.kind == "s":

@@ -9,6 +9,8 @@
 
 #define SHOWN 60 /* characters of a bad text in its error */
 #define US_PER_S 1000000
+#define FNV_BASIS UINT64_C(0xcbf29ce484222325) /* FNV-1a, of 64 bits */
+#define FNV_PRIME UINT64_C(0x100000001b3)
 
 /* Always returns -1. */
 static int
@@ -182,6 +184,9 @@ describe(RedlaneRates *rates, size_t index, int64_t burst)
                          burst);
     }
     rates->name_sizes[index] = (size_t)size;
+    for (int i = 0; i <= size; i++) { /* with its end, so that names stay apart */
+        rates->number = (rates->number ^ (unsigned char)name[i]) * FNV_PRIME;
+    }
 }
 
 static bool
@@ -210,7 +215,7 @@ make_rates(RedlaneState *state, RedlaneLimitKind kind, bool single, PyObject *ob
         return NULL;
     }
     rates->references = 1;
-    rates->number = ++state->rates_made;
+    rates->number = FNV_BASIS;
     rates->count = found.count;
     rates->most = INT64_MAX;
     for (size_t i = 0; i < found.count; i++) {
@@ -242,43 +247,6 @@ make_rates(RedlaneState *state, RedlaneLimitKind kind, bool single, PyObject *ob
     return rates;
 }
 
-static bool
-says_same(const RedlaneRates *rates, const RedlaneRates *other)
-{
-    if (!other || other->count != rates->count) {
-        return false;
-    }
-    for (size_t i = 0; i < rates->count; i++) {
-        if (other->name_sizes[i] != rates->name_sizes[i] ||
-            memcmp(other->names[i], rates->names[i], rates->name_sizes[i]) != 0) {
-            return false;
-        }
-    }
-    return true;
-}
-
-/* Those that say the same and were made before, if they are still known: what is
- * remembered goes by their number. STEALS rates */
-static RedlaneRates *
-share_rates(RedlaneRatesCache *cache, RedlaneRates *rates)
-{
-    RedlaneRates **kept;
-    size_t at = rates->count;
-
-    for (size_t i = 0; i < rates->count; i++) {
-        for (size_t byte = 0; byte < rates->name_sizes[i]; byte++) {
-            at = at * 31 + (unsigned char)rates->names[i][byte];
-        }
-    }
-    kept = &cache->made[at % REDLANE_RATES_KEPT];
-    if (!says_same(rates, *kept)) {
-        redlane_rates_release(*kept);
-        *kept = redlane_rates_hold(rates);
-    }
-    redlane_rates_release(rates);
-    return redlane_rates_hold(*kept);
-}
-
 RedlaneRates *
 redlane_rates_of(RedlaneState *state, RedlaneRatesCache *cache, RedlaneLimitKind kind,
                  bool single, PyObject *object)
@@ -288,8 +256,7 @@ redlane_rates_of(RedlaneState *state, RedlaneRatesCache *cache, RedlaneLimitKind
     size_t at;
 
     if (!PyUnicode_CheckExact(object)) {
-        rates = make_rates(state, kind, single, object);
-        return rates ? share_rates(cache, rates) : NULL;
+        return make_rates(state, kind, single, object);
     }
     hash = PyObject_Hash(object);
     if (hash == -1) {
@@ -302,7 +269,6 @@ redlane_rates_of(RedlaneState *state, RedlaneRatesCache *cache, RedlaneLimitKind
     }
     rates = make_rates(state, kind, single, object);
     if (rates) {
-        rates = share_rates(cache, rates);
         redlane_rates_release(cache->rates[at]);
         cache->rates[at] = redlane_rates_hold(rates);
         Py_XSETREF(cache->texts[at], Py_NewRef(object));
@@ -315,8 +281,7 @@ redlane_rates_forget(RedlaneRatesCache *cache)
 {
     for (size_t i = 0; i < REDLANE_RATES_KEPT; i++) {
         redlane_rates_release(cache->rates[i]);
-        redlane_rates_release(cache->made[i]);
-        cache->rates[i] = cache->made[i] = NULL;
+        cache->rates[i] = NULL;
         Py_CLEAR(cache->texts[i]);
     }
 }

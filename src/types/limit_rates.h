@@ -15,7 +15,7 @@
 
 typedef struct {
     size_t references;
-    uint64_t number; /* unlike any other's in this process */
+    uint64_t number; /* a hash of what they say, whatever said it */
     size_t count;
     int64_t most; /* no cost above it is ever admitted */
     RedlaneLimit limits[REDLANE_LIMITS_MAX];
@@ -30,7 +30,6 @@ typedef struct {
 typedef struct {
     PyObject *texts[REDLANE_RATES_KEPT]; /* exact str */
     RedlaneRates *rates[REDLANE_RATES_KEPT];
-    RedlaneRates *made[REDLANE_RATES_KEPT]; /* by what they say, whatever said it */
 } RedlaneRatesCache;
 
 /* The rates that an object means: a text of the grammar, a (count, seconds) or (count,
