@@ -604,8 +604,8 @@ def documented(decorate: Decorate, dependencies: list[Any]) -> FastAPI:
 
     @router.delete("/{name}", status_code=204, response_class=Response)
     @decorate
-    async def gone(name: str, found: str | None = Security(key)) -> None:
-        pass
+    async def gone(name: str, found: str | None = Security(key)) -> Response:
+        return Response(status_code=204)
 
     @app.get("/page", response_class=HTMLResponse, include_in_schema=True)
     @decorate

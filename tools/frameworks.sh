@@ -1,16 +1,16 @@
 #!/bin/sh
-# Runs the tests of applications with the oldest frameworks that are supported, which
-# requirements-oldest.txt names, or with the newest: `tools/frameworks.sh oldest`. Makes
-# an environment of its own for each, .venv-oldest and .venv-newest; the newest are looked
-# for at each run. Further words go to pytest, in the place of the files.
+# Runs tests with the oldest frameworks that are supported, which requirements-oldest.txt
+# names, or with the newest: `tools/frameworks.sh oldest tests/test_http_*.py`. Makes an
+# environment of its own for each, .venv-oldest and .venv-newest; the newest are looked
+# for at each run.
 set -eu
 cd "$(dirname "$0")/.."
 
-age=${1:?"oldest or newest"}
+age=${1:?"oldest or newest, then what pytest is given"}
 shift
 environment=.venv-$age
 bin=$environment/bin
-# Ours is the version of the frameworks alone: all else is as `make test` has it.
+# All but the frameworks is as `make test` has it.
 names=$(sed -n 's/^\([a-z-]*\)==.*/\1/p' requirements-oldest.txt)
 quiet='--quiet --disable-pip-version-check'
 
@@ -40,7 +40,4 @@ fi
 echo "Testing with the $age frameworks:" \
     $("$bin/pip" list --format freeze --disable-pip-version-check |
         grep -i -E "^($(echo "$names" | paste -s -d '|' -))==")
-[ $# -gt 0 ] || set -- $(grep -l -E \
-    '^(from|import) .*(flask|fastapi|starlette|http_sites|mural)' tests/test_*.py) \
-    tests/test_docs.py
 exec "$bin/python" -m pytest -p no:cacheprovider "$@"
