@@ -103,7 +103,7 @@ test-one: .venv-$(VERSION)/ready
 
 # Tests in which a framework answers.
 APPLICATIONS = $$(grep -l -E '^(from|import) .*(flask|fastapi|starlette|http_|mural)' \
-	tests/test_*.py) tests/test_docs.py
+	tests/test_*.py)
 
 test-frameworks: system build
 	@failed=; for age in oldest newest; do \
