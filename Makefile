@@ -102,7 +102,7 @@ test-one: .venv-$(VERSION)/ready
 	@touch $@
 
 # Tests in which a framework answers.
-APPLICATIONS = $$(grep -l -E '^(from|import) .*(flask|fastapi|starlette|http_|mural)' \
+APPLICATIONS = $$(grep -l -E '^(from|import) .*(flask|fastapi|starlette|http_|mural|prom|opentel)' \
 	tests/test_*.py)
 
 test-frameworks: system build

@@ -555,6 +555,9 @@ def test_a_websocket_is_not_cached() -> None:
 # --- OpenAPI ----------------------------------------------------------------------
 
 
+BEARER = HTTPBearer()
+
+
 class Item(BaseModel):
     name: str
     price: float | None = None
@@ -572,7 +575,6 @@ def documented(decorate: Decorate, dependencies: list[Any]) -> FastAPI:
     )
     token = OAuth2PasswordBearer("token", scopes={"read": "Reads."}, auto_error=False)
     key = APIKeyHeader(name="X-Key", auto_error=False)
-    bearer = HTTPBearer()
 
     async def user(found: str | None = Security(token, scopes=["read"])) -> str:
         if found is None:
@@ -609,7 +611,7 @@ def documented(decorate: Decorate, dependencies: list[Any]) -> FastAPI:
 
     @app.get("/page", response_class=HTMLResponse, include_in_schema=True)
     @decorate
-    def page(found: Annotated[Any, Depends(bearer)]) -> str:
+    def page(found: Annotated[Any, Depends(BEARER)]) -> str:
         return ""
 
     @app.get("/hidden", include_in_schema=False)
