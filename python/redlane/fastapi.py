@@ -20,13 +20,14 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route, Router
+from starlette.websockets import WebSocket
 
 from redlane._core import AsyncClient, Cache, Client, RateLimiter
 from redlane._default import close_default_client, default_client
 from redlane._http.address import client_address
 from redlane._http.asgi import Ahead as CacheMiddleware
 from redlane._http.asked_asgi import Refused, answered_by_us
-from redlane._http.endpoint import Endpoint, Given
+from redlane._http.endpoint import Endpoint, Given, parameter_of
 from redlane._http.health import deep_report, shallow_report
 from redlane._http.limited import Limit, place_of
 from redlane._http.limits import fields_of
@@ -126,6 +127,8 @@ def cached(
         if inspect.isclass(function):
             raise TypeError("cached: a function or a method, not a class")
         endpoint = Endpoint(function, lambda: response_cache(client, prefix), options)
+        if parameter_of(endpoint.given.signature.parameters, WebSocket):
+            raise TypeError("cached: a WebSocket has no response to be stored")
 
         @wraps(function)
         async def cached_endpoint(*args: Any, **kwargs: Any) -> Any:
@@ -150,7 +153,7 @@ def _limiter_of(client: Client[Any] | None) -> RateLimiter:
     return limiter
 
 
-async def _settled(asked: Callable[[Request], Any], request: Request) -> Any:
+async def _settled(asked: Callable[[Any], Any], request: HTTPConnection) -> Any:
     """A callable's answer to the request, awaited if need be."""
     value = asked(request)
     return await value if hasattr(value, "__await__") else value
@@ -172,7 +175,7 @@ class _Limited:
         self.limiter = limiter
         self.trusted_hops = trusted_hops
 
-    async def ask(self, request: Request, place: str) -> Any:
+    async def ask(self, request: HTTPConnection, place: str) -> Any:
         """The Decision, and what was asked for it; None: the request does not count."""
         limit = self.limit
         method = request.scope.get("method")  # a WebSocket has none
@@ -204,7 +207,10 @@ class _Limited:
                 return limiter, target, limiter.hit(*target)
         return limiter, target, await limiter.aio.hit(*target)
 
-    def refusal(self, decision: Any) -> Response:
+    def refusal(self, decision: Any, connection: HTTPConnection) -> Response:
+        if not isinstance(connection, Request):
+            message = self.limit.message(decision)
+            raise answered_by_us(Refused(decision, message, connection))
         return Response(
             self.limit.body(decision),
             429,
@@ -221,7 +227,8 @@ def limit(
     trusted_hops: int = 0,
     **options: Any,
 ) -> Callable[[Function], Function]:
-    """Decorates an endpoint, `def` or `async def`: who asks too often is answered 429.
+    """Decorates an endpoint, `def` or `async def`: who asks too often is answered 429,
+    a WebSocket with that or the code 1008.
 
     Below the route, and above `cached` if hits are to count. The callables are given
     the request and may be coroutine functions.
@@ -248,7 +255,7 @@ def limit(
     deduct_when = limited.limit.deduct_when
 
     def decorate(function: Function) -> Function:
-        given = Given(function)
+        given = Given(function, HTTPConnection)
         place = place_of(function)
         is_coroutine = inspect.iscoroutinefunction(function)
 
@@ -257,7 +264,7 @@ def limit(
             request, injected = given.take(args, kwargs)
             asked = await limited.ask(request, place)
             if asked is not None and not asked[2].allowed:
-                return limited.refusal(asked[2])
+                return limited.refusal(asked[2], request)
             if is_coroutine:
                 result = await function(*args, **kwargs)
             else:
@@ -315,9 +322,7 @@ class RateLimit:
             return
         decision = asked[2]
         if not decision.allowed:
-            message = self._limited.limit.error_message
-            if callable(message):
-                message = message(decision)
+            message = self._limited.limit.message(decision)
             raise answered_by_us(Refused(decision, message, request))
         for name, value in fields_of(decision):
             response.headers[name] = value

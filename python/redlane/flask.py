@@ -26,6 +26,7 @@ from werkzeug.exceptions import HTTPException
 from redlane._core import Cache, Client, RateLimiter
 from redlane._default import default_client
 from redlane._http.address import client_address
+from redlane._http.asked_flask import closed, socket_of
 from redlane._http.flask_config import Settings, read_settings
 from redlane._http.health import deep_report, shallow_report
 from redlane._http.limited import Limit, place_of
@@ -244,7 +245,8 @@ class Redlane:
         return cache.invalidate(pattern_of(cache, path))
 
     def limit(self, rates: Any, **options: Any) -> Callable[[View], View]:
-        """Decorates a view: who asks too often is answered 429.
+        """Decorates a view: who asks too often is answered 429; a WebSocket of
+        flask-sock is closed with 1008.
 
         Below the route, and above `cached` if hits are to count.
 
@@ -277,12 +279,17 @@ class Redlane:
                 if target is None:
                     return call(*args, **kwargs)
                 decision = state.limiter.hit(*target)
+                socket = socket_of(args)
                 if not decision.allowed:
+                    if socket is not None:
+                        raise closed(decision, limit.message(decision), socket)
                     return _refused(app, state, limit, decision)
-                made = app.make_response(call(*args, **kwargs))
+                made = call(*args, **kwargs)
+                if socket is None:  # a WebSocket's function has no response
+                    made = app.make_response(made)
                 if limit.deduct_when is not None and not limit.deduct_when(made):
                     state.limiter.refund(*target)
-                if state.settings.limit_headers:
+                if socket is None and state.settings.limit_headers:
                     _tell(made, decision)
                 return made
 

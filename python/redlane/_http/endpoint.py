@@ -9,7 +9,7 @@ from time import time
 from typing import Any
 
 from starlette.concurrency import run_in_threadpool
-from starlette.requests import Request
+from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response, StreamingResponse
 
 from redlane._core import Cache, ConfigurationError
@@ -30,14 +30,15 @@ from redlane._http.share import Key, RouteError, Shared, Unshared, word
 from redlane._http.stored import Stored, answer, store
 from redlane._http.wsgi import Box
 
-__all__ = ["Endpoint", "Given"]
+__all__ = ["Endpoint", "Given", "parameter_of"]
 
 # Parameters that are added to those of an endpoint.
 REQUEST = "redlane_request"
 RESPONSE = "redlane_response"
 
 
-def _parameter_of(parameters: Any, kind: type) -> str | None:
+def parameter_of(parameters: Any, kind: type) -> str | None:
+    """The name of the parameter that is declared to be such."""
     for name, parameter in parameters.items():
         annotation = parameter.annotation
         if inspect.isclass(annotation) and issubclass(annotation, kind):
@@ -47,16 +48,18 @@ def _parameter_of(parameters: Any, kind: type) -> str | None:
 
 class Given:
     """A function's parameters with a request and a response among them, which the
-    frameworks that look at parameters then give."""
+    frameworks that look at parameters then give. `kind` HTTPConnection: a WebSocket
+    may stand in the request's place."""
 
-    def __init__(self, function: Any) -> None:
+    def __init__(self, function: Any, kind: type[HTTPConnection] = Request) -> None:
+        self.kind = kind
         try:
             signature = inspect.signature(function, eval_str=True)
         except Exception:  # noqa: BLE001 - names that are not there yet
             signature = inspect.signature(function)
         named = signature.parameters
-        self.request = _parameter_of(named, Request)
-        self.response = _parameter_of(named, Response)
+        self.request = parameter_of(named, kind)
+        self.response = parameter_of(named, Response)
         added: list[tuple[str, type]] = []
         if self.request is None:
             added.append((REQUEST, Request))
@@ -74,7 +77,7 @@ class Given:
 
     def take(
         self, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> tuple[Request, Response | None]:
+    ) -> tuple[Any, Response | None]:
         """Both, out of `kwargs` where the function does not take them itself."""
         injected = kwargs.get(self.response or RESPONSE)
         if self.response is None:
@@ -83,7 +86,7 @@ class Given:
         if self.request is None:
             kwargs.pop(REQUEST, None)
         if request is None:
-            request = next((a for a in args if isinstance(a, Request)), None)
+            request = next((a for a in args if isinstance(a, self.kind)), None)
             if request is None:
                 raise TypeError("an endpoint is called with a request")
         return request, injected

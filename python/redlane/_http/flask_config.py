@@ -49,6 +49,10 @@ _CACHE_HINTS = {
     "CACHE_REDIS_SENTINELS": "Sentinel is not spoken here",
     "CACHE_REDIS_CLUSTER": "Cluster is not spoken here",
 }
+_ALGORITHMS = (
+    *("sliding-window", "fixed-window", "sliding-log", "moving-window"),
+    *("token-bucket", "gcra"),
+)
 # Flask-Limiter's.
 _STRATEGIES = {
     "fixed-window": "fixed-window",
@@ -191,11 +195,21 @@ def _read(config: Mapping[str, Any], defaults: Mapping[str, Any]) -> Settings:
     return settings
 
 
-def _checked(name: str, read: Callable[[], Any]) -> Any:
+def _checked(name: str, wanted: str, read: Callable[[], Any]) -> Any:
+    """What is wrong is not told: it may be a secret in the wrong place."""
     try:
         return read()
-    except (TypeError, ValueError) as error:
-        raise ConfigurationError(f"{name}: {error}") from None
+    except (TypeError, ValueError):
+        raise ConfigurationError(f"{name}: {wanted}") from None
+
+
+def _seal(config: Mapping[str, Any]) -> Any:
+    seal = config["REDLANE_SEAL"]
+    try:
+        Cache("memory://", seal=seal)
+    except (TypeError, ValueError) as error:  # which tells no key
+        raise ConfigurationError(f"REDLANE_SEAL: {error}") from None
+    return seal
 
 
 def _flag(config: Mapping[str, Any], name: str) -> bool:
@@ -240,7 +254,7 @@ def _read_own(config: Mapping[str, Any], settings: Settings) -> None:
         ("REDLANE_PREFIX", "prefix", None),
         ("REDLANE_FALLBACK", "fallback", ("memory", "none", "raise")),
         ("REDLANE_LIMITS", "limits", None),
-        ("REDLANE_LIMIT_ALGORITHM", "limit_algorithm", None),
+        ("REDLANE_LIMIT_ALGORITHM", "limit_algorithm", _ALGORITHMS),
         ("REDLANE_LIMIT_PREFIX", "limit_prefix", None),
         ("REDLANE_LIMIT_ON_ERROR", "limit_on_error", ("memory", "allow", "deny")),
     ):
@@ -258,18 +272,21 @@ def _read_own(config: Mapping[str, Any], settings: Settings) -> None:
         if name in given:
             setattr(settings, attribute, _flag(config, name))
     if "REDLANE_SEAL" in given:
-        settings.seal = config["REDLANE_SEAL"]
+        settings.seal = _seal(config)
     if "REDLANE_TRUSTED_HOPS" in given:
-        hops = _checked(
-            "REDLANE_TRUSTED_HOPS", lambda: int(config["REDLANE_TRUSTED_HOPS"])
-        )
+        name, wanted = "REDLANE_TRUSTED_HOPS", "a number from 0 to 100"
+        hops = _checked(name, wanted, lambda: int(config[name]))
         if not 0 <= hops <= 100:
-            raise ConfigurationError("REDLANE_TRUSTED_HOPS: a number from 0 to 100")
+            raise ConfigurationError(f"{name}: {wanted}")
         settings.trusted_hops = hops
     read: dict[str, Any] = {}
     if "REDLANE_DEFAULT_TTL" in given:
         read["ttl"] = config["REDLANE_DEFAULT_TTL"]
-        _checked("REDLANE_DEFAULT_TTL", lambda: period(read["ttl"], "a TTL"))
+        _checked(
+            "REDLANE_DEFAULT_TTL",
+            "no period, such as 60 or '10m'",
+            lambda: period(read["ttl"], "a TTL"),
+        )
     if "REDLANE_IGNORE_COOKIES" in given:
         read["ignore_cookies"] = _listed(config["REDLANE_IGNORE_COOKIES"])
     if "REDLANE_IDENTITY_HEADERS" in given:  # beside those that are known
@@ -296,9 +313,10 @@ def _read_caching(config: Mapping[str, Any], settings: Settings) -> None:
         _warn(f"CACHE_TYPE={config['CACHE_TYPE']!r} is not known here: Redis or memory")
     timeout = config.get("CACHE_DEFAULT_TIMEOUT")
     if timeout is not None:
-        seconds = _checked("CACHE_DEFAULT_TIMEOUT", lambda: float(timeout))
+        name, wanted = "CACHE_DEFAULT_TIMEOUT", "no number of seconds"
+        seconds = _checked(name, wanted, lambda: float(timeout))
         if not math.isfinite(seconds) or seconds < 0:
-            raise ConfigurationError("CACHE_DEFAULT_TIMEOUT: no number of seconds")
+            raise ConfigurationError(f"{name}: {wanted}")
         if seconds > 0:  # 0 is without end there, as no TTL is here
             settings.defaults["ttl"] = seconds
     prefix = config.get("CACHE_KEY_PREFIX")

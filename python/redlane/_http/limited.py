@@ -54,10 +54,13 @@ class Limit:
     def applies(self, method: str) -> bool:
         return self.methods is None or method in self.methods
 
-    def body(self, decision: Any) -> bytes:
+    def message(self, decision: Any) -> str | None:
+        """What a refusal says; None: what it says by itself."""
         message = self.error_message
-        if callable(message):
-            message = message(decision)
+        return message(decision) if callable(message) else message
+
+    def body(self, decision: Any) -> bytes:
+        message = self.message(decision)
         return body_of(decision) if message is None else body_of(decision, message)
 
     def identity(self, who: Any, place: str) -> str:
