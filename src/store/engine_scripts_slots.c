@@ -118,9 +118,9 @@ redlane_script_slot(RedlaneEngine *engine, const RedlaneScriptCall *call,
         return;
     }
     if (mode == 'p') {
-        held = entry ? entry->container->table.count -
-                           count_ended(entry->container, now)
-                     : 0;
+        held = entry
+                   ? entry->container->table.count - count_ended(entry->container, now)
+                   : 0;
         reply_slots(reply, true, held, 0);
         return;
     }
