@@ -120,7 +120,7 @@ redlane_ahead_note(RedlaneAheadTable *table, RedlaneArg identity, uint64_t rates
                    const RedlaneLimitAnswer *answers, size_t count)
 {
     RedlaneAhead *ahead = redlane_ahead_find(table, identity, rates, now), **slot;
-    bool asking = ahead && ahead->asking;
+    uint64_t asking = ahead ? ahead->asking : 0;
 
     /* Those that may be spent still are of the same windows as the new ones: their time
      * ends before their window does, and that is not over. They live no longer. */

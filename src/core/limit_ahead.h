@@ -21,13 +21,13 @@
 #define REDLANE_AHEAD_MAX INT64_C(1000000) /* units at once */
 
 typedef struct {
-    uint64_t rates; /* which rates: a number of its limiter's */
-    int64_t units;  /* that are here to be spent */
-    int64_t seen;   /* when the answers came */
-    int64_t until;  /* no unit is spent from then on */
-    bool asking;    /* somebody is taking more: nobody else does */
-    size_t count;   /* of answers */
-    size_t size;    /* of the identity, which stands behind them */
+    uint64_t rates;  /* which rates: a number of its limiter's */
+    int64_t units;   /* that are here to be spent */
+    int64_t seen;    /* when the answers came */
+    int64_t until;   /* no unit is spent from then on */
+    uint64_t asking; /* the number of who is taking more, or 0: one at a time does */
+    size_t count;    /* of answers */
+    size_t size;     /* of the identity, which stands behind them */
     RedlaneLimitAnswer answers[]; /* the server's last ones, without the units */
 } RedlaneAhead;
 
@@ -50,7 +50,8 @@ RedlaneAhead *redlane_ahead_find(RedlaneAheadTable *table, RedlaneArg identity,
 int64_t redlane_ahead_more(const RedlaneAhead *ahead, int64_t batch, int64_t cost);
 
 /* Until when units may be spent that were charged to these limits by a call that began
- * at `sent`: a second at most, and no longer than the windows that they were charged to.
+ * at `sent`: a second at most, and no longer than the windows that they were charged
+ * to.
  */
 int64_t redlane_ahead_until(const RedlaneLimit *limits,
                             const RedlaneLimitAnswer *answers, size_t count,

@@ -118,20 +118,22 @@ redlane_limiter_take(RedlaneRateLimiter *limiter, const RedlaneIdentity *identit
     RedlaneAhead *ahead = find(limiter, identity, rates, sent);
     RedlaneLimitAnswer answers[REDLANE_LIMITS_MAX];
     RedlaneAnswer answer = REDLANE_ANSWER_NOTHING;
-    uint64_t resets = limiter->resets;
     RedlaneAheadTable *table;
-    bool asks = false;
+    uint64_t number = 0;
     int result;
 
     if (ahead && !ahead->asking) {
         more = redlane_ahead_more(ahead, limiter->batch, cost);
-        ahead->asking = asks = more > 0;
+        ahead->asking = number = more ? ++limiter->asked : 0;
     }
     result = ask_for(limiter, identity, rates, cost, &more, answers, &answer);
     now = redlane_clock_now();
     ahead = find(limiter, identity, rates, now);
-    if (ahead && asks) {
-        ahead->asking = false;
+    if (number && ahead && ahead->asking == number) {
+        ahead->asking = 0;
+    }
+    else {
+        more = 0; /* a reset came between: what was charged before it is not spent */
     }
     if (result < 0) {
         return NULL;
@@ -140,9 +142,7 @@ redlane_limiter_take(RedlaneRateLimiter *limiter, const RedlaneIdentity *identit
         return redlane_decision_new(limiter->state, rates->limits, answers,
                                     rates->count, 0);
     }
-    table = answer == REDLANE_ANSWER_NOTHING || resets != limiter->resets
-                ? NULL
-                : make_table(limiter);
+    table = answer == REDLANE_ANSWER_NOTHING ? NULL : make_table(limiter);
     if (table) {
         redlane_ahead_note(
             table, name_of(identity), rates->number, more, now,
@@ -175,7 +175,6 @@ redlane_limiter_forget_ahead(RedlaneRateLimiter *limiter,
 {
     RedlaneAheadTable *table = own_table(limiter);
 
-    limiter->resets++;
     if (table) {
         redlane_ahead_drop(table, name_of(identity));
     }

@@ -36,7 +36,7 @@ typedef struct {
     int64_t batch;                /* units to take in advance, or 0: none */
     RedlaneAheadTable *ahead;     /* made on first need, or NULL */
     int ahead_depth;              /* of the process that has taken them */
-    uint64_t resets;              /* what was asked for before one is not kept */
+    uint64_t asked;               /* numbers those who take some */
     struct {
         unsigned long long allowed, refused; /* hits */
         unsigned long long remembered; /* refused without asking: known to be blocked */

@@ -97,12 +97,12 @@ test_table(void)
     ahead = redlane_ahead_find(&table, ann, 1, SECOND - 1);
     CHECK(ahead && ahead->units == 30 && ahead->answers[0].remaining == 500);
     if (ahead) {
-        ahead->asking = true;
+        ahead->asking = 7;
     }
     /* More comes beside what is there, and what is there lives no longer. */
     redlane_ahead_note(&table, ann, 1, 12, 100, SECOND + 100, &later, 1);
     ahead = redlane_ahead_find(&table, ann, 1, 100);
-    CHECK(ahead && ahead->units == 42 && ahead->until == SECOND && ahead->asking);
+    CHECK(ahead && ahead->units == 42 && ahead->until == SECOND && ahead->asking == 7);
     CHECK(ahead && ahead->answers[0].remaining == 400 && ahead->seen == 100);
     /* What has ended is not added to. */
     redlane_ahead_note(&table, ann, 1, 5, SECOND, 2 * SECOND, &later, 1);
