@@ -53,6 +53,11 @@ def test_so_many_and_no_more(client: Any) -> None:
     assert not third
     assert (third.in_flight, third.remaining, third.limits) == (2, 0, ())
     assert HOUR - 60 < third.retry_after <= HOUR
+    assert first.headers() == first.raw_headers() == []
+    assert [(b"retry-after", value.encode()) for _, value in third.headers()] == (
+        third.raw_headers()
+    )
+    assert HOUR - 60 < int(dict(third.headers())["Retry-After"]) <= HOUR
     assert slots.acquire("other")
     assert third.release() is False
     assert third.extend() is False
@@ -679,7 +684,7 @@ def test_arguments_that_nobody_sends(bad: list[Any]) -> None:
 
 
 def test_an_engine_without_room() -> None:
-    with Client("memory://", max_memory=300) as client:
+    with Client("memory://", max_memory=250) as client:
         slots = Concurrency(client, lease=HOUR)
         with pytest.raises(redlane.OutOfMemoryError):
             slots.acquire("u")

@@ -66,6 +66,8 @@ NOT_AWAITED = {
     ("RateLimiter", "limit"),  # a decorator, for functions of both kinds
     ("RedisCache", "from_client"),
     ("RedisCache", "with_context"),
+    ("Slot", "headers"),
+    ("Slot", "raw_headers"),
 }
 MADE_BY_OTHERS = {"ContextualRedisCache", "Listener", "Pipeline", "Slot"}
 CLASS_PAIRS = {sync: twin for sync, twin in PAIRS.items() if sync[0].isupper()}

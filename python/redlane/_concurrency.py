@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 from hashlib import sha256
+from math import ceil
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from redlane._core import (
@@ -47,14 +48,14 @@ def check_limit(limit: int) -> int:
     if isinstance(limit, bool) or not isinstance(limit, int):
         raise TypeError(f"limit must be an int, not {type(limit).__name__}")
     if not 1 <= limit <= LIMIT_MAX:
-        raise ValueError(f"limit must be 1 to {LIMIT_MAX}")
+        raise ConfigurationError(f"limit must be 1 to {LIMIT_MAX}")
     return limit
 
 
 def check_lease(lease: float | str | timedelta) -> int:
     milliseconds = ToolHandle.milliseconds(lease, "lease")
     if milliseconds > LEASE_MAX:
-        raise ValueError("lease must be 366 days at most")
+        raise ConfigurationError("lease must be 366 days at most")
     return milliseconds
 
 
@@ -128,6 +129,16 @@ class _Place:
     def limits(self) -> tuple[Decision, ...]:
         """None: it is no limit in a time."""
         return ()
+
+    def headers(self) -> list[tuple[str, str]]:
+        """What a response says of it: a refusal's Retry-After, in whole seconds."""
+        if self.allowed:
+            return []
+        return [("Retry-After", str(max(ceil(self.retry_after), 1)))]
+
+    def raw_headers(self) -> list[tuple[bytes, bytes]]:
+        """The same as ASGI has it."""
+        return [(name.lower().encode(), text.encode()) for name, text in self.headers()]
 
     def __bool__(self) -> bool:
         return self.allowed
