@@ -252,14 +252,20 @@ def _refuse_kind(function: Any) -> None:
         )
 
 
-def _wrap(function: Any, limiter: RateLimiter, rates: Any, options: Any) -> Any:
+def _wrap(
+    function: Any,
+    limiter: RateLimiter,
+    rates: Any,
+    options: Any,
+    kind: type[_Limited] = _Limited,
+) -> Any:
     from functools import wraps
     from inspect import iscoroutinefunction
 
     from redlane._http.opened import Opened, OpenSignature
 
     _refuse_kind(function)
-    limited = _Limited(limiter, rates, options, function)
+    limited = kind(limiter, rates, options, function)
     opened = Opened(function)
     wrapper: Any
     if iscoroutinefunction(function):
