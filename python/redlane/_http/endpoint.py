@@ -25,6 +25,7 @@ from redlane._http.asgi import (
     special_names,
 )
 from redlane._http.fastapi_route import Declared, declared_by, renderer_of, route_of
+from redlane._http.known import known_to_asgi
 from redlane._http.policy import Plan, Policy
 from redlane._http.share import Key, RouteError, Shared, Unshared, word
 from redlane._http.stored import Stored, answer, store
@@ -188,7 +189,7 @@ class _Job:
         stored = None
         if not self._personal() and not isinstance(response, StreamingResponse):
             body = getattr(response, "body", None)
-            if isinstance(body, bytes):
+            if isinstance(body, bytes) and _plainly_sent(response):
                 stored = store(
                     self.bound.policy,
                     AsgiRequest(self.request.scope),
@@ -206,8 +207,17 @@ class _Job:
 
     def _personal(self) -> bool:
         """Whether this request has a session or sets a cookie."""
-        session = self.request.scope.get("session")
+        scope = self.request.scope
+        session = scope.get("session")
         if session or getattr(session, "accessed", False):
+            return True
+        if not (self.identified or self.bound.policy.public) and known_to_asgi(scope):
+            return True
+        # The body of a GET, which HTTP/2 brings with nothing that announces it.
+        given = vars(self.request)
+        if given.get("_body") or (
+            given.get("_stream_consumed") and "_body" not in given
+        ):
             return True
         injected = self.injected
         return injected is not None and any(
@@ -231,7 +241,7 @@ class Endpoint:
         self.bounds: dict[int, tuple[Any, Bound | None]] = {}
 
     def bound_of(self, scope: Any, injected: bool) -> Bound | None:
-        """None: FastAPI calls, and what its route declares cannot be told."""
+        """None: FastAPI calls, and what its route reads cannot be told."""
         route = scope.get("route")
         inner = scope.get("fastapi")
         place = route if inner is None else route_of(scope)
@@ -242,6 +252,8 @@ class Endpoint:
         bound = None
         if described is not None or not injected:
             bound = Bound(self.make_cache(), self.options, described)
+            if bound.declared.boundless:
+                bound = None
         if len(self.bounds) > 1024:
             self.bounds.clear()
         self.bounds[id(place)] = (place, bound)
@@ -278,6 +290,15 @@ class Endpoint:
         if bound.policy.ahead:
             bound.learn(scope, seen[1], seen[2])
         return _made(stored.status, hit_fields(stored, now), stored.body, injected)
+
+
+def _plainly_sent(response: Response) -> bool:
+    """Whether its body is what is sent of it."""
+    kind = type(response)
+    # Templates tell tests what they were made of, and are sent like any other.
+    return kind.__call__ is Response.__call__ or kind.__module__ == (
+        "starlette.templating"
+    )
 
 
 def _overridden(scope: Any, bound: Bound) -> bool:
