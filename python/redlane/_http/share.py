@@ -41,7 +41,10 @@ class RouteError(Unshared):
 
 
 def _lifetime(stored: Stored) -> float | None:
-    return stored.lifetime
+    """What is left of it: it may have been old when it came."""
+    if stored.lifetime is None:
+        return None
+    return min(max(stored.end - time(), 0.001), stored.lifetime)
 
 
 def cached_response(scheme: str, host: str, path: str, rest: str, job: Any) -> Stored:
@@ -99,8 +102,17 @@ class Shared:
         if not self.cache.client.url.startswith("memory:"):
             self.embedded = False  # configure() has set another default client
             return None
-        found: Stored | None = self.cache.get(self.key_text(*key, None)[self._skip :])
+        found: Stored | None = self.cache.get(self._name(key))
         return found
+
+    def _name(self, key: Key) -> str:
+        """As the cache's own methods have it, without the prefix."""
+        return self.key_text(*key, None)[self._skip :]
+
+    def _learn(self, stored: Stored | None) -> None:
+        """What another worker has stored may have a Vary that was not seen here."""
+        if stored is not None and stored.vary:
+            self.varies = True
 
     # What was found not to be shared a moment ago.
 
@@ -164,13 +176,17 @@ class Shared:
     def drop(self, request: Request) -> None:
         """After a change by way of this URL (RFC 9111, 4.4): what is stored of it is no
         longer good. Where the route varies, all of its variants go, and queries too."""
-        self._fetch.invalidate(*self._url_key(request), None)
+        key = self._url_key(request)
+        self._learn(self.cache.get(self._name(key)))
+        self._fetch.invalidate(*key, None)
         for pattern in self._variants(request):
             self.cache.invalidate(pattern)
 
     async def drop_async(self, request: Request) -> None:
         """drop(), awaited."""
-        await self._afetch.invalidate(*self._url_key(request), None)
+        key = self._url_key(request)
+        self._learn(await self.cache.aio.get(self._name(key)))
+        await self._afetch.invalidate(*key, None)
         for pattern in self._variants(request):
             await self.cache.aio.invalidate(pattern)
 
