@@ -56,6 +56,10 @@ _STRATEGIES = {
     "moving-window": "moving-window",
     "sliding-window-counter": "sliding-window",
 }
+_ALGORITHMS = (
+    *("sliding-window", "fixed-window", "sliding-log", "moving-window"),
+    *("token-bucket", "gcra"),
+)
 _LIMIT_READ = frozenset(
     [
         "RATELIMIT_ENABLED",
@@ -124,7 +128,8 @@ class Settings:
         self.defaults: dict[str, Any] = {}
         self.trusted_hops = 0
         self.limit_url: str | None = None
-        self.limits: str | None = None
+        self.limits: str | None = None  # of each view that has none of its own
+        self.app_limits: str | None = None  # of all views together
         self.limits_enabled = True
         self.limit_algorithm = "sliding-window"
         self.limit_headers = True
@@ -220,10 +225,18 @@ def _usable(url: str, name: str) -> str:
     return url
 
 
-def _listed(value: Any) -> list[str]:
+def _listed(config: Mapping[str, Any], name: str) -> list[str]:
+    value = config[name]
     if isinstance(value, str):
         return [part.strip() for part in value.split(",") if part.strip()]
+    if not isinstance(value, Iterable) or isinstance(value, (bytes, Mapping)):
+        raise ConfigurationError(f"{name}: a list, or a text with commas")
     return [str(part) for part in value]
+
+
+def _rates(text: str, name: str) -> str:
+    _checked(name, lambda: RateLimiter("memory://").peek("check", text))
+    return text
 
 
 def _read_own(config: Mapping[str, Any], settings: Settings) -> None:
@@ -233,6 +246,7 @@ def _read_own(config: Mapping[str, Any], settings: Settings) -> None:
         if not isinstance(client, Client):
             raise ConfigurationError("REDLANE_CLIENT: no Client")
         settings.client = client
+        settings.limit_url = None
     if "REDLANE_URL" in given:
         settings.url = _url(config, "REDLANE_URL")
         settings.limit_url = None
@@ -240,7 +254,7 @@ def _read_own(config: Mapping[str, Any], settings: Settings) -> None:
         ("REDLANE_PREFIX", "prefix", None),
         ("REDLANE_FALLBACK", "fallback", ("memory", "none", "raise")),
         ("REDLANE_LIMITS", "limits", None),
-        ("REDLANE_LIMIT_ALGORITHM", "limit_algorithm", None),
+        ("REDLANE_LIMIT_ALGORITHM", "limit_algorithm", _ALGORITHMS),
         ("REDLANE_LIMIT_PREFIX", "limit_prefix", None),
         ("REDLANE_LIMIT_ON_ERROR", "limit_on_error", ("memory", "allow", "deny")),
     ):
@@ -248,6 +262,8 @@ def _read_own(config: Mapping[str, Any], settings: Settings) -> None:
             value = str(config[name])
             if allowed is not None and value not in allowed:
                 raise ConfigurationError(f"{name}: one of {', '.join(allowed)}")
+            if name == "REDLANE_LIMITS":
+                _rates(value, name)
             setattr(settings, attribute, value)
     for name, attribute in (
         ("REDLANE_ENABLED", "enabled"),
@@ -259,6 +275,7 @@ def _read_own(config: Mapping[str, Any], settings: Settings) -> None:
             setattr(settings, attribute, _flag(config, name))
     if "REDLANE_SEAL" in given:
         settings.seal = config["REDLANE_SEAL"]
+        _checked("REDLANE_SEAL", lambda: Cache("memory://", seal=settings.seal))
     if "REDLANE_TRUSTED_HOPS" in given:
         hops = _checked(
             "REDLANE_TRUSTED_HOPS", lambda: int(config["REDLANE_TRUSTED_HOPS"])
@@ -271,9 +288,9 @@ def _read_own(config: Mapping[str, Any], settings: Settings) -> None:
         read["ttl"] = config["REDLANE_DEFAULT_TTL"]
         _checked("REDLANE_DEFAULT_TTL", lambda: period(read["ttl"], "a TTL"))
     if "REDLANE_IGNORE_COOKIES" in given:
-        read["ignore_cookies"] = _listed(config["REDLANE_IGNORE_COOKIES"])
+        read["ignore_cookies"] = _listed(config, "REDLANE_IGNORE_COOKIES")
     if "REDLANE_IDENTITY_HEADERS" in given:  # beside those that are known
-        more = _listed(config["REDLANE_IDENTITY_HEADERS"])
+        more = _listed(config, "REDLANE_IDENTITY_HEADERS")
         read["identity_headers"] = [*IDENTITY_HEADERS, *more]
     for name, option in (
         ("REDLANE_OBEY_CLIENT", "obey_client"),
@@ -320,9 +337,18 @@ def _caching_url(config: Mapping[str, Any]) -> str | None:
     password = quote(str(config.get("CACHE_REDIS_PASSWORD") or ""), safe="")
     login = f"{user}:{password}@" if user or password else ""
     place = f"[{host}]" if ":" in host else host
-    port = config.get("CACHE_REDIS_PORT") or 6379
-    url = f"redis://{login}{place}:{port}/{config.get('CACHE_REDIS_DB') or 0}"
+    port = _whole(config, "CACHE_REDIS_PORT", 6379)
+    number = _whole(config, "CACHE_REDIS_DB", 0)
+    url = f"redis://{login}{place}:{port}/{number}"
     return _usable(url, "CACHE_REDIS_HOST")
+
+
+def _whole(config: Mapping[str, Any], name: str, default: int) -> int:
+    value = config.get(name) or default
+    try:
+        return int(value)
+    except (TypeError, ValueError):
+        raise ConfigurationError(f"{name}: no number") from None
 
 
 def _read_limiter(config: Mapping[str, Any], settings: Settings) -> None:
@@ -353,12 +379,13 @@ def _read_limiter(config: Mapping[str, Any], settings: Settings) -> None:
         if known is None:
             raise ConfigurationError(f"RATELIMIT_STRATEGY: {strategy!r} is not known")
         settings.limit_algorithm = known
-    for name in ("RATELIMIT_DEFAULT", "RATELIMIT_APPLICATION"):
+    for name, attribute in (
+        ("RATELIMIT_DEFAULT", "limits"),
+        ("RATELIMIT_APPLICATION", "app_limits"),
+    ):
         limits = config.get(name)
         if isinstance(limits, str) and limits:
-            settings.limits = (
-                f"{settings.limits};{limits}" if settings.limits else limits
-            )
+            setattr(settings, attribute, _rates(limits, name))
         elif limits:
             _warn(f"{name}: a callable is not honoured")
     prefix = config.get("RATELIMIT_KEY_PREFIX")
