@@ -1,18 +1,45 @@
-"""What was found by trying to break cached responses and limits: each case once."""
+"""Attempts to get another's response, or a wrong one, and to stop what serves them."""
 
 from __future__ import annotations
 
 import asyncio
+import gzip
 import itertools
-from collections.abc import AsyncIterator, Iterator
-from typing import Any
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Annotated, Any
 
+import msgspec
 import pytest
 from aio import until
-from fastapi import FastAPI
-from http_tools import Asgi, Reply, ask_asgi
-from redlane.fastapi import CacheMiddleware, cached
+from fastapi import FastAPI, Header
+from fastapi import Request as FastRequest
+from flask import Flask, g, make_response
+from flask import request as flask_request
+from http_sites import FRAMEWORKS, AsgiSite, FlaskSite, Site, site_of
+from http_tools import Asgi, Reply, Wsgi, ask_asgi
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from pydantic import AliasChoices, BaseModel, Field, model_validator
+from redlane import Client, ConfigurationError
+from redlane._http.stored import STORABLE, Serializer
+from redlane.fastapi import CacheMiddleware, cached, response_cache
+from redlane.flask import Redlane
+from starlette.authentication import (
+    AuthCredentials,
+    AuthenticationBackend,
+    SimpleUser,
+)
+from starlette.middleware.authentication import AuthenticationMiddleware
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
+
+Read = Callable[[str], str | None]
+
+
+@pytest.fixture(params=FRAMEWORKS)
+def site(client: Any, request: pytest.FixtureRequest) -> Iterator[Site]:
+    with site_of(request.param, client) as made:
+        yield made
 
 
 @pytest.fixture
@@ -23,6 +50,486 @@ def fast(client: Any) -> Iterator[Any]:
     yield app, ask
     ask.run(client.aio.close())
     ask.close()
+
+
+def counting(**fields: str) -> Any:
+    """A route that answers 1, 2, 3, …"""
+    numbers = itertools.count(1)
+    named = {name.replace("_", "-"): value for name, value in fields.items()}
+    return lambda read: (200, str(next(numbers)), named)
+
+
+def words(ask: Any, target: str, *requests: dict[str, str]) -> list[tuple[str, Any]]:
+    replies = [ask(target, headers) for headers in requests]
+    return [(reply.text, reply.word) for reply in replies]
+
+
+# --- who asks, in ways that no field's name tells -------------------------------------
+
+
+@pytest.mark.parametrize("name", ["user", "current_user", "tenant_id"])
+def test_flask_users_that_a_hook_has_found(name: str, client: Any) -> None:
+    app = Flask("site")
+    app.config["REDLANE_CLIENT"] = client
+    lane = Redlane(app)
+
+    @app.before_request
+    def find() -> None:
+        setattr(g, name, flask_request.headers.get("X-Who-Knows"))
+
+    @app.get("/x")
+    @lane.cached(ttl=60)
+    def view() -> str:
+        return str(getattr(g, name))
+
+    alice, bob = {"X-Who-Knows": "alice"}, {"X-Who-Knows": "bob"}
+    asked = [alice, bob, {}, {}, alice]
+    assert [text for text, _ in words(Wsgi(app), "/x", *asked)] == [
+        *("alice", "bob", "None", "None", "alice")
+    ]
+    assert Wsgi(app)("/x").word == "HIT"
+
+
+def test_flask_users_that_the_view_finds(client: Any) -> None:
+    app = Flask("site")
+    app.config["REDLANE_CLIENT"] = client
+    lane = Redlane(app)
+
+    @app.get("/x")
+    @lane.cached(ttl=60)
+    def view() -> str:
+        g.user = flask_request.headers.get("X-Who-Knows")
+        return str(g.user)
+
+    alice, bob = {"X-Who-Knows": "alice"}, {"X-Who-Knows": "bob"}
+    assert words(Wsgi(app), "/x", alice, bob) == [
+        ("alice", "BYPASS"),
+        ("bob", "BYPASS"),
+    ]
+
+
+def test_a_user_of_the_server_that_the_client_denies(client: Any) -> None:
+    """Where REMOTE_USER is in the key, no field of the client's stands in for it."""
+    app = Flask("site")
+    app.config["REDLANE_CLIENT"] = client
+    lane = Redlane(app)
+
+    @app.get("/x")
+    @lane.cached(ttl=60, vary=["Remote-User"])
+    def view() -> str:
+        return str(flask_request.remote_user)
+
+    def served_as(user: str) -> Wsgi:
+        def server(environ: Any, start: Any) -> Any:
+            return app.wsgi_app({**environ, "REMOTE_USER": user}, start)
+
+        return Wsgi(server)
+
+    for _ in range(2):
+        assert served_as("bob")("/x").text == "bob"
+        assert served_as("alice")("/x", {"Remote-User": "bob"}).text == "alice"
+
+
+class _Knows(AuthenticationBackend):
+    async def authenticate(self, conn: Any) -> Any:
+        who = conn.headers.get("x-who-knows")
+        return None if who is None else (AuthCredentials(["in"]), SimpleUser(who))
+
+
+def test_starlette_users(client: Any, fast: Any) -> None:
+    app, ask = fast
+    app.add_middleware(AuthenticationMiddleware, backend=_Knows())
+
+    @app.get("/x")
+    @cached(client=client, ttl=60)
+    async def endpoint(request: FastRequest) -> str:
+        return str(request.user.display_name)
+
+    alice, bob = {"X-Who-Knows": "alice"}, {"X-Who-Knows": "bob"}
+    assert words(ask, "/x", alice, bob, {}, {}) == [
+        *(('"alice"', "BYPASS"), ('"bob"', "BYPASS")),
+        *(('""', "MISS"), ('""', "HIT")),
+    ]
+
+
+def test_users_in_the_state_of_a_request(client: Any, fast: Any) -> None:
+    app, ask = fast
+
+    @app.middleware("http")
+    async def find(request: FastRequest, call_next: Any) -> Any:
+        request.state.user = request.headers.get("x-who-knows")
+        return await call_next(request)
+
+    @app.get("/x")
+    @cached(client=client, ttl=60)
+    async def endpoint(request: FastRequest) -> str:
+        return str(request.state.user)
+
+    alice, bob = {"X-Who-Knows": "alice"}, {"X-Who-Knows": "bob"}
+    assert words(ask, "/x", alice, bob, {}, {}) == [
+        *(('"alice"', "BYPASS"), ('"bob"', "BYPASS")),
+        *(('"None"', "MISS"), ('"None"', "HIT")),
+    ]
+
+
+def test_certificates_of_asgi(client: Any) -> None:
+    app = FastAPI()
+
+    @app.get("/x")
+    @cached(client=client, ttl=60)
+    async def endpoint(request: FastRequest) -> str:
+        tls = request.scope["extensions"].get("tls") or {}
+        return str(tls.get("client_cert_name"))
+
+    def served_to(name: str | None) -> Asgi:
+        async def server(scope: Any, receive: Any, send: Any) -> None:
+            tls = {"tls": {"client_cert_name": name, "client_cert_chain": []}}
+            await app({**scope, "extensions": tls}, receive, send)
+
+        return Asgi(server)
+
+    for name in ("CN=alice", "CN=bob", None, None):
+        ask = served_to(name)
+        assert ask("/x").text == f'"{name}"'
+        ask.run(client.aio.close())
+        ask.close()
+
+
+class AnyField(BaseModel, extra="allow"):
+    pass
+
+
+class Underscored(BaseModel):
+    who_knows: str = "-"
+
+
+class Chosen(BaseModel):
+    who: str = Field("-", validation_alias=AliasChoices("x-one", "x-who-knows"))
+
+
+class Before(BaseModel):
+    who: str = "-"
+
+    @model_validator(mode="before")
+    @classmethod
+    def find(cls, given: Any) -> Any:
+        return {"who": given.get("x-who-knows", "-")}
+
+
+MODELS: list[tuple[type[BaseModel], str, bool]] = [
+    (AnyField, "X-Who-Knows", True),
+    (Underscored, "who_knows", False),
+    (Chosen, "X-Who-Knows", True),
+    (Before, "X-Who-Knows", True),
+]
+
+
+@pytest.mark.parametrize(("model", "field", "dashes"), MODELS)
+def test_models_of_fields(
+    model: Any, field: str, dashes: bool, client: Any, fast: Any
+) -> None:
+    app, ask = fast
+
+    async def endpoint(fields: Any) -> dict[str, Any]:
+        told: dict[str, Any] = fields.model_dump()
+        return told
+
+    read = Annotated[model, Header(convert_underscores=dashes)]
+    endpoint.__annotations__["fields"] = read
+    app.get("/x")(cached(client=client, ttl=60)(endpoint))
+    for _ in range(2):
+        for who in ("alice", "bob"):
+            assert f'"{who}"' in ask("/x", {field: who}).text
+
+
+def test_a_body_that_nothing_announces(client: Any, fast: Any) -> None:
+    """HTTP/2 needs no Content-Length: what comes with a GET poisons nothing."""
+    app, ask = fast
+
+    @app.get("/x")
+    @cached(client=client, ttl=60)
+    async def endpoint(request: FastRequest) -> str:
+        return (await request.body()).decode()
+
+    async def poisoned(scope: Any, receive: Any, send: Any) -> None:
+        async def evil() -> dict[str, Any]:
+            return {"type": "http.request", "body": b"evil", "more_body": False}
+
+        await app(scope, evil, send)
+
+    assert ask.run(ask_asgi(poisoned, "/x")).text == '"evil"'
+    assert ask("/x").text == '""'
+
+
+@pytest.mark.parametrize(
+    "field",
+    ["X-HTTP-Method-Override", "X-Original-URL", "X-Tenant-ID", "Client-Cert"],
+)
+def test_fields_that_change_what_is_asked(site: Site, field: str) -> None:
+    site.route("/x", counting(), ttl=60, ahead=True)
+    assert words(site, "/x", {}, {}, {field: "y"}, {}) == [
+        *(("1", "MISS"), ("1", "HIT"), ("2", "BYPASS"), ("1", "HIT"))
+    ]
+
+
+# --- keys -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_keys_tell_requests_apart(framework: str) -> None:
+    """Whatever a client writes, two requests share only if they are alike."""
+    odd = st.sampled_from([*':"*?[]\\{}%/ab\x7f', "%22", "%5C", "%C3%A9", "%2F", "%00"])
+    text = st.lists(odd, max_size=6).map("".join)
+    with site_of(framework, Client("memory://", max_memory="64MB")) as site:
+        site.route(
+            "/{name}",
+            lambda read: (200, repr((read("host"), read("x-place"))), {}),
+            ttl=60,
+        )
+
+        @given(host=text, name=text.filter(lambda t: "/" not in t), query=text)
+        @settings(
+            max_examples=60, deadline=None, suppress_health_check=list(HealthCheck)
+        )
+        def check(host: str, name: str, query: str) -> None:
+            if "%2F" in name or "?" in name or not name:
+                return
+            for target in (f"/{name}", f"/{name}?{query}"):
+                reply = site(target, host=host)
+                assert reply.status != 200 or repr(host) in reply.text
+
+        check()
+
+
+def test_a_text_as_key_ahead_of_routing(site: Site) -> None:
+    site.route("/x", counting(), ttl=60, key="all", ahead=True)
+    assert [site(t).text for t in ("/x", "/x?a", "/x?b", "/x")] == ["1"] * 4
+
+
+def test_keys_that_cannot_be() -> None:
+    for options in ({"key": str}, {"on_error": "stale"}):
+        with pytest.raises(ConfigurationError, match="ahead=True"):
+            Redlane().cached(ahead=True, **options)
+        with pytest.raises(ConfigurationError, match="ahead=True"):
+            cached(ahead=True, **options)(lambda: None)
+
+
+def test_keys_that_are_no_text(client: Any) -> None:
+    app = Flask("site")
+    app.config.update(REDLANE_CLIENT=client, PROPAGATE_EXCEPTIONS=True)
+    view = Redlane(app).cached(ttl=60, key=lambda: 5)(lambda: "x")
+    app.add_url_rule("/x", view_func=view, endpoint="x")
+    with pytest.raises(TypeError, match="a text, not int"):
+        Wsgi(app)("/x")
+
+
+def test_queries_by_bytes_and_by_escapes(site: Site) -> None:
+    site.route("/x", counting(), ttl=60, query=["name"])
+    assert site("/x?name=%C3%A9").text == "1"
+    assert site("/x?name=%C3%83%C2%A9").text == "2"
+    if isinstance(site, FlaskSite):
+        assert site("/x?name=\xc3\xa9").text == "1"
+
+
+def test_cookies_with_and_without_a_value(site: Site) -> None:
+    site.route("/x", counting(), ttl=60, vary=["Cookie"])
+    assert site("/x", {"Cookie": "a"}).text == "1"
+    assert site("/x", {"Cookie": "a="}).text == "2"
+
+
+# --- what is read from a server -------------------------------------------------------
+
+
+def key_of(site: Site, client: Any) -> Any:
+    [key] = [k for k in client.keys("*") if b"/x" in k]
+    return key
+
+
+def forge(site: Site, client: Any, bytes_of: Callable[[bytes], bytes]) -> None:
+    """Changes the stored response of /x."""
+    key = key_of(site, client)
+    raw = client.get(key)
+    at = raw.index(b"RLH1")
+    client.set(key, raw[:at] + bytes_of(raw[at:]), ex=60)
+    if isinstance(site, AsgiSite):
+        response_cache(client)
+
+
+def headed(**changes: Any) -> bytes:
+    """A stored response with another head."""
+    head: dict[str, Any] = {
+        "status": 200,
+        "fields": [("Content-Type", "text/plain"), ("ETag", '"x"')],
+        "created": time.time(),
+        "lifetime": 60.0,
+        "etag": '"x"',
+        "vary": [],
+        "varied": ["v"],
+        "strict": False,
+        "digest": "d",
+    }
+    head.update(changes)
+    text = msgspec.json.encode(list(head.values()))
+    return b"RLH1" + len(text).to_bytes(4, "big") + text + b"forged"
+
+
+TAG = ("ETag", '"x"')
+FORGED: list[dict[str, Any]] = [
+    {"status": 999},
+    {"status": -1},
+    {"status": 100},
+    {"status": 302},
+    {"created": 1e308},
+    {"created": -1},
+    {"lifetime": -5.0},
+    {"etag": '"x"\r\nSet-Cookie: a=b'},
+    {"fields": [TAG, ("Bad name", "x")]},
+    {"fields": [TAG, ("", "x")]},
+    {"fields": [TAG, ("A", "b\r\nSet-Cookie: a=b")]},
+    {"fields": [TAG, ("A", "b\nC: d")]},
+    {"fields": [TAG, ("A", "b\x00")]},
+    {"fields": [TAG, ("A", "€")]},
+    {"fields": [TAG, ("Set-Cookie", "session=x")]},
+    {"fields": [TAG, ("Transfer-Encoding", "chunked")]},
+    {"fields": [TAG, ("content-length", "5")]},
+]
+
+
+@pytest.mark.parametrize("change", FORGED, ids=str)
+def test_what_was_not_stored_here_is_no_response(change: dict[str, Any]) -> None:
+    assert Serializer().loads(headed()).body == b"forged"
+    with pytest.raises(ValueError, match=r"no head of a response|validat|Expected"):
+        Serializer().loads(headed(**change))
+
+
+@given(st.data())
+@settings(max_examples=200, deadline=None)
+def test_any_bytes_are_a_response_or_none(data: st.DataObject) -> None:
+    whole = headed()
+    at = data.draw(st.integers(0, len(whole) - 1))
+    other = data.draw(st.binary(max_size=4))
+    cut = data.draw(st.integers(0, 4))
+    forged = whole[:at] + other + whole[at + cut :]
+    try:
+        stored = Serializer().loads(forged)
+    except ValueError:  # msgspec's errors are such, and a cache takes it for a miss
+        return
+    assert stored.status in STORABLE
+    for name, value in stored.sent:
+        assert not {"\r", "\n", "\0"} & set(name + value)
+        value.encode("latin-1")
+
+
+@pytest.mark.parametrize("ahead", [False, True])
+def test_a_forged_response_is_a_miss(
+    site: Site, ahead: bool, client: Any, executor: str
+) -> None:
+    site.route("/x", counting(), ttl=60, ahead=ahead)
+    assert [site("/x").text for _ in range(2)] == ["1", "1"]
+    forge(site, client, lambda raw: headed(status=999))
+    replies = [site("/x")]
+    if executor == "redis":  # its near cache hears of the change by itself
+        end = time.monotonic() + 30
+        while replies[-1].text == "1" and time.monotonic() < end:
+            replies.append(site("/x"))
+    assert {reply.status for reply in replies} == {200}
+    assert replies[-1].text == "2"
+
+
+def test_gzip_that_is_none(site: Site) -> None:
+    body = {"Content-Encoding": "gzip"}
+    site.route("/x", lambda read: (200, "no gzip", body), ttl=60)
+    for _ in range(2):
+        reply = site("/x")
+        assert (reply.status, reply.text) == (200, "no gzip")
+        assert reply["Content-Encoding"] == "gzip"
+
+
+def test_gzip_in_several_pieces(client: Any) -> None:
+    app = Flask("site")
+    app.config["REDLANE_CLIENT"] = client
+    lane = Redlane(app)
+    packed = gzip.compress(b"one ") + gzip.compress(b"two")
+
+    @app.get("/x")
+    @lane.cached(ttl=60)
+    def view() -> Any:
+        return packed, {"Content-Encoding": "gzip"}
+
+    for _ in range(2):
+        assert Wsgi(app)("/x").text == "one two"
+        assert Wsgi(app)("/x", {"Accept-Encoding": "gzip"}).body == packed
+
+
+def test_a_response_without_a_type_gets_none(client: Any) -> None:
+    app = Flask("site")
+    app.config["REDLANE_CLIENT"] = client
+    lane = Redlane(app)
+
+    @app.get("/x")
+    @lane.cached(ttl=60)
+    def view() -> Any:
+        made = make_response("<script>")
+        del made.headers["Content-Type"]
+        return made
+
+    assert [Wsgi(app)("/x")["Content-Type"] for _ in range(3)] == [None] * 3
+
+
+def test_responses_that_send_themselves(client: Any, fast: Any) -> None:
+    app, ask = fast
+
+    class Own(Response):
+        async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+            await PlainTextResponse("own")(scope, receive, send)
+
+    @app.get("/x")
+    @cached(client=client, ttl=60)
+    async def endpoint() -> Response:
+        return Own("body")
+
+    assert [ask("/x").text for _ in range(2)] == ["own", "own"]
+
+
+# --- its time -------------------------------------------------------------------------
+
+
+def test_what_was_old_when_it_came_ends_in_time(site: Site, client: Any) -> None:
+    site.route("/x", counting(Age="3500"), ttl=3600)
+    assert site("/x").text == "1"
+    assert 0 < client.pttl(key_of(site, client)) <= 100_000
+
+
+def test_a_clock_that_is_ahead(site: Site, client: Any) -> None:
+    """Of another worker: no age is below zero."""
+    site.route("/x", counting(), ttl=60)
+    site("/x")
+    forge(site, client, lambda raw: headed(created=time.time() + 30))
+    end = time.monotonic() + 30
+    reply = site("/x")
+    while reply.text != "forged":  # the near cache hears of it
+        assert time.monotonic() < end
+        reply = site("/x")
+    assert reply["Age"] == "0"
+
+
+def test_what_is_nobody_s_any_more_is_not_served_for_want_of_better(
+    site: Site,
+) -> None:
+    """With on_error an old response stands in for failures, not for what is private."""
+    numbers = itertools.count(1)
+
+    def answer(read: Read) -> tuple[int, str, dict[str, str]]:
+        number = next(numbers)
+        return 200, str(number), {} if number == 1 else {"Cache-Control": "private"}
+
+    site.route("/x", answer, ttl=0.05, on_error="stale")
+    assert site("/x").text == "1"
+    end = time.monotonic() + 30
+    while site("/x").text == "1":
+        assert time.monotonic() < end
+        time.sleep(0.02)
+    assert words(site, "/x", {}, {}) == [("3", "BYPASS"), ("4", "BYPASS")]
 
 
 # --- made anew, while nobody waits ----------------------------------------------------
@@ -54,7 +561,6 @@ def test_a_refill_that_is_answered_with_a_stream(
         return next(answers)
 
     async def asked() -> Reply:
-        await ask_asgi(app, "/x")
         reply = await ask_asgi(app, "/x")
         while reply.word != "STALE":
             await asyncio.sleep(0.05)
@@ -63,3 +569,93 @@ def test_a_refill_that_is_answered_with_a_stream(
         return reply
 
     assert ask.run(asked()).text == "first"
+
+
+@pytest.mark.parametrize("ahead", [False, True])
+def test_a_flask_refill_that_is_answered_with_a_stream(
+    ahead: bool, client: Any
+) -> None:
+    app = Flask("site")
+    app.config["REDLANE_CLIENT"] = client
+    lane = Redlane(app)
+    closed = []
+
+    def forever() -> Iterator[str]:
+        yield from itertools.repeat("x")
+
+    calls = itertools.count()
+
+    @app.get("/x")
+    @lane.cached(ttl=0.2, stale=60, ahead=ahead)
+    def view() -> Any:
+        if next(calls) == 0:
+            return "first"
+        made = app.response_class(forever())
+        made.call_on_close(lambda: closed.append(True))
+        return made
+
+    ask = Wsgi(app)
+    reply = ask("/x")
+    end = time.monotonic() + 30
+    while reply.word != "STALE":
+        assert time.monotonic() < end
+        time.sleep(0.05)
+        reply = ask("/x")
+    assert reply.text == "first"
+    while not closed:
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def test_a_client_that_leaves_in_mid_fill(client: Any, fast: Any) -> None:
+    app, ask = fast
+    started = asyncio.Event()
+    numbers = itertools.count(1)
+
+    @app.get("/x")
+    @cached(client=client, ttl=60)
+    async def endpoint() -> int:
+        number = next(numbers)
+        started.set()
+        if number == 1:
+            await asyncio.sleep(60)
+        return number
+
+    async def asked() -> list[Reply]:
+        leaver = asyncio.ensure_future(ask_asgi(app, "/x"))
+        await started.wait()
+        others = [asyncio.ensure_future(ask_asgi(app, "/x")) for _ in range(5)]
+        await asyncio.sleep(0.05)
+        leaver.cancel()
+        return await asyncio.gather(*others)
+
+    replies = ask.run(asked())
+    assert [reply.text for reply in replies] == ["2"] * 5
+
+
+# --- changes --------------------------------------------------------------------------
+
+
+def test_a_change_by_another_worker_drops_all_variants(redis_server: Any) -> None:
+    """One that has never seen that the responses vary."""
+    made = [Client(redis_server.patient_url) for _ in range(2)]
+    for client in made:
+        client.flushdb()
+    numbers = itertools.count(1)
+
+    def answer(read: Read) -> tuple[int, str, dict[str, str]]:
+        fields = {"Vary": "Accept-Language"}
+        return 200, f"{read('accept-language')} {next(numbers)}", fields
+
+    workers = [FlaskSite(client) for client in made]
+    for worker in workers:
+        worker.route("/x", answer, methods=("GET", "POST"), ttl=60)
+    en, de = {"Accept-Language": "en"}, {"Accept-Language": "de"}
+    assert words(workers[0], "/x", en, de) == [("en 1", "MISS"), ("de 2", "MISS")]
+    workers[1]("/x", method="POST")
+    end = time.monotonic() + 30
+    while workers[0]("/x", de).text == "de 2":
+        assert time.monotonic() < end
+    assert workers[0]("/x", en).text != "en 1"
+    for client in made:
+        client.close()

@@ -150,7 +150,7 @@ _limiters: WeakValueDictionary[int, RateLimiter] = WeakValueDictionary()
 
 
 def _limiter_of(client: Client[Any] | None) -> RateLimiter:
-    """One for all that limit on this client, so that they know whom they have refused."""
+    """One for all that limit on this client: what one has refused, all know."""
     with _lock:
         limiter = _limiters.get(id(client))
         if limiter is None:

@@ -32,7 +32,15 @@ from redlane._http.known import NAMES, known_in
 from redlane._http.limited import Limit, place_of
 from redlane._http.limits import fields_of
 from redlane._http.policy import Plan, Policy
-from redlane._http.share import Key, RouteError, Shared, Unshared, pattern_of, word
+from redlane._http.share import (
+    Key,
+    RouteError,
+    Shared,
+    Unshared,
+    is_final,
+    pattern_of,
+    word,
+)
 from redlane._http.stored import Fields, Serializer, Stored, answer, store
 from redlane._http.wsgi import (
     BOX,
@@ -104,7 +112,9 @@ class _Job:
 
     def __call__(self) -> Stored:
         if get_ident() != self.thread:  # behind, when the request is over
-            return refill(self.bound.ahead.inner, self.environ, self.key)
+            return refill(
+                self.bound.ahead.inner, self.environ, self.key, self.bound.shared
+            )
         shared = self.bound.shared
         if self.peek or shared.passing(self.key):
             raise Unshared
@@ -112,8 +122,17 @@ class _Job:
         stored = self.run()
         if stored is None:
             shared.pass_on(self.key)
+            if self.is_final():
+                shared.forget(self.key)
             raise Unshared if self.error is None else RouteError
         return stored
+
+    def is_final(self) -> bool:
+        """Of what is not stored: whether it says that an old one is no longer good."""
+        if self.response is not None:
+            return is_final(self.response.status_code)
+        error = self.error
+        return isinstance(error, HTTPException) and is_final(error.code or 500)
 
     def run(self) -> Stored | None:
         """The view's response: to be stored, or else in `response` or `error`."""
@@ -508,7 +527,7 @@ def _planned(app: Flask, bound: _Bound, environ: Any, args: Any, kwargs: Any) ->
 def _fill(job: _Job, box: Box, asked: WsgiRequest) -> Any:
     """The request fills the box of whoever called the application."""
     stored = job.run()
-    box.put(job.key, stored)
+    box.put(job.key, stored, stored is None and job.is_final())
     if stored is None:
         return _own(job)
     return _answered(job.app, stored, asked, "MISS")

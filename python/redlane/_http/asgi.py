@@ -143,7 +143,7 @@ def hit_fields(stored: Stored, now: float) -> Raw:
     ]
 
 
-async def refill(app: App, scope: Scope, key: Key) -> Stored:
+async def refill(app: App, scope: Scope, key: Key, shared: Shared) -> Stored:
     """What the application answers to this request now, as one of its own.
 
     Raises:
@@ -172,6 +172,9 @@ async def refill(app: App, scope: Scope, key: Key) -> Stored:
                 raise
         if box.stored is not None:
             return box.stored
+        if box.final:
+            await shared.forget_async(key)
+            break
     raise Unshared
 
 
@@ -230,7 +233,7 @@ class _Job:
 
     async def __call__(self) -> Stored:
         if asyncio.current_task() is not self.task:
-            return await refill(self.inner, self.scope, self.key)
+            return await refill(self.inner, self.scope, self.key, self.shared)
         if self.shared.passing(self.key):
             raise Unshared
         self.ran = True

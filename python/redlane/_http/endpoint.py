@@ -9,6 +9,7 @@ from time import time
 from typing import Any
 
 from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
@@ -27,7 +28,7 @@ from redlane._http.asgi import (
 from redlane._http.fastapi_route import Declared, declared_by, renderer_of, route_of
 from redlane._http.known import known_to_asgi
 from redlane._http.policy import Plan, Policy
-from redlane._http.share import Key, RouteError, Shared, Unshared, word
+from redlane._http.share import Key, RouteError, Shared, Unshared, is_final, word
 from redlane._http.stored import Stored, answer, store
 from redlane._http.wsgi import Box
 
@@ -148,7 +149,7 @@ class _Job:
     async def __call__(self) -> Stored:
         scope = self.request.scope
         if asyncio.current_task() is not self.task:  # behind: the request is over
-            return await refill(scope["app"], scope, self.key)
+            return await refill(scope["app"], scope, self.key, self.bound.shared)
         shared = self.bound.shared
         if self.peek or shared.passing(self.key):
             raise Unshared
@@ -156,8 +157,18 @@ class _Job:
         stored = await self.run()
         if stored is None:
             shared.pass_on(self.key)
+            if self.is_final():
+                await shared.forget_async(self.key)
             raise Unshared if self.error is None else RouteError
         return stored
+
+    def is_final(self) -> bool:
+        """Of what is not stored: whether it says that an old one is no longer good."""
+        if self.response is not None:
+            return is_final(self.response.status_code)
+        return isinstance(self.error, HTTPException) and is_final(
+            self.error.status_code
+        )
 
     async def made(self) -> tuple[Response, list[tuple[bytes, bytes]]]:
         """The endpoint's response, and what it adds by the one that it is given."""
@@ -344,7 +355,7 @@ async def _planned(
         return response
     if box is not None and asked.method == "GET":
         stored = await job.run()
-        box.put(key, stored)
+        box.put(key, stored, stored is None and job.is_final())
         if stored is None:
             return await _own(job)
         return _answered(job, stored, asked, "MISS")
@@ -386,8 +397,7 @@ def _answered(job: _Job, stored: Stored, asked: AsgiRequest, said: str) -> Respo
 
 
 def _client_error(error: Exception | None) -> bool:
-    code = getattr(error, "status_code", None)
-    return isinstance(code, int) and code < 500
+    return isinstance(error, HTTPException) and error.status_code < 500
 
 
 async def _found(job: _Job, asked: AsgiRequest, plan: Plan, stored: Stored) -> Response:

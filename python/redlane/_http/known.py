@@ -1,10 +1,10 @@
 """Whether an application, or the server before it, has found out who asks.
 
-Fields of a request say it by their names (policy.py). Some applications go by something
-else, an address or a field of their own, and leave what they have found where views look
-for it: in Flask's `g`, in `request.state`, in the user that Starlette's authentication
-gives. A response to somebody who is known is not shared any more than one to somebody
-who has sent a cookie.
+Fields of a request say it by their names (policy.py). Some applications go by
+something else, an address or a field of their own, and leave what they have found where
+views look for it: in Flask's `g`, in `request.state`, in the user that Starlette's
+authentication gives. A response to somebody who is known is not shared any more than
+one to somebody who has sent a cookie.
 """
 
 from __future__ import annotations

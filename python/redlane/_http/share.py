@@ -20,7 +20,15 @@ from redlane import Cache
 from redlane._http.policy import Plan, Policy, Request, digest, query_digest, vary_rest
 from redlane._http.stored import Stored
 
-__all__ = ["Key", "RouteError", "Shared", "Unshared", "pattern_of", "word"]
+__all__ = [
+    "Key",
+    "RouteError",
+    "Shared",
+    "Unshared",
+    "is_final",
+    "pattern_of",
+    "word",
+]
 
 Key = tuple[str, str, str, str]  # scheme, host, path, digest of what else
 
@@ -38,6 +46,12 @@ class Unshared(Exception):
 
 class RouteError(Unshared):
     """The route has failed: an old response may stand in."""
+
+
+def is_final(status: int) -> bool:
+    """Whether a response that is not stored says that an old one is no longer good:
+    what has failed, or was asked too soon, says nothing."""
+    return status < 500 and status not in (408, 425, 429)
 
 
 def _lifetime(stored: Stored) -> float | None:
@@ -95,6 +109,7 @@ class Shared:
             and policy.on_error is None
             and not policy.tags
         )
+        self.keeps = policy.stale is not None or policy.on_error is not None
         self._skip = len(cache.prefix) + 1 if cache.prefix else 0
 
     def peek(self, key: Key) -> Stored | None:
@@ -173,6 +188,16 @@ class Shared:
             return None
         return stored
 
+    def forget(self, key: Key) -> None:
+        """What is stored there is no longer good, not even for want of better."""
+        if self.keeps:
+            self._fetch.invalidate(*key, None)
+
+    async def forget_async(self, key: Key) -> None:
+        """forget(), awaited."""
+        if self.keeps:
+            await self._afetch.invalidate(*key, None)
+
     def drop(self, request: Request) -> None:
         """After a change by way of this URL (RFC 9111, 4.4): what is stored of it is no
         longer good. Where the route varies, all of its variants go, and queries too."""
@@ -214,7 +239,7 @@ def pattern_of(cache: Cache, path: str) -> str:
     def field(path: str) -> str:
         return path
 
-    raw = path.encode().decode("latin-1")
+    raw = path.encode("utf-8", "surrogateescape").decode("latin-1")
     if "*" in raw:
         quoted = "*".join(
             escape(json.dumps(part, ensure_ascii=False)[1:-1])

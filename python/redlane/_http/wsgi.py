@@ -87,18 +87,20 @@ class WsgiRequest:
 class Box:
     """What a request that runs through the whole application stores for others."""
 
-    __slots__ = ("answered", "key", "stored")
+    __slots__ = ("answered", "final", "key", "stored")
 
     def __init__(self, key: Key | None) -> None:
         self.key = key  # where it is wanted
         self.answered = False
+        self.final = False  # what is answered now ends what was stored before
         self.stored: Stored | None = None
 
-    def put(self, key: Key, stored: Stored | None) -> None:
+    def put(self, key: Key, stored: Stored | None, final: bool = False) -> None:
         self.answered = True
         # The application may see another host or scheme than stands in front of it.
         if self.key is None or self.key == key:
             self.stored = stored
+            self.final = final
 
 
 class _Ahead:
@@ -121,7 +123,7 @@ class _Ahead:
 
     def __call__(self) -> Stored:
         if get_ident() != self.thread:
-            return refill(self.inner, self.environ, self.key)
+            return refill(self.inner, self.environ, self.key, self.shared)
         if self.shared.passing(self.key):
             raise Unshared
         self.ran = True
@@ -155,7 +157,7 @@ class _Nothing:
 _ONE_REQUEST = ("werkzeug.", "flask.", "redlane.", "gunicorn.socket", "wsgi.input")
 
 
-def refill(inner: Application, environ: Environ, key: Key) -> Stored:
+def refill(inner: Application, environ: Environ, key: Key, shared: Shared) -> Stored:
     """What the application answers to this request now, as one of its own.
 
     Raises:
@@ -180,6 +182,8 @@ def refill(inner: Application, environ: Environ, key: Key) -> Stored:
         if close is not None:
             close()
     if box.stored is None:
+        if box.final:
+            shared.forget(key)
         raise Unshared
     return box.stored
 
