@@ -160,7 +160,8 @@ sanitize: system .venv-sanitize/ready
 		$(PARALLEL) $(TESTS)
 
 packaging: system build
-	@$(BIN)/python -m pytest -m packaging tests/test_packaging.py
+	@$(BIN)/python -m pytest -m packaging tests/test_packaging.py \
+		--numprocesses 2 --dist loadgroup
 
 docs: build .venv/ready-dev
 	@$(BIN)/mkdocs build --quiet --strict
