@@ -196,20 +196,20 @@ change_log(RedlaneEngine *engine, const RedlaneLimitCall *call, size_t index,
         capacity = is_string(entry) && entry->value_size > sizeof(head)
                        ? (entry->value_size - sizeof(head)) / TIME_SIZE
                        : 0;
-        if (meter->gone + need > capacity && meter->gone) {
-            memmove(meter->times, meter->times + meter->gone * TIME_SIZE,
-                    used * TIME_SIZE);
-            meter->gone = 0;
-        }
-        if (need > capacity) {
+        if (need > capacity) { /* before anything moves: it may fail */
             capacity = need * 2 < LOG_GROWTH ? LOG_GROWTH : need * 2;
-            entry = grow_log(engine, call->on[index].key, entry,
-                             capacity < most ? capacity : most);
+            capacity = capacity < most ? capacity : most;
+            entry = grow_log(engine, call->on[index].key, entry, capacity);
             if (!entry) {
                 return false;
             }
         }
         meter->times = value_of(entry) + sizeof(head);
+        if (meter->gone + need > capacity) {
+            memmove(meter->times, meter->times + meter->gone * TIME_SIZE,
+                    used * TIME_SIZE);
+            meter->gone = 0;
+        }
         redlane_limit_add(meter, call->cost);
     }
     else {

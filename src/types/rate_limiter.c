@@ -100,14 +100,45 @@ read_prefix(RedlaneRateLimiter *self, PyObject *prefix)
     return 0;
 }
 
+/* How much is taken in advance. Only where what is charged counts in whole windows does
+ * it not matter when in the window it is spent. RAISES_NEG */
+static int
+read_batch(RedlaneRateLimiter *self, PyObject *batch)
+{
+    int overflow = 0;
+
+    if (batch == Py_None) {
+        return 0;
+    }
+    if (!PyLong_Check(batch) || PyBool_Check(batch)) {
+        PyErr_Format(PyExc_TypeError, "batch must be an int or None, not %.100s",
+                     Py_TYPE(batch)->tp_name);
+        return -1;
+    }
+    self->batch = PyLong_AsLongLongAndOverflow(batch, &overflow);
+    if (overflow || self->batch < 2 || self->batch > REDLANE_AHEAD_MAX) {
+        PyErr_SetString(self->state->ConfigurationError, "batch must be 2 to 1000000");
+        return -1;
+    }
+    if (self->kind != REDLANE_LIMIT_SLIDING && self->kind != REDLANE_LIMIT_FIXED) {
+        PyErr_Format(self->state->ConfigurationError,
+                     "batch is for 'sliding-window' and 'fixed-window': with '%U' more "
+                     "could pass at once than the limit says",
+                     self->algorithm);
+        return -1;
+    }
+    return 0;
+}
+
 /* RateLimiter(client=None, algorithm="sliding-window", on_error="memory", *,
- * prefix=None, hashed=False) */
+ * prefix=None, hashed=False, batch=None) */
 static PyObject *
 rate_limiter_tp_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
-    static char *names[] = {"client", "algorithm", "on_error",
-                            "prefix", "hashed",    NULL};
+    static char *names[] = {"client", "algorithm", "on_error", "prefix",
+                            "hashed", "batch",     NULL};
     PyObject *client = Py_None, *algorithm = NULL, *on_error = NULL, *prefix = NULL;
+    PyObject *batch = Py_None;
     RedlaneState *state = redlane_state_of_type(type);
     RedlaneLimiterOnError action = REDLANE_LIMITER_MEMORY;
     RedlaneLimitKind kind;
@@ -115,9 +146,9 @@ rate_limiter_tp_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     int hashed = 0;
 
     if (!state ||
-        !PyArg_ParseTupleAndKeywords(args, kwargs, "|OOO$Op:RateLimiter", names,
-                                     &client, &algorithm, &on_error, &prefix,
-                                     &hashed) ||
+        !PyArg_ParseTupleAndKeywords(args, kwargs, "|OOO$OpO:RateLimiter", names,
+                                     &client, &algorithm, &on_error, &prefix, &hashed,
+                                     &batch) ||
         read_options(state, algorithm, on_error, &kind, &action) < 0) {
         return NULL;
     }
@@ -132,6 +163,7 @@ rate_limiter_tp_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     self->algorithm =
         algorithm ? Py_NewRef(algorithm) : PyUnicode_FromString("sliding-window");
     if (!self->algorithm || read_prefix(self, prefix) < 0 ||
+        read_batch(self, batch) < 0 ||
         redlane_tool_init(&self->tool, state, client,
                           self->on_error == REDLANE_LIMITER_MEMORY
                               ? REDLANE_POLICY_MEMORY
@@ -176,6 +208,7 @@ rate_limiter_tp_dealloc(PyObject *object)
         redlane_blocked_clear(self->blocked);
         PyMem_Free(self->blocked);
     }
+    redlane_limiter_free_ahead(self);
     redlane_rates_forget(&self->rates);
     Py_CLEAR(self->algorithm);
     Py_CLEAR(self->prefix);
@@ -350,23 +383,33 @@ PyDoc_STRVAR(
     "What hits came to in this process.\n\n"
     "Returns:\n"
     "    dict: ``allowed``, ``refused``, ``remembered`` (those of the refused\n"
-    "    that cost no round trip), ``away`` (decided by ``on_error``, the server\n"
-    "    being away) and ``errors`` (hits that raised).");
+    "    that cost no round trip), ``ahead`` (those of the allowed that cost none:\n"
+    "    see ``batch``), ``away`` (decided by ``on_error``, the server being away)\n"
+    "    and ``errors`` (hits that raised).");
 
 static PyObject *
 rate_limiter_stats(PyObject *object, PyObject *Py_UNUSED(unused))
 {
     const RedlaneRateLimiter *self = (RedlaneRateLimiter *)object;
 
-    return Py_BuildValue("{sKsKsKsKsK}", "allowed", self->counts.allowed, "refused",
+    return Py_BuildValue("{sKsKsKsKsKsK}", "allowed", self->counts.allowed, "refused",
                          self->counts.refused, "remembered", self->counts.remembered,
-                         "away", self->counts.away, "errors", self->counts.errors);
+                         "ahead", self->counts.ahead, "away", self->counts.away,
+                         "errors", self->counts.errors);
 }
 
 static PyObject *
 rate_limiter_get_on_error(PyObject *self, void *Py_UNUSED(closure))
 {
     return PyUnicode_FromString(on_errors[((RedlaneRateLimiter *)self)->on_error]);
+}
+
+static PyObject *
+rate_limiter_get_batch(PyObject *self, void *Py_UNUSED(closure))
+{
+    int64_t batch = ((RedlaneRateLimiter *)self)->batch;
+
+    return batch ? PyLong_FromLongLong(batch) : Py_NewRef(Py_None);
 }
 
 static PyObject *
@@ -389,7 +432,7 @@ rate_limiter_tp_repr(PyObject *self)
 PyDoc_STRVAR(
     rate_limiter_doc,
     "RateLimiter(client=None, algorithm=\"sliding-window\", on_error=\"memory\", *, "
-    "prefix=None, hashed=False)\n--\n\n"
+    "prefix=None, hashed=False, batch=None)\n--\n\n"
     "Limits how often something may happen, for each identity.\n\n"
     "Args:\n"
     "    client: a Client, a URL, or None for the default client.\n"
@@ -400,7 +443,10 @@ PyDoc_STRVAR(
     "        alone; or \"allow\" or \"deny\", always.\n"
     "    prefix: of its keys; for fixed windows they are then\n"
     "        ``{prefix}:{identity}:{unix_seconds // window}``.\n"
-    "    hashed: identities stand in keys, and in logs, as their SHA-256.");
+    "    hashed: identities stand in keys, and in logs, as their SHA-256.\n"
+    "    batch: so many hits (2 to 1,000,000) of an identity that hits often are\n"
+    "        taken from the server in one round trip, at most, and spent within a\n"
+    "        second; sliding and fixed windows only.");
 
 #define METHOD(name, doc)                                     \
     {#name, (PyCFunction)(void (*)(void))rate_limiter_##name, \
@@ -429,6 +475,8 @@ redlane_rate_limiter_setup(PyObject *module)
     static PyGetSetDef getset[] = {
         {"on_error", rate_limiter_get_on_error, NULL,
          "Who decides while the server is away.", NULL},
+        {"batch", rate_limiter_get_batch, NULL,
+         "How many hits are taken in one round trip, at most, or None.", NULL},
         {"aio", rate_limiter_get_aio, NULL, "The AsyncRateLimiter of the same limits.",
          NULL},
         {NULL, NULL, NULL, NULL, NULL},
