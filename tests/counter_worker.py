@@ -31,8 +31,6 @@ THREADS = 2
 class Worker:
     def __init__(self, url: str, database: str, number: int) -> None:
         settings = Settings(redis_url=url, database=database, cooldown=0)
-        # As a process has it that nobody has told of time-outs: an outage is noticed
-        # soon, on a busy machine also where there is none.
         client = Client(url)
         self.mural = canvas.Mural(client, PixelStore(database), settings)
         self.number = number
@@ -58,7 +56,10 @@ class Worker:
         self._stop.set()
         for thread in self._threads:
             thread.join()
-        wait_until(lambda: is_well(self.mural.client), "calm")
+        try:
+            wait_until(lambda: is_well(self.mural.client), "calm")
+        except AssertionError:
+            raise AssertionError(f"not calm: {self.mural.client.health()}") from None
         return self.placed
 
     def read(self) -> dict[str, list[int | None]]:
