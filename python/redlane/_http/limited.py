@@ -60,10 +60,9 @@ class Limit:
             message = message(decision)
         return body_of(decision) if message is None else body_of(decision, message)
 
-    def identity(self, who: Any, place: str) -> str:
-        """The limiter's identity of who asks: the scope's end is told."""
-        scope = (self.scope or place).replace("%", "%25").replace(":", "%3A")
-        return f"{scope}:{who}"
+    def scope_at(self, place: str) -> str:
+        """What the limiter's identities begin with: the scope, whose end is told."""
+        return (self.scope or place).replace("%", "%25").replace(":", "%3A") + ":"
 
 
 def place_of(function: Any) -> str:
