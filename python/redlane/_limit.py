@@ -107,10 +107,16 @@ class _Limited:
         self.aio = limiter.aio
         self.keyed = options["key"] is not None
         self.parts = [_Part(part) for part in (options["key"], rates, options["cost"])]
+        self.given = [part.value for part in self.parts]
+        self.varies = any(callable(value) for value in self.given)
         exempt_when = options["exempt_when"]
         self.exempt_when = None if exempt_when is None else _Part(exempt_when)
         self.deduct_when = options["deduct_when"]
-        self.scope = options["scope"]
+        scope = options["scope"]
+        self.scope = _escaped(self.name if scope is None else scope) + ":"
+        # One that is made by another, as Flask makes the views of classes, is told
+        # apart by its endpoint.
+        self.shares_name = scope is None and not self.keyed and "<" in self.name
         self.methods = options["methods"]
         self.trusted_hops = options["trusted_hops"]
         self.error_message: Message = options["error_message"]
@@ -125,34 +131,27 @@ class _Limited:
             )
         return asked.address(self.trusted_hops)
 
-    def place(self, asked: Asked | None) -> str:
-        """The scope: as given, or else the function; one that is made by another, as
-        Flask makes the views of classes, is told apart by its endpoint."""
-        scope: str | None = self.scope
-        if scope is None:
-            scope = self.name
-            if asked is not None and not self.keyed and "<" in scope:
-                scope = f"{scope}@{asked.endpoint}"
-        return scope.replace("%", "%25").replace(":", "%3A")
-
     def target(self, asked: Asked | None, given: list[Any]) -> tuple[Any, ...]:
         key, rates, cost = given
-        key, place = self.whose(asked, key), self.place(asked)
+        key, scope = self.whose(asked, key), self.scope
+        if self.shares_name and asked is not None:
+            scope = _escaped(f"{self.name}@{asked.endpoint}") + ":"
         if isinstance(key, bytes):
-            return place.encode() + b":" + key, rates, cost
+            return scope.encode() + key, rates, cost
         if isinstance(key, bool) or not isinstance(key, (str, int)):
             raise TypeError(
                 f"key must give a str, bytes or int, not {type(key).__name__}"
             )
-        return f"{place}:{key}", rates, cost
+        return f"{scope}{key}", rates, cost
 
     def passes(self, asked: Asked | None) -> bool:
         """Whether the call is of a kind that does not count."""
         if asked is None:
             return False
-        methods, method = self.methods, asked.method
-        if methods is not None and method is not None and method not in methods:
-            return True
+        if self.methods is not None:
+            method = asked.method
+            if method is not None and method not in self.methods:
+                return True
         return not asked.counts
 
     def refuse(self, asked: Asked | None, decision: Decision) -> RateLimitExceeded:
@@ -168,7 +167,10 @@ class _Limited:
             self.exempt_when is not None and self.exempt_when(asked, args, kwargs)
         ):
             return function(*args, **kwargs)
-        target = self.target(asked, [part(asked, args, kwargs) for part in self.parts])
+        given = self.given
+        if self.varies:
+            given = [part(asked, args, kwargs) for part in self.parts]
+        target = self.target(asked, given)
         # Charged beforehand, so that many at once cannot pass, and given back.
         decision = self.limiter.hit(*target)
         if not decision:
@@ -194,10 +196,10 @@ class _Limited:
             and await _settle(self.exempt_when(asked, args, kwargs))
         ):
             return await function(*args, **kwargs)
-        target = self.target(
-            asked,
-            [await _settle(part(asked, args, kwargs)) for part in self.parts],
-        )
+        given = self.given
+        if self.varies:
+            given = [await _settle(part(asked, args, kwargs)) for part in self.parts]
+        target = self.target(asked, given)
         waits = asked is None or asked.waits
         if waits:
             decision = await self.aio.hit(*target)
@@ -219,6 +221,11 @@ class _Limited:
         if asked is not None:
             asked.tell(decision, result)
         return result
+
+
+def _escaped(scope: str) -> str:
+    """With an end that can be told, behind a colon."""
+    return scope.replace("%", "%25").replace(":", "%3A")
 
 
 async def _settle(value: Any) -> Any:

@@ -22,15 +22,19 @@ from starlette.requests import HTTPConnection, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route, Router
 
-from redlane._core import AsyncClient, Cache, Client, RateLimiter
+from redlane._core import AsyncClient, AsyncRateLimiter, Cache, Client, RateLimiter
 from redlane._default import close_default_client, default_client
 from redlane._http.address import client_address
 from redlane._http.asgi import Ahead as CacheMiddleware
-from redlane._http.asked_asgi import Refused, answered_by_us
+from redlane._http.asked_asgi import (
+    Refused,
+    answered_by_us,
+    forwarded_in,
+)
 from redlane._http.endpoint import Endpoint, Given
 from redlane._http.health import deep_report, shallow_report
-from redlane._http.limited import Limit, place_of
-from redlane._http.limits import fields_of
+from redlane._http.limited import Limit, identity_of, place_of
+from redlane._http.limits import add_raw_fields
 from redlane._http.share import pattern_of
 from redlane._http.stored import Serializer
 from redlane._logging import get_logger
@@ -178,48 +182,47 @@ class _Limited:
         self.limit = Limit(rates, **options)
         self.client = client
         self.limiter = limiter
-        self.shared: RateLimiter | None = None
+        self.aio: AsyncRateLimiter | None = None
         self.trusted_hops = trusted_hops
 
-    async def ask(self, request: Request, place: str) -> Any:
+    def aio_limiter(self) -> AsyncRateLimiter:
+        if self.aio is None:
+            self.aio = (self.limiter or _limiter_of(self.client)).aio
+        return self.aio
+
+    async def ask(self, request: Request, scope: str) -> Any:
         """The Decision, and what was asked for it; None: the request does not count."""
         limit = self.limit
-        method = request.scope.get("method")  # a WebSocket has none
-        if method is not None and not limit.applies(method):
-            return None
+        asked = request.scope
+        if limit.methods is not None:
+            method = asked.get("method")  # a WebSocket has none
+            if method is not None and not limit.applies(method):
+                return None
         if limit.exempt_when is not None and await _settled(limit.exempt_when, request):
             return None
-        if limit.key is None:
-            lines = request.headers.getlist("x-forwarded-for")
-            peer = None if request.client is None else request.client.host
-            who: Any = client_address(peer, ",".join(lines), self.trusted_hops)
-        else:
-            who = limit.key
-            if callable(who):
-                who = await _settled(who, request)
-        rates: Any = limit.rates
+        who = limit.key
+        if who is None:
+            peer = asked.get("client")
+            forwarded = forwarded_in(asked) if self.trusted_hops else None
+            who = client_address(
+                None if peer is None else peer[0], forwarded, self.trusted_hops
+            )
+        elif callable(who):
+            who = await _settled(who, request)
+        rates, cost = limit.rates, limit.cost
         if callable(rates):
             rates = await _settled(rates, request)
-        cost: Any = limit.cost
         if callable(cost):
             cost = await _settled(cost, request)
-        target = (limit.identity(who, place), rates, cost)
-        limiter = self.limiter
-        if limiter is None:
-            limiter = self.shared
-            if limiter is None:
-                limiter = self.shared = _limiter_of(self.client)
-            client = self.client or default_client()
-            if client.url.startswith("memory:"):
-                # The engine of this process makes nobody wait.
-                return limiter, target, limiter.hit(*target)
-        return limiter, target, await limiter.aio.hit(*target)
+        target = (identity_of(scope, who), rates, cost)
+        limiter = self.aio_limiter()
+        return limiter, target, await limiter.hit(*target)
 
     def refusal(self, decision: Any) -> Response:
         return Response(
             self.limit.body(decision),
             429,
-            dict(fields_of(decision)),
+            dict(decision.headers()),
             media_type="application/json",
         )
 
@@ -260,14 +263,14 @@ def limit(
 
     def decorate(function: Function) -> Function:
         given = Given(function)
-        place = place_of(function)
+        scope = limited.limit.scope_at(place_of(function))
         is_coroutine = inspect.iscoroutinefunction(function)
 
         @wraps(function)
         async def limited_endpoint(*args: Any, **kwargs: Any) -> Any:
             request, injected = given.take(args, kwargs)
-            asked = await limited.ask(request, place)
-            if asked is not None and not asked[2].allowed:
+            asked = await limited.ask(request, scope)
+            if asked is not None and not asked[2]:
                 return limited.refusal(asked[2])
             if is_coroutine:
                 result = await function(*args, **kwargs)
@@ -277,11 +280,10 @@ def limit(
                 return result
             used, target, decision = asked
             if deduct_when is not None and not deduct_when(result):
-                await used.aio.refund(*target)
+                await used.refund(*target)
             response = result if isinstance(result, Response) else injected
             if response is not None:
-                for name, value in fields_of(decision):
-                    response.headers[name] = value
+                add_raw_fields(response.raw_headers, decision)
             return result
 
         limited_endpoint.__signature__ = given.signature  # type: ignore[attr-defined]
@@ -320,18 +322,20 @@ class RateLimit:
         self._limited = _Limited(rates, client, limiter, trusted_hops, options)
 
     async def __call__(self, request: Any, response: Response) -> None:
-        path = getattr(request.scope.get("route"), "path", request.url.path)
-        asked = await self._limited.ask(request, path)
+        path = getattr(request.scope.get("route"), "path", None)
+        if path is None:
+            path = request.url.path
+        scope = self._limited.limit.scope_at(path)
+        asked = await self._limited.ask(request, scope)
         if asked is None:
             return
         decision = asked[2]
-        if not decision.allowed:
+        if not decision:
             message = self._limited.limit.error_message
             if callable(message):
                 message = message(decision)
             raise answered_by_us(Refused(decision, message, request))
-        for name, value in fields_of(decision):
-            response.headers[name] = value
+        add_raw_fields(response.raw_headers, decision)
 
 
 # --- the client -------------------------------------------------------------------

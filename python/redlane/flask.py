@@ -29,8 +29,8 @@ from redlane._http.address import client_address
 from redlane._http.flask_config import Settings, read_settings
 from redlane._http.health import deep_report, shallow_report
 from redlane._http.known import NAMES, known_in
-from redlane._http.limited import Limit, place_of
-from redlane._http.limits import fields_of
+from redlane._http.limited import Limit, identity_of, place_of
+from redlane._http.limits import add_fields
 from redlane._http.policy import Plan, Policy
 from redlane._http.share import (
     Key,
@@ -296,24 +296,27 @@ class Redlane:
         limit = Limit(rates, **options)
 
         def decorate(view: View) -> View:
-            place = place_of(view)
+            scope = limit.scope_at(place_of(view))
+            calls: WeakKeyDictionary[Flask, Callable[..., Any]] = WeakKeyDictionary()
 
             @wraps(view)
             def limited_view(*args: Any, **kwargs: Any) -> Any:
                 app = _app()
                 state = self._state(app)
-                call = app.ensure_sync(view)
-                target = _target(state, limit, place)
+                call = calls.get(app)
+                if call is None:
+                    call = calls[app] = app.ensure_sync(view)
+                target = _target(state, limit, scope)
                 if target is None:
                     return call(*args, **kwargs)
                 decision = state.limiter.hit(*target)
-                if not decision.allowed:
+                if not decision:
                     return _refused(app, state, limit, decision)
                 made = app.make_response(call(*args, **kwargs))
                 if limit.deduct_when is not None and not limit.deduct_when(made):
                     state.limiter.refund(*target)
                 if state.settings.limit_headers:
-                    _tell(made, decision)
+                    add_fields(made.headers, decision)
                 return made
 
             limited_view._redlane_limited = True  # type: ignore[attr-defined]
@@ -411,16 +414,19 @@ class Redlane:
         return cached_view  # type: ignore[return-value]
 
 
-def _target(state: _State, limit: Limit, place: str) -> tuple[Any, ...] | None:
+def _target(state: _State, limit: Limit, scope: str) -> tuple[Any, ...] | None:
     """What the limiter is asked; None: the request does not count."""
     settings = state.settings
-    if not settings.limits_enabled or not limit.applies(request.method):
+    if not settings.limits_enabled:
+        return None
+    asked = request_ctx._get_current_object().request  # type: ignore[attr-defined]
+    if not limit.applies(asked.method):
         return None
     if limit.exempt_when is not None and limit.exempt_when():
         return None
     who = limit.key
     if who is None:
-        environ = request.environ
+        environ = asked.environ
         who = client_address(
             environ.get("REMOTE_ADDR"),
             environ.get("HTTP_X_FORWARDED_FOR"),
@@ -428,30 +434,22 @@ def _target(state: _State, limit: Limit, place: str) -> tuple[Any, ...] | None:
         )
     elif callable(who):
         who = who()
-    rates = limit.rates() if callable(limit.rates) else limit.rates
-    cost = limit.cost() if callable(limit.cost) else limit.cost
-    return limit.identity(who, place), rates, cost
+    rates, cost = limit.rates, limit.cost
+    if callable(rates):
+        rates = rates()
+    if callable(cost):
+        cost = cost()
+    return identity_of(scope, who), rates, cost
 
 
 def _refused(app: Flask, state: _State, limit: Limit, decision: Any) -> Response:
     made = app.response_class(limit.body(decision), 429, mimetype="application/json")
-    fields = fields_of(decision)
-    if not state.settings.limit_headers:
-        fields = fields[-1:]  # Retry-After
-    for name, value in fields:
+    if state.settings.limit_headers:
+        add_fields(made.headers, decision)
+    else:
+        name, value = decision.headers()[-1]  # Retry-After
         made.headers[name] = value
     return made
-
-
-def _tell(made: Response, decision: Any) -> None:
-    """Adds the fields of a limit, in the place of those of one below."""
-    fields = fields_of(decision)
-    told = made.headers._list  # by the names as they are; see _made
-    if any(name == "X-RateLimit-Limit" for name, _ in told):
-        for name, value in fields:
-            made.headers[name] = value
-    else:
-        told += fields
 
 
 _DECISION = "redlane.decision"
@@ -467,11 +465,11 @@ def _limit_all(app: Flask, state: _State, limit: Limit) -> None:
             return None
         if limit.scope is None and getattr(view, "_redlane_limited", False):
             return None
-        target = _target(state, limit, request.endpoint or "")
+        target = _target(state, limit, limit.scope_at(request.endpoint or ""))
         if target is None:
             return None
         decision = state.limiter.hit(*target)
-        if not decision.allowed:
+        if not decision:
             return _refused(app, state, limit, decision)
         # What refuses tells; else the last one, which is the view's.
         request.environ[_DECISION] = decision
@@ -484,7 +482,7 @@ def _limit_all(app: Flask, state: _State, limit: Limit) -> None:
             and state.settings.limit_headers
             and "X-RateLimit-Limit" not in response.headers  # the view's own limit
         ):
-            _tell(response, decision)
+            add_fields(response.headers, decision)
         return response
 
     app.before_request(before)

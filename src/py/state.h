@@ -66,6 +66,9 @@
     X(AsyncClientType)                           \
     X(AsyncPipelineType)                         \
     X(AsyncReplyType)                            \
+    /* types/decision.c: tuples of names */      \
+    X(limit_names)                               \
+    X(limit_raw_names)                           \
     /* imported on first use; NULL until then */ \
     X(logger)                                    \
     X(logger_cache)                              \
