@@ -8,7 +8,7 @@ from time import time
 from typing import Any
 
 from redlane._http.share import Key, Shared, Unshared, word
-from redlane._http.stored import Fields, Stored, answer
+from redlane._http.stored import Fields, Raw, Stored, answer
 from redlane._http.wsgi import Box
 
 __all__ = [
@@ -30,7 +30,6 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
-Raw = list[tuple[bytes, bytes]]
 # Scheme, host, path and query of a request without any special field; or None.
 Seen = tuple[str, str, str, str]
 
@@ -128,15 +127,12 @@ def raw_fields(fields: Fields) -> Raw:
 
 
 def hit_fields(stored: Stored, now: float) -> Raw:
-    """The fields of a plain hit."""
-    raw = stored.raw
-    if raw is None:
-        raw = stored.raw = raw_fields(stored.sent)
-    return [
-        *raw,
-        (b"age", b"%d" % int(now - stored.created)),
-        (b"x-cache", b"HIT"),
-    ]
+    """The fields of a plain hit; the caller's own list."""
+    age = int(now - stored.created)
+    told = stored.told_raw
+    if told is None or told[0] != age:
+        told = stored.told_raw = (age, raw_fields(stored.hit_fields(now)))
+    return told[1].copy()
 
 
 async def refill(app: App, scope: Scope, key: Key) -> Stored:

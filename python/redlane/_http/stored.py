@@ -26,9 +26,19 @@ from redlane._http.fields import (
 )
 from redlane._http.policy import Policy, Request, lifetime_of, vary_rest
 
-__all__ = ["STORABLE", "Answer", "Fields", "Serializer", "Stored", "answer", "store"]
+__all__ = [
+    "STORABLE",
+    "Answer",
+    "Fields",
+    "Raw",
+    "Serializer",
+    "Stored",
+    "answer",
+    "store",
+]
 
 Fields = list[tuple[str, str]]
+Raw = list[tuple[bytes, bytes]]
 Answer = tuple[int, Fields, bytes]
 
 # Complete, and the same for whoever asks again. Redirects that are not permanent often
@@ -80,9 +90,11 @@ class Stored:
         "gzipped",
         "head",
         "lifetime",
-        "raw",
+        "plain",
         "sent",
         "status",
+        "told",
+        "told_raw",
         "vary",
     )
 
@@ -99,11 +111,24 @@ class Stored:
         self.sent: Fields = [(name, value) for name, value in head.fields]
         if head.status != 204:
             self.sent.append(("Content-Length", str(len(body))))
-        self.raw: list[tuple[bytes, bytes]] | None = None  # as ASGI has them
+        # What a plain hit sends at one Age, also as ASGI has it.
+        self.told: tuple[int, Fields] | None = None
+        self.told_raw: tuple[int, Raw] | None = None
         self.gzipped = any(
             name.lower() == "content-encoding" and value.strip().lower() == "gzip"
             for name, value in head.fields
         )
+        # Whether it answers each request that has its key, as it is.
+        self.plain = not (self.vary or self.gzipped)
+
+    def hit_fields(self, now: float) -> Fields:
+        """The fields of a plain hit; the caller's own list."""
+        age = int(now - self.created)
+        told = self.told
+        if told is None or told[0] != age:
+            tail = [("Age", str(age)), ("X-Cache", "HIT")]
+            told = self.told = (age, self.sent + tail)
+        return told[1].copy()
 
     def matches(self, request: Request) -> bool:
         """Whether its own Vary lets it answer this request."""
