@@ -155,9 +155,8 @@ class _Limited:
         return not asked.counts
 
     def refuse(self, asked: Asked | None, decision: Decision) -> RateLimitExceeded:
-        message = self.error_message
-        if callable(message):
-            message = message(decision)
+        given = self.error_message
+        message: str | None = given(decision) if callable(given) else given
         if asked is None:
             return RateLimitExceeded(decision, message)
         return asked.refusal(decision, message)
