@@ -362,18 +362,11 @@ class Redlane:
                     except Unshared:
                         return _own(job)
                     now = time()
-                    if not (job.ran or stored.vary or stored.gzipped) and (
-                        now < stored.end
-                    ):
+                    if stored.plain and now < stored.end and not job.ran:
                         if bound.learns:
                             bound.learn(host, path)
-                        tail = [
-                            ("Age", str(int(now - stored.created))),
-                            ("X-Cache", "HIT"),
-                        ]
-                        return _made(
-                            app, stored.status, stored.sent + tail, stored.body
-                        )
+                        fields = stored.hit_fields(now)
+                        return _made(app, stored.status, fields, stored.body)
                     return _found(job, WsgiRequest(environ), Plan(), stored)
             return _planned(app, bound, environ, args, kwargs)
 

@@ -83,10 +83,13 @@ def look(scope: Scope, special: frozenset[bytes]) -> Seen | None:
             if host is not None:
                 return None
             host = value.decode("latin-1")
+    path = scope["path"]
+    if scope.get("root_path") or not path.isascii():
+        path = _path(scope)
     return (
         scope.get("scheme", "http"),
         _server(scope) if host is None else host,
-        _path(scope),
+        path,
         scope["query_string"].decode("latin-1"),
     )
 
@@ -270,23 +273,32 @@ class Ahead:
     ) -> None:
         seen = look(scope, special) if scope["method"] == "GET" else None
         rest = None if seen is None else shared.policy.plain(seen[3])
-        if seen is not None and rest is not None:
-            key = (*seen[:3], rest)
+        if seen is None or rest is None:
+            await self._serve_planned(shared, scope, receive, send)
+            return
+        key = (seen[0], seen[1], seen[2], rest)
+        stored = shared.peek(key) if shared.embedded else None
+        if stored is None:
             job = _Job(shared, key, self.app, scope, receive, send)
-            found = shared.peek(key) if shared.embedded else None
             try:
-                stored = found or await shared.fetch_async(*key, job)
+                stored = await shared.fetch_async(*key, job)
             except Unshared:
                 await job.own()
                 return
             if job.ran:
                 await job.own()
                 return
-            now = time()
-            if not stored.vary and not stored.gzipped and now < stored.end:
-                await _give(send, stored.status, hit_fields(stored, now), stored.body)
-                return
-        await self._serve_planned(shared, scope, receive, send)
+        now = time()
+        if not stored.plain or now >= stored.end:
+            await self._serve_planned(shared, scope, receive, send)
+            return
+        start = {
+            "type": "http.response.start",
+            "status": stored.status,
+            "headers": hit_fields(stored, now),
+        }
+        await send(start)
+        await send({"type": "http.response.body", "body": stored.body})
 
     async def _serve_planned(
         self, shared: Shared, scope: Scope, receive: Receive, send: Send

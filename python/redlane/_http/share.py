@@ -87,19 +87,21 @@ class Shared:
         self.renew_async: Callable[..., Coroutine[Any, Any, Stored]] = afetch.refresh
         # The engine of this process never makes anybody wait: no need to await a hit.
         self.embedded = (
-            str(cache.client.url).startswith("memory:")
-            and policy.stale is None
-            and policy.on_error is None
-            and not policy.tags
+            policy.stale is None and policy.on_error is None and not policy.tags
         )
+        self._client: Any = None
+        self._get = cache.get
         self._skip = len(cache.prefix) + 1 if cache.prefix else 0
 
     def peek(self, key: Key) -> Stored | None:
         """Where `embedded`: what is stored, without leave to compute it."""
-        if not self.cache.client.url.startswith("memory:"):
-            self.embedded = False  # configure() has set another default client
-            return None
-        found: Stored | None = self.cache.get(self.key_text(*key, None)[self._skip :])
+        client = self.cache.client
+        if client is not self._client:  # configure() may set another default client
+            if not str(client.url).startswith("memory:"):
+                self.embedded = False
+                return None
+            self._client = client
+        found: Stored | None = self._get(self.key_text(*key, None)[self._skip :])
         return found
 
     # What was found not to be shared a moment ago.

@@ -239,12 +239,8 @@ class Ahead:
             if job.ran:
                 return self._own(job)
             now = time()
-            if not stored.vary and not stored.gzipped and now < stored.end:
-                age = str(int(now - stored.created))
-                start(
-                    _REASONS[stored.status],
-                    [*stored.sent, ("Age", age), ("X-Cache", "HIT")],
-                )
+            if stored.plain and now < stored.end:
+                start(_REASONS[stored.status], stored.hit_fields(now))
                 return [stored.body]
         return self._serve_planned(shared, environ, start)
 
