@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from time import time
 from typing import Any
 
+from redlane._core import _look
 from redlane._http.share import Key, Shared, Unshared, word
 from redlane._http.stored import Fields, Raw, Stored, answer
 from redlane._http.wsgi import Box
@@ -18,8 +19,6 @@ __all__ = [
     "AsgiRequest",
     "Box",
     "Places",
-    "Seen",
-    "look",
     "raw_fields",
     "refill",
     "special_names",
@@ -30,13 +29,12 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
-# Scheme, host, path and query of a request without any special field; or None.
-Seen = tuple[str, str, str, str]
 
 # Where a box, and what learns places, stand in the scope.
 BOX = "redlane.box"
 AHEAD = "redlane.ahead"
 _MOST_PLACES = 4096
+_NOTHING: frozenset[bytes] = frozenset()
 # What a request through the whole application begins with (ASGI's HTTP scope).
 _SCOPE = (
     *("type", "asgi", "http_version", "method", "scheme", "path", "raw_path"),
@@ -73,27 +71,6 @@ def _server(scope: Scope) -> str:
     return "" if not server else f"{server[0]}:{server[1]}"
 
 
-def look(scope: Scope, special: frozenset[bytes]) -> Seen | None:
-    """None: the request is to be read with care."""
-    host = None
-    for name, value in scope["headers"]:
-        if name in special:
-            return None
-        if name == b"host":
-            if host is not None:
-                return None
-            host = value.decode("latin-1")
-    path = scope["path"]
-    if scope.get("root_path") or not path.isascii():
-        path = _path(scope)
-    return (
-        scope.get("scheme", "http"),
-        _server(scope) if host is None else host,
-        path,
-        scope["query_string"].decode("latin-1"),
-    )
-
-
 class AsgiRequest:
     """A request as policies read it."""
 
@@ -117,6 +94,10 @@ class AsgiRequest:
         self.body = fields.get("content-length", "0") != "0" or (
             "transfer-encoding" in fields
         )
+
+    @property
+    def place(self) -> tuple[str, str]:
+        return self.host, self.path
 
     def header(self, name: str) -> str | None:
         return self.fields.get(name)
@@ -251,12 +232,9 @@ class Ahead:
         scope[AHEAD] = self.places
         known = self.places.known
         if known and scope["method"] in ("GET", "HEAD"):
-            host = None
-            for name, value in scope["headers"]:
-                if name == b"host":
-                    host = value.decode("latin-1")
-                    break
-            place = (_server(scope) if host is None else host, _path(scope))
+            seen = _look(scope, _NOTHING)
+            # No host, or two: to be read with care.
+            place = AsgiRequest(scope).place if seen is None else (seen[1], seen[2])
             found = known.get(place)
             if found is not None:
                 await self._serve(found[0], found[1], scope, receive, send)
@@ -271,13 +249,13 @@ class Ahead:
         receive: Receive,
         send: Send,
     ) -> None:
-        seen = look(scope, special) if scope["method"] == "GET" else None
+        seen = _look(scope, special) if scope["method"] == "GET" else None
         rest = None if seen is None else shared.policy.plain(seen[3])
         if seen is None or rest is None:
             await self._serve_planned(shared, scope, receive, send)
             return
         key = (seen[0], seen[1], seen[2], rest)
-        stored = shared.peek(key) if shared.embedded else None
+        stored = shared.peek_async(key)
         if stored is None:
             job = _Job(shared, key, self.app, scope, receive, send)
             try:

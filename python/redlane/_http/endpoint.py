@@ -12,14 +12,13 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
-from redlane._core import Cache, ConfigurationError
+from redlane._core import Cache, ConfigurationError, _look
 from redlane._http.asgi import (
     AHEAD,
     BOX,
     AsgiRequest,
     Places,
     hit_fields,
-    look,
     raw_fields,
     refill,
     special_names,
@@ -289,12 +288,12 @@ class Endpoint:
                 return await self.run(args, kwargs)
             seen = None
             if scope["method"] == "GET" and BOX not in scope:
-                seen = look(scope, bound.special)
+                seen = _look(scope, bound.special)
             if seen is None or (rest := bound.policy.plain(seen[3])) is None:
                 return await _planned(bound, request, injected, args, kwargs)
             key = (seen[0], seen[1], seen[2], rest)
             shared = bound.shared
-            stored = shared.peek(key) if shared.embedded else None
+            stored = shared.peek_async(key)
             job = None
             if stored is None:
                 job = _Job(bound, key, request, injected, (args, kwargs))

@@ -1,9 +1,9 @@
 """A response as it is stored, and what is sent of it (RFC 9111, RFC 9110).
 
-    "RLH1" | length of the head, 4 bytes | head, JSON | body
+    "RLH2" | digest of the head, 16 bytes | length of the head, 4 | head, JSON | body
 
-The head holds status, fields, when it was made and for how long it is good. What every
-hit sends is put together once, when the bytes are read.
+The head holds status, fields, when it was made, for how long it is good, and a digest
+of the body. What every hit sends is put together once, when the bytes are read.
 """
 
 from __future__ import annotations
@@ -45,7 +45,8 @@ Answer = tuple[int, Fields, bytes]
 # depend on who asks; errors are left alone.
 STORABLE = frozenset((200, 203, 204, 300, 301, 308))
 
-_MAGIC = b"RLH1"
+_MAGIC = b"RLH2"
+_NAMED = 20  # bytes that tell a response from all others
 # Of one connection or one moment; what is sent of them is made for each answer.
 _DROPPED = frozenset(
     (
@@ -139,8 +140,7 @@ class Serializer:
     """For Cache: Stored to bytes and back.
 
     The near cache keeps what was read from a server; what the memory engine gives is
-    read anew at each hit. So small responses are kept here too, by their heads, which
-    hold a digest of the body.
+    read anew at each hit. So small responses are kept here too, by their digests.
     """
 
     _MOST = 256
@@ -153,24 +153,33 @@ class Serializer:
         if not isinstance(value, Stored):
             raise TypeError(f"no response: {type(value).__name__}")
         head = _encode(value.head)
-        return b"".join((_MAGIC, len(head).to_bytes(4, "big"), head, value.body))
+        digest = hashlib.sha256(head).digest()[:16]
+        size = len(head).to_bytes(4, "big")
+        return b"".join((_MAGIC, digest, size, head, value.body))
 
     def loads(self, data: bytes, /) -> Stored:
-        if data[:4] != _MAGIC:
-            raise ValueError("no stored response")
-        end = 8 + int.from_bytes(data[4:8], "big")
-        raw = data[:end]
-        kept = self._kept.get(raw)
+        named = data[:_NAMED]
+        kept = self._kept.get(named)
         if kept is not None:
             return kept
-        head = _decode(raw[8:])
+        if named[:4] != _MAGIC:
+            raise ValueError("no stored response")
+        end = _NAMED + 4 + int.from_bytes(data[_NAMED : _NAMED + 4], "big")
+        raw = data[_NAMED + 4 : end]
+        head = _decode(raw)
         if any("\n" in part or "\r" in part for pair in head.fields for part in pair):
             raise ValueError("no field of a response")
-        stored = Stored(head, bytes(data[end:]))
-        if len(data) <= self._LARGEST:
+        body = bytes(data[end:])
+        stored = Stored(head, body)
+        # What is not as its digests say never stands in for what is.
+        if (
+            len(data) <= self._LARGEST
+            and named[4:] == hashlib.sha256(raw).digest()[:16]
+            and head.digest == hashlib.sha256(body).hexdigest()[:32]
+        ):
             if len(self._kept) >= self._MOST:
                 self._kept.clear()
-            self._kept[raw] = stored
+            self._kept[named] = stored
         return stored
 
 
