@@ -521,7 +521,9 @@ def test_periods_that_are_none(given: Any) -> None:
         period(given, "x")
 
 
-@pytest.mark.parametrize("data", [b"", b"RLH1", b"RLH1\0\0\0\5{}", b"x" * 100])
+@pytest.mark.parametrize(
+    "data", [b"", b"RLH2", b"RLH2" + bytes(19) + b"\5{}", b"x" * 100]
+)
 def test_bytes_that_are_no_response(data: bytes) -> None:
     with pytest.raises((ValueError, msgspec.MsgspecError)):
         Serializer().loads(data)
@@ -532,9 +534,20 @@ def test_a_stored_field_cannot_bring_another() -> None:
     made = stored_of({"A": "b"})
     assert made is not None
     forged = serializer.dumps(made).replace(b'"b"', b'"\\n"')
-    size = int.from_bytes(forged[4:8], "big") + 1
+    size = int.from_bytes(forged[20:24], "big") + 1
     with pytest.raises(ValueError, match="no head"):
-        serializer.loads(forged[:4] + size.to_bytes(4, "big") + forged[8:])
+        serializer.loads(forged[:20] + size.to_bytes(4, "big") + forged[24:])
+
+
+def test_another_body_does_not_stand_in_for_a_kept_response() -> None:
+    made = stored_of({"A": "b"})
+    assert made is not None
+    serializer = Serializer()
+    good = serializer.dumps(made)
+    assert serializer.loads(good.replace(made.body, b"forged")).body == b"forged"
+    kept = serializer.loads(good)
+    assert kept.body == made.body
+    assert serializer.loads(good) is kept
 
 
 # --- limits -------------------------------------------------------------------------

@@ -137,10 +137,7 @@ def cached(
             raise TypeError("cached: a function or a method, not a class")
         endpoint = Endpoint(function, lambda: response_cache(client, prefix), options)
 
-        @wraps(function)
-        async def cached_endpoint(*args: Any, **kwargs: Any) -> Any:
-            return await endpoint(args, kwargs)
-
+        cached_endpoint = wraps(function)(endpoint.make())
         cached_endpoint.__signature__ = endpoint.given.signature  # type: ignore[attr-defined]
         return cached_endpoint  # type: ignore[return-value]
 

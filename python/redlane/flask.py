@@ -390,24 +390,22 @@ class Redlane:
                 if rest is not None:
                     host, path = url_place_of(environ)
                     key = (environ["wsgi.url_scheme"], host, path, rest)
-                    job = _Job(app, bound, environ, key, args, kwargs)
-                    try:
-                        stored = bound.shared.fetch(*key, job)
-                    except Unshared:
-                        return _own(job)
+                    stored = bound.shared.peek(key)
+                    job = None
+                    if stored is None:
+                        job = _Job(app, bound, environ, key, args, kwargs)
+                        try:
+                            stored = bound.shared.fetch(*key, job)
+                        except Unshared:
+                            return _own(job)
                     now = time()
-                    if not (job.ran or stored.vary or stored.gzipped) and (
-                        now < stored.end
-                    ):
+                    if stored.plain and now < stored.end and not (job and job.ran):
                         if bound.learns:
                             bound.learn(host, path)
-                        tail = [
-                            ("Age", str(max(int(now - stored.created), 0))),
-                            ("X-Cache", "HIT"),
-                        ]
-                        return _made(
-                            app, stored.status, stored.sent + tail, stored.body
-                        )
+                        fields = stored.hit_fields(now)
+                        return _made(app, stored.status, fields, stored.body)
+                    if job is None:
+                        job = _Job(app, bound, environ, key, args, kwargs)
                     return _found(job, WsgiRequest(environ), Plan(), stored)
             return _planned(app, bound, environ, args, kwargs)
 

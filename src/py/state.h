@@ -94,7 +94,8 @@
     /* constant texts */                         \
     X(syntax_error)                              \
     X(set_result)                                \
-    X(set_exception)
+    X(set_exception)                             \
+    X(scope_names)
 
 struct RedlaneState {
 #define REDLANE_STATE_FIELD(name) PyObject *name;
