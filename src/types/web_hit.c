@@ -91,8 +91,7 @@ is_below(PyObject *path, PyObject *root)
     if (starts <= 0) {
         return (int)starts;
     }
-    return PyUnicode_GET_LENGTH(path) == size ||
-           PyUnicode_READ_CHAR(path, size) == '/';
+    return PyUnicode_GET_LENGTH(path) == size || PyUnicode_READ_CHAR(path, size) == '/';
 }
 
 /* The path with what the application is mounted at, its bytes as Latin-1. A new
