@@ -15,7 +15,7 @@ HOST = "www.example.com"
 FIELDS = {
     "host": HOST,
     "connection": "keep-alive",
-    "user-agent": "Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Gecko/20100101 Firefox/128",
+    "user-agent": "Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Gecko/20100101 Firefox",
     "accept": "application/json, text/plain, */*",
     "accept-language": "en-US,en;q=0.5",
     "accept-encoding": "gzip, deflate, br",
