@@ -4,18 +4,18 @@ on a server can take."""
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 
 from benchmarks import clients
-from benchmarks.harness import Bench, Lineup, Measure
+from benchmarks.harness import Bench, Measure
 
 ALGORITHM = "gcra"
 COUNT = 1_000_000  # a second: nobody is refused
 RATE = f"{COUNT}/second"
 MEMORY, REDIS = PLACES = ("memory", "Redis")
-ROUND_TRIP = "bare route + the script in a C loop"
+ROUND_TRIP = "bare route + the script by C"
 SCRIPTS = Path(__file__).resolve().parent.parent / "src" / "core" / "script.c"
 
 
@@ -26,22 +26,18 @@ def url_of(bench: Bench, place: str) -> str:
 def script_loop(bench: Bench, stack: ExitStack, user: str, count: int) -> Measure:
     """One decision after another, by the library's own script called from C."""
     context = clients.floor_connection(bench, stack)
+    return lambda: bench.floor.array(context, _argv(user), 4, count)
+
+
+def script_call(bench: Bench, stack: ExitStack, user: str) -> Callable[[], None]:
+    """One decision, likewise."""
+    context = clients.floor_connection(bench, stack)
+    return bench.floor.array_call(context, _argv(user), 4)
+
+
+def _argv(user: str) -> list[str]:
     argv = ["EVALSHA", _script(), "1", f"limit:{{{user}}}:b{COUNT}/1", "h", "1"]
-    argv += ["0", "b", str(COUNT), "1000000", "1", "1", str(COUNT)]
-    return lambda: bench.floor.array(context, argv, 4, count)
-
-
-def add_round_trip(
-    lineup: Lineup, bench: Bench, stack: ExitStack, bare: Measure, count: int
-) -> None:
-    """A bare route and, each by itself, as many decisions of the script: what a limit
-    would take that adds nothing of its own."""
-
-    def make() -> Measure:
-        trips = script_loop(bench, stack, "floor", count)
-        return lambda: bare() + trips()
-
-    lineup.add(ROUND_TRIP, "floor", make)
+    return [*argv, "0", "b", str(COUNT), "1000000", "1", "1", str(COUNT)]
 
 
 def check(status: int | str, fields: Mapping[str, str]) -> None:

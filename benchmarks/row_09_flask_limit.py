@@ -35,7 +35,6 @@ def run(bench: Bench) -> list[Result]:
 def race(bench: Bench, place: str, how: str) -> Result:
     lineup = Lineup(ROW, f"added to a Flask route by a limit, {place}, {how}")
     count = bench.batch(BATCH)
-    bare = partial(web.wsgi_batch, bare_app(), PATH, count)
     with ExitStack() as stack:
 
         def ours() -> Measure:
@@ -46,10 +45,21 @@ def race(bench: Bench, place: str, how: str) -> Result:
         def peer() -> Measure:
             return timed(flask_limiter_app(limited.url_of(bench, place)), count)
 
+        def round_trip() -> Measure:
+            app, trip = bare_app(), limited.script_call(bench, stack, "floor")
+
+            def after_it(environ: Any, start: Any) -> Any:
+                trip()
+                return app(environ, start)
+
+            return partial(web.wsgi_batch, after_it, PATH, count)
+
         lineup.add(OURS, "ours", ours)
-        lineup.add(web.BARE, "floor", lambda: bare)
+        lineup.add(
+            web.BARE, "floor", lambda: partial(web.wsgi_batch, bare_app(), PATH, count)
+        )
         if place == limited.REDIS:
-            limited.add_round_trip(lineup, bench, stack, bare, count)
+            lineup.add(limited.ROUND_TRIP, "floor", round_trip)
         lineup.add(FLASK_LIMITER, "peer", peer)
         return lineup.race(bench.rounds(100), [goal(place)], over=web.BARE)
 

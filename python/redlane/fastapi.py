@@ -176,34 +176,41 @@ class _Limited:
         trusted_hops: int,
         options: dict[str, Any],
     ) -> None:
-        self.limit = Limit(rates, **options)
+        self.limit = limit = Limit(rates, **options)
         self.client = client
         self.limiter = limiter
         self.aio: AsyncRateLimiter | None = None
         self.trusted_hops = trusted_hops
+        # Of most limits nothing is to be asked anew: no coroutine is made for them.
+        asked = (limit.methods, limit.exempt_when, limit.key)
+        self.plain = all(part is None for part in asked) and not (
+            callable(limit.rates) or callable(limit.cost)
+        )
 
     def aio_limiter(self) -> AsyncRateLimiter:
         if self.aio is None:
             self.aio = (self.limiter or _limiter_of(self.client)).aio
         return self.aio
 
-    async def ask(self, request: Request, scope: str) -> Any:
-        """The Decision, and what was asked for it; None: the request does not count."""
+    def address(self, asked: Any) -> str:
+        peer = asked.get("client")
+        host = None if peer is None else peer[0]
+        if not self.trusted_hops:
+            return client_address(host)
+        return client_address(host, forwarded_in(asked), self.trusted_hops)
+
+    async def target(self, request: Request, scope: str) -> tuple[Any, ...] | None:
+        """What the limiter is asked; None: the request does not count."""
         limit = self.limit
-        asked = request.scope
         if limit.methods is not None:
-            method = asked.get("method")  # a WebSocket has none
+            method = request.scope.get("method")  # a WebSocket has none
             if method is not None and not limit.applies(method):
                 return None
         if limit.exempt_when is not None and await _settled(limit.exempt_when, request):
             return None
         who = limit.key
         if who is None:
-            peer = asked.get("client")
-            forwarded = forwarded_in(asked) if self.trusted_hops else None
-            who = client_address(
-                None if peer is None else peer[0], forwarded, self.trusted_hops
-            )
+            who = self.address(request.scope)
         elif callable(who):
             who = await _settled(who, request)
         rates, cost = limit.rates, limit.cost
@@ -211,9 +218,7 @@ class _Limited:
             rates = await _settled(rates, request)
         if callable(cost):
             cost = await _settled(cost, request)
-        target = (identity_of(scope, who), rates, cost)
-        limiter = self.aio_limiter()
-        return limiter, target, await limiter.hit(*target)
+        return identity_of(scope, who), rates, cost
 
     def refusal(self, decision: Any) -> Response:
         return Response(
@@ -256,7 +261,7 @@ def limit(
         TypeError: an option that is not usable.
     """
     limited = _Limited(rates, client, limiter, trusted_hops, options)
-    deduct_when = limited.limit.deduct_when
+    deduct_when, cost = limited.limit.deduct_when, limited.limit.cost
 
     def decorate(function: Function) -> Function:
         given = Given(function)
@@ -266,18 +271,24 @@ def limit(
         @wraps(function)
         async def limited_endpoint(*args: Any, **kwargs: Any) -> Any:
             request, injected = given.take(args, kwargs)
-            asked = await limited.ask(request, scope)
-            if asked is not None and not asked[2]:
-                return limited.refusal(asked[2])
+            target: Any
+            if limited.plain:
+                target = scope + limited.address(request.scope), rates, cost
+            else:
+                target = await limited.target(request, scope)
+            if target is not None:
+                limiter = limited.aio_limiter()
+                decision = await limiter.hit(*target)
+                if not decision:
+                    return limited.refusal(decision)
             if is_coroutine:
                 result = await function(*args, **kwargs)
             else:
                 result = await run_in_threadpool(function, *args, **kwargs)
-            if asked is None:
+            if target is None:
                 return result
-            used, target, decision = asked
             if deduct_when is not None and not deduct_when(result):
-                await used.refund(*target)
+                await limiter.refund(*target)
             response = result if isinstance(result, Response) else injected
             if response is not None:
                 add_raw_fields(response.raw_headers, decision)
@@ -322,13 +333,13 @@ class RateLimit:
         path = getattr(request.scope.get("route"), "path", None)
         if path is None:
             path = request.url.path
-        scope = self._limited.limit.scope_at(path)
-        asked = await self._limited.ask(request, scope)
-        if asked is None:
+        limited = self._limited
+        target = await limited.target(request, limited.limit.scope_at(path))
+        if target is None:
             return
-        decision = asked[2]
+        decision = await limited.aio_limiter().hit(*target)
         if not decision:
-            message = self._limited.limit.error_message
+            message = limited.limit.error_message
             if callable(message):
                 message = message(decision)
             raise answered_by_us(Refused(decision, message, request))

@@ -359,9 +359,8 @@ make_fields(const Decision *self, PyObject *names, bool raw)
         PyObject *value, *pair;
 
         write_field(self, (size_t)i, &text);
-        value =
-            raw ? PyBytes_FromStringAndSize(text.data, (Py_ssize_t)text.size)
-                : PyUnicode_DecodeASCII(text.data, (Py_ssize_t)text.size, "strict");
+        value = raw ? PyBytes_FromStringAndSize(text.data, (Py_ssize_t)text.size)
+                    : PyUnicode_DecodeASCII(text.data, (Py_ssize_t)text.size, "strict");
         pair = value ? PyTuple_Pack(2, PyTuple_GET_ITEM(names, i), value) : NULL;
         Py_XDECREF(value);
         if (!pair) {

@@ -81,10 +81,14 @@ def answered_by_us(error: Refused) -> Refused:
     return error
 
 
-def forwarded_in(scope: Any) -> str:
-    """X-Forwarded-For, its lines joined; of what may well not be there."""
-    lines = [value for name, value in scope["headers"] if name == b"x-forwarded-for"]
-    return b",".join(lines).decode("latin-1") if lines else ""
+def forwarded_in(scope: Any) -> str | None:
+    """X-Forwarded-For, its lines joined; None: there is none, as mostly."""
+    fields = scope["headers"]
+    for name, _ in fields:
+        if name == b"x-forwarded-for":
+            lines = [value for name, value in fields if name == b"x-forwarded-for"]
+            return b",".join(lines).decode("latin-1")
+    return None
 
 
 class Asked:
@@ -117,12 +121,12 @@ class Asked:
         scope = self.request.scope
         peer = scope.get("client")
         host = None if peer is None else peer[0]
-        lines = forwarded_in(scope)
-        if not lines:
+        forwarded = forwarded_in(scope)
+        if forwarded is None:
             return client_address(host)
-        return client_address(host, lines, hops_of(hops))
+        return client_address(host, forwarded, hops_of(hops))
 
-    def tell(self, decision: Any, result: Any) -> None:
+    def tell(self, decision: Any, result: Any, limited: Any) -> None:
         """The fields of the limit, into the response."""
         response = result if isinstance(result, Response) else self.response
         if response is not None:

@@ -5,12 +5,7 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from flask import (
-    Response,
-    after_this_request,
-    has_request_context,
-    request,
-)
+from flask import Response, after_this_request, request
 from flask.globals import request_ctx
 from werkzeug.exceptions import TooManyRequests
 
@@ -96,13 +91,20 @@ class Asked:
             hops = self.context.app.config.get(HOPS)
         return client_address(peer, forwarded, hops_of(hops))
 
-    def tell(self, decision: Any, result: Any) -> None:
+    def tell(self, decision: Any, result: Any, limited: Any) -> None:
         if self.socket is not None or not self.setting("limit_headers"):
+            return
+        context = self.context
+        if (
+            isinstance(result, Response)
+            and not context._after_request_functions
+            and context.app.view_functions.get(self.endpoint) is limited
+        ):
+            _tell(result, decision)  # nothing comes between the view and its response
             return
 
         def add(response: Response) -> Response:
-            if response.status_code != 429:  # another limit has refused
-                add_fields(response.headers, decision)
+            _tell(response, decision)
             return response
 
         add._redlane_limit = True  # type: ignore[attr-defined]
@@ -114,12 +116,21 @@ class Asked:
         return Refused(decision, message)
 
 
+def _tell(response: Response, decision: Any) -> None:
+    if response.status_code != 429:  # another limit has refused
+        add_fields(response.headers, decision)
+
+
+_current: Any = request_ctx._get_current_object  # type: ignore[attr-defined]
+
+
 def find(args: tuple[Any, ...]) -> Asked | None:
-    if not has_request_context():
+    try:
+        context = _current()
+    except RuntimeError:  # outside of a request
         return None
-    context = request_ctx._get_current_object()  # type: ignore[attr-defined]
-    sockets = sys.modules.get("simple_websocket")
-    if not args or sockets is None:
+    sockets = sys.modules.get("simple_websocket") if args else None
+    if sockets is None:
         return Asked(context, None)
     socket = next((one for one in args if isinstance(one, sockets.Server)), None)
     return Asked(context, socket)

@@ -1,4 +1,4 @@
-"""What tells a client of its rate limits: fields of a response, and a refusal's body.
+"""What tells a client of its rate limits: fields of a response, a refusal's body.
 
 A Decision itself knows the fields; what is here puts them where they belong.
 """
