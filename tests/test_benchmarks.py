@@ -20,6 +20,11 @@ from benchmarks.harness import Lineup, Unavailable  # noqa: E402
 
 LRU = {"functools.lru_cache"}
 IN_PROCESS = LRU | {"cachetools.TTLCache + lock", "cachebox.TTLCache", "theine.Memoize"}
+FLASK = {"bare route", "Flask-Caching, memory", "Flask-Caching, Redis"}
+FASTAPI = {
+    *("bare route", "fastapi-cache2, memory", "fastapi-cache2, Redis"),
+    "fastapi-redis-sdk, Redis 8",
+}
 GETS = {"redis-py + hiredis", "Flask-Caching on Redis", "hiredis C loop"}
 # For each row: who stands beside redlane in each of its results.
 ROWS = {
@@ -42,6 +47,8 @@ ROWS = {
         LRU,
     ],
     6: [{"empty coroutine", "aiocache, memory", "cashews, memory"}] * 2,
+    11: [FLASK] * 6,
+    12: [FASTAPI] * 6,
     13: [
         {"json.dumps", "msgspec", *GETS},
         {"zlib.decompress"},

@@ -521,7 +521,9 @@ def test_periods_that_are_none(given: Any) -> None:
         period(given, "x")
 
 
-@pytest.mark.parametrize("data", [b"", b"RLH2", b"RLH2" + bytes(19) + b"\5{}", b"x" * 100])
+@pytest.mark.parametrize(
+    "data", [b"", b"RLH2", b"RLH2" + bytes(19) + b"\5{}", b"x" * 100]
+)
 def test_bytes_that_are_no_response(data: bytes) -> None:
     with pytest.raises((ValueError, msgspec.MsgspecError)):
         Serializer().loads(data)
