@@ -30,6 +30,7 @@ FLASK_CACHING = "Flask-Caching, memory"
 FLASK_CACHING_REDIS = "Flask-Caching, Redis"
 PATH = "/api/items"
 BATCH = 40
+BATCH_AHEAD = 400  # so that it takes about as long
 
 ENGINE = "memory://"
 
@@ -56,7 +57,8 @@ def race(bench: Bench, kind: str, place: str, ahead: bool) -> Result:
             url = bench.server.url if place == "near" else ENGINE
             client = clients.redlane_client(bench, stack, url)
             app, cache = redlane_app(kind, client, ahead, prefix, ran)
-            return warm(app, cache, place, count, watched)
+            own = bench.batch(BATCH_AHEAD if ahead else BATCH)
+            return warm(app, cache, place, own, watched)
 
         lineup.add(OURS, "ours", ours)
         lineup.add(web.BARE, "floor", lambda: timed(bare_app(kind), count))
@@ -130,9 +132,8 @@ def warm(
     measure = timed(app, count)
     if place == "engine":
         return measure
-    near.wait_until_near(cache, lambda: web.wsgi_answer(app, PATH))
-    watched.append(near.Watched(cache, measure, count))
-    return watched[0]
+    ask = partial(web.wsgi_answer, app, PATH)
+    return web.counted_near(cache, ask, measure, count, watched)
 
 
 # --- the peer -------------------------------------------------------------------------

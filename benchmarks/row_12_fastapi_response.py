@@ -34,6 +34,7 @@ FASTAPI_CACHE_REDIS = "fastapi-cache2, Redis"
 REDIS_SDK = "fastapi-redis-sdk, Redis 8"
 PATH = "/api/items"
 BATCH = 40
+BATCH_AHEAD = 400  # so that it takes about as long
 
 ENGINE = "memory://"
 
@@ -67,7 +68,8 @@ def race(bench: Bench, kind: str, place: str, ahead: bool) -> Result:
             url = bench.server.url if place == "near" else ENGINE
             client = clients.redlane_client(bench, stack, url)
             app, cache = redlane_app(kind, client, ahead, prefix, ran)
-            return warm(loop, app, cache, place, count, watched)
+            own = bench.batch(BATCH_AHEAD if ahead else BATCH)
+            return warm(loop, app, cache, place, own, watched)
 
         def bare() -> Measure:
             loop = aio.new_loop("asyncio", stack)
@@ -156,9 +158,7 @@ def warm(
     measure = timed(loop, app, count)
     if place == "engine":
         return measure
-    near.wait_until_near(cache, ask)
-    watched.append(near.Watched(cache, measure, count))
-    return watched[0]
+    return web.counted_near(cache, ask, measure, count, watched)
 
 
 # --- the peers ------------------------------------------------------------------------

@@ -8,7 +8,8 @@ from itertools import repeat
 from time import perf_counter
 from typing import Any
 
-from benchmarks.harness import Fact
+from benchmarks import near
+from benchmarks.harness import Fact, Measure
 
 HOST = "www.example.com"
 # What comes with a browser's request for data, but for its cookies.
@@ -47,6 +48,25 @@ class Ran:
 
     def fact(self) -> Fact:
         return Fact(f"the cached route ran {self.times} time(s)", self.times == 1)
+
+
+def counted_near(
+    cache: Any,
+    ask: Callable[[], object],
+    measure: Measure,
+    count: int,
+    watched: list[near.Watched],
+) -> Measure:
+    """Puts into `watched` how many calls were near hits, from the first batch on: while
+    peers are set up, a busy machine may lose the connection that keeps them true."""
+
+    def counted() -> float:
+        if not watched:
+            near.wait_until_near(cache, ask)
+            watched.append(near.Watched(cache, measure, count))
+        return watched[0]()
+
+    return counted
 
 
 # --- WSGI -----------------------------------------------------------------------------

@@ -20,6 +20,11 @@ from benchmarks.harness import Lineup, Unavailable  # noqa: E402
 
 LRU = {"functools.lru_cache"}
 IN_PROCESS = LRU | {"cachetools.TTLCache + lock", "cachebox.TTLCache", "theine.Memoize"}
+FLASK = {"bare route", "Flask-Caching, memory", "Flask-Caching, Redis"}
+FASTAPI = {
+    *("bare route", "fastapi-cache2, memory", "fastapi-cache2, Redis"),
+    "fastapi-redis-sdk, Redis 8",
+}
 GETS = {"redis-py + hiredis", "Flask-Caching on Redis", "hiredis C loop"}
 LIMITED_ON_REDIS = {"bare route + the script by C", "slowapi", "fastapi-limiter"}
 DIFFERENCES = (9, 10)  # on a machine that is busy they may come out below nothing
@@ -64,6 +69,8 @@ ROWS = {
         *[{"bare route", *LIMITED_ON_REDIS}] * 2,
         {"route with an empty dependency", *LIMITED_ON_REDIS},
     ],
+    11: [FLASK] * 6,
+    12: [FASTAPI] * 6,
     13: [
         {"json.dumps", "msgspec", *GETS},
         {"zlib.decompress"},
