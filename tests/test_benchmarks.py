@@ -20,7 +20,14 @@ from benchmarks.harness import Lineup, Unavailable  # noqa: E402
 
 LRU = {"functools.lru_cache"}
 IN_PROCESS = LRU | {"cachetools.TTLCache + lock", "cachebox.TTLCache", "theine.Memoize"}
+FLASK = {"bare route", "Flask-Caching, memory", "Flask-Caching, Redis"}
+FASTAPI = {
+    *("bare route", "fastapi-cache2, memory", "fastapi-cache2, Redis"),
+    "fastapi-redis-sdk, Redis 8",
+}
 GETS = {"redis-py + hiredis", "Flask-Caching on Redis", "hiredis C loop"}
+LIMITED_ON_REDIS = {"bare route + the script by C", "slowapi", "fastapi-limiter"}
+DIFFERENCES = (9, 10)  # on a machine that is busy they may come out below nothing
 # For each row: who stands beside redlane in each of its results.
 ROWS = {
     1: [
@@ -42,6 +49,28 @@ ROWS = {
         LRU,
     ],
     6: [{"empty coroutine", "aiocache, memory", "cashews, memory"}] * 2,
+    7: [
+        {"limits", "throttled-py"},
+        {"limits", "throttled-py"},
+        {"limits"},
+        *[{"throttled-py"}] * 2,
+    ],
+    8: [
+        {"hiredis C loop", "limits, fixed window", "throttled-py, GCRA"},
+        {"limits, in memory"},
+    ],
+    9: [
+        *[{"bare route", "Flask-Limiter"}] * 2,
+        *[{"bare route", "bare route + the script by C", "Flask-Limiter"}] * 2,
+    ],
+    10: [
+        *[{"bare route", "slowapi"}] * 2,
+        {"route with an empty dependency", "slowapi"},
+        *[{"bare route", *LIMITED_ON_REDIS}] * 2,
+        {"route with an empty dependency", *LIMITED_ON_REDIS},
+    ],
+    11: [FLASK] * 6,
+    12: [FASTAPI] * 6,
     13: [
         {"json.dumps", "msgspec", *GETS},
         {"zlib.decompress"},
@@ -76,7 +105,8 @@ def test_each_row_runs_and_names_everyone(row: int, tmp_path: Path) -> None:
         assert fact["met"], fact["text"]
     for result, others in zip(document["rows"], ROWS[row], strict=True):
         assert set(result["times"]) | set(result["absent"]) == others | {"redlane"}
-        assert all(spread["median"] > 0 for spread in result["times"].values())
+        if row not in DIFFERENCES:
+            assert all(spread["median"] > 0 for spread in result["times"].values())
         assert all(result["absent"].values())
         assert result["what"] in done.stdout
         assert "redlane" in result["times"], result["absent"]

@@ -36,7 +36,7 @@ def forge(client: Any, forged: bytes) -> None:
     """Changes the stored response of /x."""
     key = key_of(client)
     raw = client.get(key)
-    client.set(key, raw[: raw.index(b"RLH1")] + forged, ex=60)
+    client.set(key, raw[: raw.index(b"RLH2")] + forged, ex=60)
 
 
 def headed(**changes: Any) -> bytes:
@@ -54,7 +54,7 @@ def headed(**changes: Any) -> bytes:
     }
     head.update(changes)
     text = msgspec.json.encode(list(head.values()))
-    return b"RLH1" + len(text).to_bytes(4, "big") + text + b"forged"
+    return b"RLH2" + bytes(16) + len(text).to_bytes(4, "big") + text + b"forged"
 
 
 TAG = ("ETag", '"x"')

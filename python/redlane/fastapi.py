@@ -23,15 +23,15 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route, Router
 from starlette.websockets import WebSocket
 
-from redlane._core import AsyncClient, Cache, Client, RateLimiter
+from redlane._core import AsyncClient, AsyncRateLimiter, Cache, Client, RateLimiter
 from redlane._default import close_default_client, default_client
 from redlane._http.address import client_address
 from redlane._http.asgi import Ahead as CacheMiddleware
-from redlane._http.asked_asgi import Refused, answered_by_us
+from redlane._http.asked_asgi import Refused, answered_by_us, forwarded_in
 from redlane._http.endpoint import Endpoint, Given, parameter_of
 from redlane._http.health import deep_report, shallow_report
-from redlane._http.limited import Limit, place_of
-from redlane._http.limits import fields_of
+from redlane._http.limited import Limit, identity_of, place_of
+from redlane._http.limits import add_raw_fields
 from redlane._http.share import pattern_of
 from redlane._http.stored import Serializer
 from redlane._logging import get_logger
@@ -136,10 +136,7 @@ def cached(
         if parameter_of(endpoint.given.signature.parameters, WebSocket):
             raise TypeError("cached: a WebSocket has no response to be stored")
 
-        @wraps(function)
-        async def cached_endpoint(*args: Any, **kwargs: Any) -> Any:
-            return await endpoint(args, kwargs)
-
+        cached_endpoint = wraps(function)(endpoint.make())
         cached_endpoint.__signature__ = endpoint.given.signature  # type: ignore[attr-defined]
         return cached_endpoint  # type: ignore[return-value]
 
@@ -178,45 +175,51 @@ class _Limited:
         trusted_hops: int,
         options: dict[str, Any],
     ) -> None:
-        self.limit = Limit(rates, **options)
+        self.limit = limit = Limit(rates, **options)
         self.client = client
         self.limiter = limiter
-        self.shared: RateLimiter | None = None
+        self.aio: AsyncRateLimiter | None = None
         self.trusted_hops = trusted_hops
+        # Of most limits nothing is to be asked anew: no coroutine is made for them.
+        asked = (limit.methods, limit.exempt_when, limit.key)
+        self.plain = all(part is None for part in asked) and not (
+            callable(limit.rates) or callable(limit.cost)
+        )
 
-    async def ask(self, request: HTTPConnection, place: str) -> Any:
-        """The Decision, and what was asked for it; None: the request does not count."""
+    def aio_limiter(self) -> AsyncRateLimiter:
+        if self.aio is None:
+            self.aio = (self.limiter or _limiter_of(self.client)).aio
+        return self.aio
+
+    def address(self, asked: Any) -> str:
+        peer = asked.get("client")
+        host = None if peer is None else peer[0]
+        if not self.trusted_hops:
+            return client_address(host)
+        return client_address(host, forwarded_in(asked), self.trusted_hops)
+
+    async def target(
+        self, request: HTTPConnection, scope: str
+    ) -> tuple[Any, ...] | None:
+        """What the limiter is asked; None: the request does not count."""
         limit = self.limit
-        method = request.scope.get("method")  # a WebSocket has none
-        if method is not None and not limit.applies(method):
-            return None
+        if limit.methods is not None:
+            method = request.scope.get("method")  # a WebSocket has none
+            if method is not None and not limit.applies(method):
+                return None
         if limit.exempt_when is not None and await _settled(limit.exempt_when, request):
             return None
-        if limit.key is None:
-            lines = request.headers.getlist("x-forwarded-for")
-            peer = None if request.client is None else request.client.host
-            who: Any = client_address(peer, ",".join(lines), self.trusted_hops)
-        else:
-            who = limit.key
-            if callable(who):
-                who = await _settled(who, request)
-        rates: Any = limit.rates
+        who = limit.key
+        if who is None:
+            who = self.address(request.scope)
+        elif callable(who):
+            who = await _settled(who, request)
+        rates, cost = limit.rates, limit.cost
         if callable(rates):
             rates = await _settled(rates, request)
-        cost: Any = limit.cost
         if callable(cost):
             cost = await _settled(cost, request)
-        target = (limit.identity(who, place), rates, cost)
-        limiter = self.limiter
-        if limiter is None:
-            limiter = self.shared
-            if limiter is None:
-                limiter = self.shared = _limiter_of(self.client)
-            client = self.client or default_client()
-            if client.url.startswith("memory:"):
-                # The engine of this process makes nobody wait.
-                return limiter, target, limiter.hit(*target)
-        return limiter, target, await limiter.aio.hit(*target)
+        return identity_of(scope, who), rates, cost
 
     def refusal(self, decision: Any, connection: HTTPConnection) -> Response:
         if not isinstance(connection, Request):
@@ -225,7 +228,7 @@ class _Limited:
         return Response(
             self.limit.body(decision),
             429,
-            dict(fields_of(decision)),
+            dict(decision.headers()),
             media_type="application/json",
         )
 
@@ -263,32 +266,37 @@ def limit(
         TypeError: an option that is not usable.
     """
     limited = _Limited(rates, client, limiter, trusted_hops, options)
-    deduct_when = limited.limit.deduct_when
+    deduct_when, cost = limited.limit.deduct_when, limited.limit.cost
 
     def decorate(function: Function) -> Function:
         given = Given(function, HTTPConnection)
-        place = place_of(function)
+        scope = limited.limit.scope_at(place_of(function))
         is_coroutine = inspect.iscoroutinefunction(function)
 
         @wraps(function)
         async def limited_endpoint(*args: Any, **kwargs: Any) -> Any:
             request, injected = given.take(args, kwargs)
-            asked = await limited.ask(request, place)
-            if asked is not None and not asked[2].allowed:
-                return limited.refusal(asked[2], request)
+            target: Any
+            if limited.plain:
+                target = scope + limited.address(request.scope), rates, cost
+            else:
+                target = await limited.target(request, scope)
+            if target is not None:
+                limiter = limited.aio_limiter()
+                decision = await limiter.hit(*target)
+                if not decision:
+                    return limited.refusal(decision, request)
             if is_coroutine:
                 result = await function(*args, **kwargs)
             else:
                 result = await run_in_threadpool(function, *args, **kwargs)
-            if asked is None:
+            if target is None:
                 return result
-            used, target, decision = asked
             if deduct_when is not None and not deduct_when(result):
-                await used.aio.refund(*target)
+                await limiter.refund(*target)
             response = result if isinstance(result, Response) else injected
             if response is not None:
-                for name, value in fields_of(decision):
-                    response.headers[name] = value
+                add_raw_fields(response.raw_headers, decision)
             return result
 
         limited_endpoint.__signature__ = given.signature  # type: ignore[attr-defined]
@@ -327,16 +335,18 @@ class RateLimit:
         self._limited = _Limited(rates, client, limiter, trusted_hops, options)
 
     async def __call__(self, request: Any, response: Response) -> None:
-        path = getattr(request.scope.get("route"), "path", request.url.path)
-        asked = await self._limited.ask(request, path)
-        if asked is None:
+        path = getattr(request.scope.get("route"), "path", None)
+        if path is None:
+            path = request.url.path
+        limited = self._limited
+        target = await limited.target(request, limited.limit.scope_at(path))
+        if target is None:
             return
-        decision = asked[2]
-        if not decision.allowed:
-            message = self._limited.limit.message(decision)
+        decision = await limited.aio_limiter().hit(*target)
+        if not decision:
+            message = limited.limit.message(decision)
             raise answered_by_us(Refused(decision, message, request))
-        for name, value in fields_of(decision):
-            response.headers[name] = value
+        add_raw_fields(response.raw_headers, decision)
 
 
 # --- the client -------------------------------------------------------------------

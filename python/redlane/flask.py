@@ -30,8 +30,8 @@ from redlane._http.asked_flask import closed, socket_of
 from redlane._http.flask_config import Settings, read_settings
 from redlane._http.health import deep_report, shallow_report
 from redlane._http.known import NAMES, known_in
-from redlane._http.limited import Limit, place_of
-from redlane._http.limits import fields_of
+from redlane._http.limited import Limit, identity_of, place_of
+from redlane._http.limits import add_fields
 from redlane._http.policy import Plan, Policy
 from redlane._http.share import (
     Key,
@@ -298,19 +298,22 @@ class Redlane:
         limit = Limit(rates, **options)
 
         def decorate(view: View) -> View:
-            place = place_of(view)
+            scope = limit.scope_at(place_of(view))
+            calls: WeakKeyDictionary[Flask, Callable[..., Any]] = WeakKeyDictionary()
 
             @wraps(view)
             def limited_view(*args: Any, **kwargs: Any) -> Any:
                 app = _app()
                 state = self._state(app)
-                call = app.ensure_sync(view)
-                target = _target(state, limit, place)
+                call = calls.get(app)
+                if call is None:
+                    call = calls[app] = app.ensure_sync(view)
+                target = _target(state, limit, scope)
                 if target is None:
                     return call(*args, **kwargs)
                 decision = state.limiter.hit(*target)
                 socket = socket_of(args)
-                if not decision.allowed:
+                if not decision:
                     if socket is not None:
                         raise closed(decision, limit.message(decision), socket)
                     return _refused(app, state, limit, decision)
@@ -320,7 +323,7 @@ class Redlane:
                 if limit.deduct_when is not None and not limit.deduct_when(made):
                     state.limiter.refund(*target)
                 if socket is None and state.settings.limit_headers:
-                    _tell(made, decision)
+                    add_fields(made.headers, decision)
                 return made
 
             limited_view._redlane_limited = True  # type: ignore[attr-defined]
@@ -394,40 +397,41 @@ class Redlane:
                 if rest is not None:
                     host, path = url_place_of(environ)
                     key = (environ["wsgi.url_scheme"], host, path, rest)
-                    job = _Job(app, bound, environ, key, args, kwargs)
-                    try:
-                        stored = bound.shared.fetch(*key, job)
-                    except Unshared:
-                        return _own(job)
+                    stored = bound.shared.peek(key)
+                    job = None
+                    if stored is None:
+                        job = _Job(app, bound, environ, key, args, kwargs)
+                        try:
+                            stored = bound.shared.fetch(*key, job)
+                        except Unshared:
+                            return _own(job)
                     now = time()
-                    if not (job.ran or stored.vary or stored.gzipped) and (
-                        now < stored.end
-                    ):
+                    if stored.plain and now < stored.end and not (job and job.ran):
                         if bound.learns:
                             bound.learn(host, path)
-                        tail = [
-                            ("Age", str(max(int(now - stored.created), 0))),
-                            ("X-Cache", "HIT"),
-                        ]
-                        return _made(
-                            app, stored.status, stored.sent + tail, stored.body
-                        )
+                        fields = stored.hit_fields(now)
+                        return _made(app, stored.status, fields, stored.body)
+                    if job is None:
+                        job = _Job(app, bound, environ, key, args, kwargs)
                     return _found(job, WsgiRequest(environ), Plan(), stored)
             return _planned(app, bound, environ, args, kwargs)
 
         return cached_view  # type: ignore[return-value]
 
 
-def _target(state: _State, limit: Limit, place: str) -> tuple[Any, ...] | None:
+def _target(state: _State, limit: Limit, scope: str) -> tuple[Any, ...] | None:
     """What the limiter is asked; None: the request does not count."""
     settings = state.settings
-    if not settings.limits_enabled or not limit.applies(request.method):
+    if not settings.limits_enabled:
+        return None
+    asked = request_ctx._get_current_object().request  # type: ignore[attr-defined]
+    if not limit.applies(asked.method):
         return None
     if limit.exempt_when is not None and limit.exempt_when():
         return None
     who = limit.key
     if who is None:
-        environ = request.environ
+        environ = asked.environ
         who = client_address(
             environ.get("REMOTE_ADDR"),
             environ.get("HTTP_X_FORWARDED_FOR"),
@@ -435,30 +439,22 @@ def _target(state: _State, limit: Limit, place: str) -> tuple[Any, ...] | None:
         )
     elif callable(who):
         who = who()
-    rates = limit.rates() if callable(limit.rates) else limit.rates
-    cost = limit.cost() if callable(limit.cost) else limit.cost
-    return limit.identity(who, place), rates, cost
+    rates, cost = limit.rates, limit.cost
+    if callable(rates):
+        rates = rates()
+    if callable(cost):
+        cost = cost()
+    return identity_of(scope, who), rates, cost
 
 
 def _refused(app: Flask, state: _State, limit: Limit, decision: Any) -> Response:
     made = app.response_class(limit.body(decision), 429, mimetype="application/json")
-    fields = fields_of(decision)
-    if not state.settings.limit_headers:
-        fields = fields[-1:]  # Retry-After
-    for name, value in fields:
+    if state.settings.limit_headers:
+        add_fields(made.headers, decision)
+    else:
+        name, value = decision.headers()[-1]  # Retry-After
         made.headers[name] = value
     return made
-
-
-def _tell(made: Response, decision: Any) -> None:
-    """Adds the fields of a limit, in the place of those of one below."""
-    fields = fields_of(decision)
-    told = made.headers._list  # by the names as they are; see _made
-    if any(name == "X-RateLimit-Limit" for name, _ in told):
-        for name, value in fields:
-            made.headers[name] = value
-    else:
-        told += fields
 
 
 _DECISION = "redlane.decision"
@@ -474,11 +470,11 @@ def _limit_all(app: Flask, state: _State, limit: Limit) -> None:
             return None
         if limit.scope is None and getattr(view, "_redlane_limited", False):
             return None
-        target = _target(state, limit, request.endpoint or "")
+        target = _target(state, limit, limit.scope_at(request.endpoint or ""))
         if target is None:
             return None
         decision = state.limiter.hit(*target)
-        if not decision.allowed:
+        if not decision:
             return _refused(app, state, limit, decision)
         # What refuses tells; else the last one, which is the view's.
         request.environ[_DECISION] = decision
@@ -491,7 +487,7 @@ def _limit_all(app: Flask, state: _State, limit: Limit) -> None:
             and state.settings.limit_headers
             and "X-RateLimit-Limit" not in response.headers  # the view's own limit
         ):
-            _tell(response, decision)
+            add_fields(response.headers, decision)
         return response
 
     app.before_request(before)

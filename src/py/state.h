@@ -66,6 +66,9 @@
     X(AsyncClientType)                           \
     X(AsyncPipelineType)                         \
     X(AsyncReplyType)                            \
+    /* types/decision.c: tuples of names */      \
+    X(limit_names)                               \
+    X(limit_raw_names)                           \
     /* imported on first use; NULL until then */ \
     X(logger)                                    \
     X(logger_cache)                              \
@@ -91,7 +94,8 @@
     /* constant texts */                         \
     X(syntax_error)                              \
     X(set_result)                                \
-    X(set_exception)
+    X(set_exception)                             \
+    X(scope_names)
 
 struct RedlaneState {
 #define REDLANE_STATE_FIELD(name) PyObject *name;

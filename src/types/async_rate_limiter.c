@@ -6,6 +6,7 @@
 
 #include "types/async_method.h"
 #include "types/limit_method.h"
+#include "types/rate_limiter.h"
 
 PyObject *
 redlane_async_rate_limiter_of(RedlaneState *state, PyObject *limiter)
@@ -83,6 +84,12 @@ redlane_async_rate_limiter_setup(PyObject *module)
         redlane_limit_method_add(module, type) < 0) {
         return -1;
     }
-    return redlane_async_methods_add(state, type, state->RateLimiterType, awaited,
-                                     false);
+    if (redlane_async_methods_add(state, type, state->RateLimiterType, awaited, false) <
+            0 ||
+        redlane_async_method_hasten(type, "hit", redlane_rate_limiter_hit_here) < 0 ||
+        redlane_async_method_hasten(type, "peek", redlane_rate_limiter_peek_here) < 0) {
+        return -1;
+    }
+    return redlane_async_method_hasten(type, "refund",
+                                       redlane_rate_limiter_refund_here);
 }

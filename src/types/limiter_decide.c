@@ -415,33 +415,45 @@ decide_script(RedlaneRateLimiter *limiter, char mode, const RedlaneIdentity *ide
                                 0);
 }
 
+/* The engine's decision, one out of what was taken in advance, or that of an identity
+ * that is known to be blocked. NULL without an exception: the server has to be asked. */
+static PyObject *
+decide_here(RedlaneRateLimiter *limiter, char mode, const RedlaneIdentity *identity,
+            const RedlaneRates *rates, int64_t cost)
+{
+    RedlaneEngine *engine = redlane_engine_store_find(limiter->tool.store);
+    PyObject *decision;
+
+    if (engine && !redlane_link_closed(limiter->tool.link)) {
+        return decide_engine(limiter, engine, mode, identity, rates, cost);
+    }
+    if (mode != 'h') {
+        return NULL;
+    }
+    if (limiter->batch) {
+        decision = redlane_limiter_spend(limiter, identity, rates, cost);
+        if (decision || PyErr_Occurred()) {
+            return decision;
+        }
+    }
+    decision = find_blocked(limiter, identity, rates, cost);
+    limiter->counts.remembered += decision != NULL;
+    limiter->counts.refused += decision != NULL;
+    return decision;
+}
+
 static PyObject *
 decide(RedlaneRateLimiter *limiter, char mode, const RedlaneIdentity *identity,
        RedlaneRates *rates, int64_t cost)
 {
-    RedlaneEngine *engine;
     PyObject *decision;
 
     if (redlane_tool_resolve(&limiter->tool) < 0) {
         return NULL;
     }
-    engine = redlane_engine_store_find(limiter->tool.store);
-    if (engine && !redlane_link_closed(limiter->tool.link)) {
-        return decide_engine(limiter, engine, mode, identity, rates, cost);
-    }
-    if (mode == 'h') {
-        if (limiter->batch) {
-            decision = redlane_limiter_spend(limiter, identity, rates, cost);
-            if (decision || PyErr_Occurred()) {
-                return decision;
-            }
-        }
-        decision = find_blocked(limiter, identity, rates, cost);
-        if (decision || PyErr_Occurred()) {
-            limiter->counts.remembered += decision != NULL;
-            limiter->counts.refused += decision != NULL;
-            return decision;
-        }
+    decision = decide_here(limiter, mode, identity, rates, cost);
+    if (decision || PyErr_Occurred()) {
+        return decision;
     }
     if (mode == 'r') {
         drop_blocked(limiter, identity);
@@ -461,6 +473,23 @@ redlane_limiter_decide(RedlaneRateLimiter *limiter, char mode,
     PyObject *decision = decide(limiter, mode, identity, rates, cost);
 
     if (unlikely(!decision) && mode == 'h') {
+        limiter->counts.errors++;
+    }
+    return decision;
+}
+
+PyObject *
+redlane_limiter_decide_here(RedlaneRateLimiter *limiter, char mode,
+                            const RedlaneIdentity *identity, const RedlaneRates *rates,
+                            int64_t cost)
+{
+    PyObject *decision;
+
+    if (!limiter->tool.store || !redlane_tool_is_current(&limiter->tool)) {
+        return NULL;
+    }
+    decision = decide_here(limiter, mode, identity, rates, cost);
+    if (unlikely(!decision && PyErr_Occurred()) && mode == 'h') {
         limiter->counts.errors++;
     }
     return decision;

@@ -4,6 +4,7 @@
 #include <stddef.h>
 #include <structmember.h>
 
+#include "py/errors.h"
 #include "types/async_rate_limiter.h"
 #include "types/call.h"
 #include "types/limit_method.h"
@@ -301,6 +302,52 @@ decide(PyObject *object, char mode, const RedlaneCall *call, PyObject *const *ar
     return decision;
 }
 
+/* What is wrong with the arguments, the call that waits says when it is awaited. */
+static PyObject *
+decide_here(PyObject *object, char mode, const RedlaneCall *call, PyObject *const *args,
+            Py_ssize_t nargs, PyObject *kwnames)
+{
+    RedlaneRateLimiter *self = (RedlaneRateLimiter *)object;
+    PyObject *decision;
+    Target target;
+
+    if (read_target(self, call, args, nargs, kwnames, &target) < 0) {
+        if (!redlane_errors_is_interruption()) {
+            PyErr_Clear();
+        }
+        return NULL;
+    }
+    decision = redlane_limiter_decide_here(self, mode, &target.identity, target.rates,
+                                           target.cost);
+    redlane_rates_release(target.rates);
+    return decision;
+}
+
+static const RedlaneCall hit_call = {"hit", call_names, 2, 3};
+static const RedlaneCall peek_call = {"peek", call_names, 2, 3};
+static const RedlaneCall refund_call = {"refund", call_names, 2, 3};
+
+PyObject *
+redlane_rate_limiter_hit_here(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
+                              PyObject *kwnames)
+{
+    return decide_here(self, 'h', &hit_call, args, nargs, kwnames);
+}
+
+PyObject *
+redlane_rate_limiter_peek_here(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
+                               PyObject *kwnames)
+{
+    return decide_here(self, 'p', &peek_call, args, nargs, kwnames);
+}
+
+PyObject *
+redlane_rate_limiter_refund_here(PyObject *self, PyObject *const *args,
+                                 Py_ssize_t nargs, PyObject *kwnames)
+{
+    return decide_here(self, 'r', &refund_call, args, nargs, kwnames);
+}
+
 PyDoc_STRVAR(
     hit_doc,
     "hit($self, /, identity, rates, cost=1)\n--\n\n"
@@ -322,9 +369,7 @@ static PyObject *
 rate_limiter_hit(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
                  PyObject *kwnames)
 {
-    static const RedlaneCall call = {"hit", call_names, 2, 3};
-
-    return decide(self, 'h', &call, args, nargs, kwnames);
+    return decide(self, 'h', &hit_call, args, nargs, kwnames);
 }
 
 PyDoc_STRVAR(peek_doc, "peek($self, /, identity, rates, cost=1)\n--\n\n"
@@ -334,9 +379,7 @@ static PyObject *
 rate_limiter_peek(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
                   PyObject *kwnames)
 {
-    static const RedlaneCall call = {"peek", call_names, 2, 3};
-
-    return decide(self, 'p', &call, args, nargs, kwnames);
+    return decide(self, 'p', &peek_call, args, nargs, kwnames);
 }
 
 PyDoc_STRVAR(refund_doc,
@@ -350,9 +393,7 @@ static PyObject *
 rate_limiter_refund(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
                     PyObject *kwnames)
 {
-    static const RedlaneCall call = {"refund", call_names, 2, 3};
-
-    return decide(self, 'r', &call, args, nargs, kwnames);
+    return decide(self, 'r', &refund_call, args, nargs, kwnames);
 }
 
 PyDoc_STRVAR(reset_doc, "reset($self, /, identity, rates)\n--\n\n"

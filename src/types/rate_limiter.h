@@ -99,6 +99,19 @@ void redlane_limiter_forget_ahead(RedlaneRateLimiter *limiter,
                                   const RedlaneIdentity *identity);
 void redlane_limiter_free_ahead(RedlaneRateLimiter *limiter);
 
+/* The same where nothing has to be waited for. NULL without an exception: it has. */
+PyObject *redlane_limiter_decide_here(RedlaneRateLimiter *limiter, char mode,
+                                      const RedlaneIdentity *identity,
+                                      const RedlaneRates *rates, int64_t cost);
+
+/* hit, peek and refund, likewise: RedlaneAsyncQuick. */
+PyObject *redlane_rate_limiter_hit_here(PyObject *self, PyObject *const *args,
+                                        Py_ssize_t nargs, PyObject *kwnames);
+PyObject *redlane_rate_limiter_peek_here(PyObject *self, PyObject *const *args,
+                                         Py_ssize_t nargs, PyObject *kwnames);
+PyObject *redlane_rate_limiter_refund_here(PyObject *self, PyObject *const *args,
+                                           Py_ssize_t nargs, PyObject *kwnames);
+
 /* Forgets what counts: 1 where there was anything. RAISES_NEG */
 int redlane_limiter_reset(RedlaneRateLimiter *limiter, const RedlaneIdentity *identity,
                           RedlaneRates *rates);

@@ -93,15 +93,19 @@ grow_ring(RedlaneStream *stream)
     return 0;
 }
 
-/* Whether so much waits that it goes out now. Not while a socket is full, nor inside of
- * what sends or receives already: requests leave in the order in which they stand. */
+/* Whether so much waits that it goes out now, or nothing but this request: a task alone
+ * would have the server wait for a turn of the loop, and of many it costs one write
+ * more. Not while a socket is full, nor inside of what sends or receives already:
+ * requests leave in the order in which they stand. */
 static bool
 is_due_early(const RedlaneStream *stream)
 {
     const RedlaneConnection *connection = stream->connection;
 
-    return stream->tail - stream->unsent >= REDLANE_STREAM_EARLY && !stream->busy &&
-           !stream->working && connection->sent == connection->out.size;
+    return (stream->live == 1 ||
+            stream->tail - stream->unsent >= REDLANE_STREAM_EARLY) &&
+           !stream->busy && !stream->working &&
+           connection->sent == connection->out.size;
 }
 
 /* Has the loop call us in time. It may run anything. RAISES_NEG */
@@ -139,7 +143,7 @@ append(RedlaneStream *stream, RedlaneErrand *errand)
     };
     stream->tail++;
     stream->live++;
-    if (ready && unlikely(is_due_early(stream))) {
+    if (ready && is_due_early(stream)) {
         redlane_stream_flush(stream);
     }
     return 0;

@@ -8,7 +8,7 @@ from typing import Any
 from redlane._core import RateLimiter
 from redlane._http.limits import body_of
 
-__all__ = ["Limit", "methods_of", "place_of"]
+__all__ = ["Limit", "identity_of", "methods_of", "place_of"]
 
 
 class Limit:
@@ -68,17 +68,25 @@ class Limit:
         message = self.message(decision)
         return body_of(decision) if message is None else body_of(decision, message)
 
-    def identity(self, who: Any, place: str) -> str | bytes:
-        """The limiter's identity of who asks: the scope's end is told."""
-        scope = (self.scope or place).replace("%", "%25").replace(":", "%3A")
-        if isinstance(who, bytes):
-            return scope.encode() + b":" + who
-        # An object's text may hold its address: each would be somebody else.
-        if isinstance(who, bool) or not isinstance(who, (str, int)):
-            raise TypeError(
-                f"key must give a str, bytes or int, not {type(who).__name__}"
-            )
-        return f"{scope}:{who}"
+    def scope_at(self, place: str) -> str:
+        """What the limiter's identities begin with: the scope, whose end is told."""
+        return (self.scope or place).replace("%", "%25").replace(":", "%3A") + ":"
+
+
+def identity_of(scope: str, who: Any) -> str | bytes:
+    """The limiter's identity of who asks.
+
+    Raises:
+        TypeError: nobody can be told by this.
+    """
+    if isinstance(who, str):
+        return scope + who
+    if isinstance(who, bytes):
+        return scope.encode() + who
+    # An object's text may hold its address: each would be somebody else.
+    if isinstance(who, bool) or not isinstance(who, int):
+        raise TypeError(f"key must give a str, bytes or int, not {type(who).__name__}")
+    return f"{scope}{who}"
 
 
 def methods_of(methods: Iterable[str] | None) -> set[str] | None:

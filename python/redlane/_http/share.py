@@ -17,6 +17,7 @@ from time import monotonic, time
 from typing import Any
 
 from redlane import Cache
+from redlane._core import _peek
 from redlane._http.policy import Plan, Policy, Request, digest, query_digest, vary_rest
 from redlane._http.stored import Stored
 
@@ -102,23 +103,32 @@ class Shared:
         self._afetch = afetch
         self.fetch_async: Callable[..., Coroutine[Any, Any, Stored]] = afetch
         self.renew_async: Callable[..., Coroutine[Any, Any, Stored]] = afetch.refresh
-        # The engine of this process never makes anybody wait: no need to await a hit.
-        self.embedded = (
-            str(cache.client.url).startswith("memory:")
-            and policy.stale is None
-            and policy.on_error is None
-            and not policy.tags
+        # The engine of this process makes nobody wait: a look at it is a call.
+        self._embedded = (
+            policy.stale is None and policy.on_error is None and not policy.tags
         )
         self.keeps = policy.stale is not None or policy.on_error is not None
         self._skip = len(cache.prefix) + 1 if cache.prefix else 0
+        self._client: Any = None  # whose engine that is
+        self._reads = False
 
     def peek(self, key: Key) -> Stored | None:
-        """Where `embedded`: what is stored, without leave to compute it."""
-        if not self.cache.client.url.startswith("memory:"):
-            self.embedded = False  # configure() has set another default client
-            return None
-        found: Stored | None = self.cache.get(self._name(key))
+        """What is stored, where that is at hand in this process; else fetch() tells."""
+        reads = self._reads if self.cache.client is self._client else self._look()
+        found: Stored | None = _peek(self._fetch, reads, *key, None)
         return found
+
+    def peek_async(self, key: Key) -> Stored | None:
+        """peek(), for who calls fetch_async()."""
+        reads = self._reads if self.cache.client is self._client else self._look()
+        found: Stored | None = _peek(self._afetch, reads, *key, None)
+        return found
+
+    def _look(self) -> bool:
+        """configure() may have set another default client."""
+        self._client = self.cache.client
+        self._reads = self._embedded and self._client.url.startswith("memory:")
+        return self._reads
 
     def _name(self, key: Key) -> str:
         """As the cache's own methods have it, without the prefix."""

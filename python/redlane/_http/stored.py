@@ -1,9 +1,9 @@
 """A response as it is stored, and what is sent of it (RFC 9111, RFC 9110).
 
-    "RLH1" | length of the head, 4 bytes | head, JSON | body
+    "RLH2" | digest of the head, 16 bytes | length of the head, 4 | head, JSON | body
 
-The head holds status, fields, when it was made and for how long it is good. What every
-hit sends is put together once, when the bytes are read.
+The head holds status, fields, when it was made, for how long it is good, and a digest
+of the body. What every hit sends is put together once, when the bytes are read.
 """
 
 from __future__ import annotations
@@ -27,16 +27,27 @@ from redlane._http.fields import (
 )
 from redlane._http.policy import Policy, Request, lifetime_of, vary_rest
 
-__all__ = ["STORABLE", "Answer", "Fields", "Serializer", "Stored", "answer", "store"]
+__all__ = [
+    "STORABLE",
+    "Answer",
+    "Fields",
+    "Raw",
+    "Serializer",
+    "Stored",
+    "answer",
+    "store",
+]
 
 Fields = list[tuple[str, str]]
+Raw = list[tuple[bytes, bytes]]
 Answer = tuple[int, Fields, bytes]
 
 # Complete, and the same for whoever asks again. Redirects that are not permanent often
 # depend on who asks; errors are left alone.
 STORABLE = frozenset((200, 203, 204, 300, 301, 308))
 
-_MAGIC = b"RLH1"
+_MAGIC = b"RLH2"
+_NAMED = 20  # bytes that tell a response from all others
 # Of one connection or one moment; what is sent of them is made for each answer.
 _DROPPED = frozenset(
     (
@@ -89,9 +100,11 @@ class Stored:
         "gzipped",
         "head",
         "lifetime",
-        "raw",
+        "plain",
         "sent",
         "status",
+        "told",
+        "told_raw",
         "vary",
     )
 
@@ -108,11 +121,24 @@ class Stored:
         self.sent: Fields = [(name, value) for name, value in head.fields]
         if head.status != 204:
             self.sent.append(("Content-Length", str(len(body))))
-        self.raw: list[tuple[bytes, bytes]] | None = None  # as ASGI has them
+        # What a plain hit sends at one Age, also as ASGI has it.
+        self.told: tuple[int, Fields] | None = None
+        self.told_raw: tuple[int, Raw] | None = None
         self.gzipped = any(
             name.lower() == "content-encoding" and value.strip().lower() == "gzip"
             for name, value in head.fields
         )
+        # Whether it answers each request that has its key, as it is.
+        self.plain = not (self.vary or self.gzipped)
+
+    def hit_fields(self, now: float) -> Fields:
+        """The fields of a plain hit; the caller's own list."""
+        age = max(int(now - self.created), 0)
+        told = self.told
+        if told is None or told[0] != age:
+            tail = [("Age", str(age)), ("X-Cache", "HIT")]
+            told = self.told = (age, self.sent + tail)
+        return told[1].copy()
 
     def matches(self, request: Request) -> bool:
         """Whether its own Vary lets it answer this request."""
@@ -123,8 +149,7 @@ class Serializer:
     """For Cache: Stored to bytes and back.
 
     The near cache keeps what was read from a server; what the memory engine gives is
-    read anew at each hit. So small responses are kept here too, by their heads, which
-    hold a digest of the body.
+    read anew at each hit. So small responses are kept here too, by their digests.
     """
 
     _MOST = 256
@@ -137,24 +162,33 @@ class Serializer:
         if not isinstance(value, Stored):
             raise TypeError(f"no response: {type(value).__name__}")
         head = _encode(value.head)
-        return b"".join((_MAGIC, len(head).to_bytes(4, "big"), head, value.body))
+        digest = hashlib.sha256(head).digest()[:16]
+        size = len(head).to_bytes(4, "big")
+        return b"".join((_MAGIC, digest, size, head, value.body))
 
     def loads(self, data: bytes, /) -> Stored:
-        if data[:4] != _MAGIC:
-            raise ValueError("no stored response")
-        end = 8 + int.from_bytes(data[4:8], "big")
-        raw = data[:end]
-        kept = self._kept.get(raw)
+        named = data[:_NAMED]
+        kept = self._kept.get(named)
         if kept is not None:
             return kept
-        head = _decode(raw[8:])
+        if named[:4] != _MAGIC:
+            raise ValueError("no stored response")
+        end = _NAMED + 4 + int.from_bytes(data[_NAMED : _NAMED + 4], "big")
+        raw = data[_NAMED + 4 : end]
+        head = _decode(raw)
         if not _sound(head):
             raise ValueError("no head of a response")
-        stored = Stored(head, bytes(data[end:]))
-        if len(data) <= self._LARGEST:
+        body = bytes(data[end:])
+        stored = Stored(head, body)
+        # What is not as its digests say never stands in for what is.
+        if (
+            len(data) <= self._LARGEST
+            and named[4:] == hashlib.sha256(raw).digest()[:16]
+            and head.digest == hashlib.sha256(body).hexdigest()[:32]
+        ):
             if len(self._kept) >= self._MOST:
                 self._kept.clear()
-            self._kept[raw] = stored
+            self._kept[named] = stored
         return stored
 
 

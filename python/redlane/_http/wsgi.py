@@ -246,20 +246,18 @@ class Ahead:
         ):
             host, path = place_of(environ)
             key = (environ["wsgi.url_scheme"], host, path, rest)
-            job = _Ahead(shared, key, environ, self.inner, start)
-            try:
-                stored = shared.fetch(*key, job)
-            except Unshared:
-                return self._own(job)
-            if job.ran:
-                return self._own(job)
+            stored = shared.peek(key)
+            if stored is None:
+                job = _Ahead(shared, key, environ, self.inner, start)
+                try:
+                    stored = shared.fetch(*key, job)
+                except Unshared:
+                    return self._own(job)
+                if job.ran:
+                    return self._own(job)
             now = time()
-            if not stored.vary and not stored.gzipped and now < stored.end:
-                age = str(max(int(now - stored.created), 0))
-                start(
-                    _REASONS[stored.status],
-                    [*stored.sent, ("Age", age), ("X-Cache", "HIT")],
-                )
+            if stored.plain and now < stored.end:
+                start(_REASONS[stored.status], stored.hit_fields(now))
                 return [stored.body]
         return self._serve_planned(shared, environ, start)
 
