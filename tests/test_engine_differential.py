@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import pytest
-from engine_driver import DriverLink, ServerLink, compile_driver, compile_program
+from engine_driver import DriverLink, ServerLink, compile_core, compile_driver
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -476,7 +476,7 @@ def scripts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[bytes, 
     folder = tmp_path_factory.mktemp("scripts")
     sources = [ROOT / "tests/core/print_scripts.c"]
     sources += sorted((ROOT / "src/core").glob("script*.c"))
-    program = compile_program(folder / "print", sources)
+    program = compile_core(folder / "print", sources)
     lines = subprocess.run([program], capture_output=True, text=True, check=True).stdout
     rows = [line.split() for line in lines.splitlines()]
     return {name: (sha1.encode(), bytes.fromhex(text)) for name, sha1, text in rows}
