@@ -15,8 +15,8 @@ import pytest
 # Under the sanitizers, by reason. What drives the C in this process stays in.
 UNSANITIZED = {
     "programs of their own, with sanitizers of their own or none": (
-        *("benchmarks", "core_c", "engine_c", "engine_differential", "fuzz"),
-        *("near_c", "packaging", "pubsub_c"),
+        *("benchmarks", "core_c", "engine_c", "fuzz", "near_c", "packaging"),
+        *("pubsub_c",),
     ),
     "counts the bytes of a malloc that is not the sanitizer's": (
         *("engine_memory", "memory_malloc", "near_memory"),
@@ -30,11 +30,10 @@ UNSANITIZED = {
     "Python alone: no call reaches the C": ("http_rules",),
     "applications and tools in processes of their own; each start takes seconds": (
         *("apps_share", "cli", "cli_live", "cli_stored", "http_servers"),
-        *("mural_live", "mural_outage", "mural_seed", "mural_workers", "near_gunicorn"),
+        *("mural_workers", "near_gunicorn"),
     ),
-    "herds of processes, each of which does what one alone is seen to do elsewhere": (
-        *("herd_processes", "limit_processes", "near_histories", "promise_histories"),
-        *("soak_mixed", "stress_processes"),
+    "every tool in many processes; each is seen by itself elsewhere": (
+        *("near_histories", "promise_histories", "soak_mixed"),
     ),
 }
 

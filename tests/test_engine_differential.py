@@ -11,9 +11,9 @@ What is compared loosely, and why:
 - "unknown command" without the arguments, which the engine does not repeat;
 - errors inside scripts without the script's name and line, which a server appends.
 
-REDLANE_EXAMPLES sets how many sequences are drawn (default 100). The server is the
-installed redis-server, whatever REDLANE_TEST_SERVERS names: the engine speaks the words
-of Redis 7.0, and its successors answer otherwise in more than words (SCAN with a TYPE
+REDLANE_EXAMPLES sets how many sequences are drawn (100; 25 in `make sanitize`). The
+server is the installed one, whatever REDLANE_TEST_SERVERS names: the engine speaks the
+words of Redis 7.0, and its successors answer otherwise in more than words (SCAN with a TYPE
 that does not exist is an error to Valkey 8, one with a space before its cursor none to
 Redis 8). Where the installed one is another than 7.0, errors are compared by their
 first word and scores as numbers.
