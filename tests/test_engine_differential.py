@@ -13,10 +13,10 @@ What is compared loosely, and why:
 
 REDLANE_EXAMPLES sets how many sequences are drawn (100; 25 in `make sanitize`). The
 server is the installed one, whatever REDLANE_TEST_SERVERS names: the engine speaks the
-words of Redis 7.0, and its successors answer otherwise in more than words (SCAN with a TYPE
-that does not exist is an error to Valkey 8, one with a space before its cursor none to
-Redis 8). Where the installed one is another than 7.0, errors are compared by their
-first word and scores as numbers.
+words of Redis 7.0, and its successors answer otherwise in more than words (SCAN with a
+TYPE that does not exist is an error to Valkey 8, one with a space before its cursor
+none to Redis 8). Where the installed one is another than 7.0, errors are compared by
+their first word and scores as numbers.
 """
 
 from __future__ import annotations
