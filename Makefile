@@ -1,6 +1,7 @@
 # `make help` lists the targets. A fresh Debian machine needs nothing but make and git.
 #
-# Everything is installed into the tree: .venv, .venv-3.x (test-all) and .venv-sanitize.
+# Everything is installed into the tree: .venv, .venv-3.x (test-all), .venv-oldest and
+# .venv-newest (test-frameworks) and .venv-sanitize.
 
 PYTHON ?= python3
 # Twice as many tests at a time as there are cores, since most of them wait; what TESTS
@@ -26,13 +27,14 @@ SANITIZE = LD_PRELOAD=$(LIBASAN) PYTHONMALLOC=malloc REDLANE_SANITIZED=1 \
 	UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1
 
 .PHONY: help system system-build hiredis build demo test test-all servers test-servers \
-	soak lint format types sanitize packaging bench docs dist clean
+	test-frameworks soak lint format types sanitize packaging bench docs dist clean
 
 help:
 	@echo 'make demo       build, then run the example application on the engine and on Redis'
 	@echo 'make test       build, then run the tests (TESTS="…" chooses)'
 	@echo 'make test-all   the tests on every Python from 3.10 to 3.13 that is found'
 	@echo 'make test-servers  the tests on Redis 8 and Valkey 8'
+	@echo 'make test-frameworks  applications on the oldest and the newest Flask, FastAPI …'
 	@echo 'make servers    fetch Redis 8 and Valkey 8 from Debian only'
 	@echo 'make build      build the extension in place, into .venv'
 	@echo 'make hiredis    fetch the source of hiredis only'
@@ -103,6 +105,16 @@ test-one: .venv-$(VERSION)/ready
 	@.venv-$(VERSION)/bin/pip install $(VENV) -r requirements-test.txt
 	@.venv-$(VERSION)/bin/pip install $(VENV) --no-build-isolation --no-deps --editable .
 	@touch $@
+
+# Tests in which a framework answers.
+APPLICATIONS = $$(grep -l -E '^(from|import) .*(flask|fastapi|starlette|http_|mural|prom|opentel)' \
+	tests/test_*.py)
+
+test-frameworks: system build
+	@failed=; for age in oldest newest; do \
+		PYTHON='$(PYTHON)' tools/frameworks.sh $$age $(PARALLEL) \
+			$(or $(TESTS),$(APPLICATIONS)) || failed="$$failed $$age"; \
+	done; [ -z "$$failed" ] || { echo "Failed with the frameworks:$$failed"; exit 1; }
 
 servers: system
 	@$(PYTHON) tools/fetch_servers.py
