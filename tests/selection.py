@@ -57,10 +57,11 @@ SERVERLESS = {
         *("task_ends",),
     ),
     "applications and frameworks, on what the rest has shown": (
-        *("apps_share", "async_cache_fastapi", "cli", "docs", "http_fastapi"),
-        *("http_flask", "http_limits", "http_rules", "http_security", "http_servers"),
-        *("http_sites", "mural", "mural_live", "mural_outage", "mural_seed"),
-        *("mural_workers", "otel", "seed_snippets"),
+        *("apps_share", "async_cache_fastapi", "cli", "docs", "http_attacks"),
+        *("http_fastapi", "http_flask", "http_forged", "http_limit_attacks"),
+        *("http_limits", "http_openapi", "http_places", "http_rules", "http_security"),
+        *("http_servers", "http_sites", "mural", "mural_live", "mural_outage"),
+        *("mural_seed", "mural_workers", "otel", "secrets_of_parts", "seed_snippets"),
     ),
     "of the plain programs in C, whose server makes no difference": ("pubsub_c",),
 }
