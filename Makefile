@@ -22,6 +22,7 @@ VENV := --quiet --disable-pip-version-check
 LIBASAN = $$($${CC:-gcc} -print-file-name=libasan.so)
 # Leaks have tests of their own: CPython keeps too much alive at exit to tell them here.
 SANITIZE = LD_PRELOAD=$(LIBASAN) PYTHONMALLOC=malloc REDLANE_SANITIZED=1 \
+	REDLANE_EXAMPLES=$${REDLANE_EXAMPLES:-25} \
 	ASAN_OPTIONS=detect_leaks=0:halt_on_error=1:allocator_may_return_null=1 \
 	UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1
 
