@@ -491,7 +491,8 @@ def first_names(rows: list[list[str]]) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    "name", ["Client", "Cache", "Counter", "RateLimiter", "VideoCache"]
+    "name",
+    ["Client", "Cache", "Counter", "RateLimiter", "Concurrency", "VideoCache"],
 )
 def test_options_are_those_of_the_signature(name: str) -> None:
     rows = read_table(DOCS / "configuration.md", f"options: {name}")

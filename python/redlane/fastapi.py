@@ -15,6 +15,7 @@ from contextlib import asynccontextmanager
 from functools import wraps
 from threading import Lock
 from typing import Any, TypeVar
+from weakref import WeakValueDictionary
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import HTTPConnection, Request
@@ -51,7 +52,10 @@ __all__ = [
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 _lock = Lock()
-_caches: dict[tuple[Client[Any] | None, str], Cache] = {}
+# By the client's id, which is nobody else's as long as the cache that holds it lives.
+# Those of the default client stay; others as long as an endpoint or anybody has them.
+_caches: WeakValueDictionary[tuple[int, str], Cache] = WeakValueDictionary()
+_default_caches: dict[str, Cache] = {}
 _redis: AsyncClient[str] | None = None
 
 
@@ -62,11 +66,13 @@ def response_cache(client: Client[Any] | None = None, prefix: str = "http") -> C
         client: None: the default client
         prefix: what the keys begin with
     """
-    cache = _caches.get((client, prefix))
+    cache = _caches.get((id(client), prefix))
     if cache is None:
         with _lock:
             made = Cache(client, prefix=prefix, serializer=Serializer())
-            cache = _caches.setdefault((client, prefix), made)
+            cache = _caches.setdefault((id(client), prefix), made)
+            if client is None:
+                _default_caches[prefix] = cache
     return cache
 
 
@@ -143,14 +149,16 @@ def cached(
 # --- limits -----------------------------------------------------------------------
 
 
-_limiters: dict[Client[Any] | None, RateLimiter] = {}
+_limiters: WeakValueDictionary[int, RateLimiter] = WeakValueDictionary()
 
 
 def _limiter_of(client: Client[Any] | None) -> RateLimiter:
-    limiter = _limiters.get(client)
-    if limiter is None:
-        limiter = _limiters.setdefault(client, RateLimiter(client))
-    return limiter
+    """One for all that limit on this client: what one has refused, all know."""
+    with _lock:
+        limiter = _limiters.get(id(client))
+        if limiter is None:
+            limiter = _limiters[id(client)] = RateLimiter(client)
+        return limiter
 
 
 async def _settled(asked: Callable[[Any], Any], request: HTTPConnection) -> Any:
@@ -173,6 +181,7 @@ class _Limited:
         self.limit = Limit(rates, **options)
         self.client = client
         self.limiter = limiter
+        self.shared: RateLimiter | None = None
         self.trusted_hops = trusted_hops
 
     async def ask(self, request: HTTPConnection, place: str) -> Any:
@@ -200,7 +209,9 @@ class _Limited:
         target = (limit.identity(who, place), rates, cost)
         limiter = self.limiter
         if limiter is None:
-            limiter = _limiter_of(self.client)
+            limiter = self.shared
+            if limiter is None:
+                limiter = self.shared = _limiter_of(self.client)
             client = self.client or default_client()
             if client.url.startswith("memory:"):
                 # The engine of this process makes nobody wait.
@@ -242,7 +253,7 @@ def limit(
             client's address
         scope: limits of one scope count together; without it each endpoint has its own
         cost: how much a request counts, or a callable that says so
-        methods: only requests with these methods count
+        methods: only requests with these methods count; with GET, HEAD does too
         exempt_when: a callable; true: the request does not count
         deduct_when: a callable of what the endpoint returns; false: the request is
             given back

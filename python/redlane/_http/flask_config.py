@@ -60,6 +60,10 @@ _STRATEGIES = {
     "moving-window": "moving-window",
     "sliding-window-counter": "sliding-window",
 }
+_ALGORITHMS = (
+    *("sliding-window", "fixed-window", "sliding-log", "moving-window"),
+    *("token-bucket", "gcra"),
+)
 _LIMIT_READ = frozenset(
     [
         "RATELIMIT_ENABLED",
@@ -128,7 +132,8 @@ class Settings:
         self.defaults: dict[str, Any] = {}
         self.trusted_hops = 0
         self.limit_url: str | None = None
-        self.limits: str | None = None
+        self.limits: str | None = None  # of each view that has none of its own
+        self.app_limits: str | None = None  # of all views together
         self.limits_enabled = True
         self.limit_algorithm = "sliding-window"
         self.limit_headers = True
@@ -234,10 +239,22 @@ def _usable(url: str, name: str) -> str:
     return url
 
 
-def _listed(value: Any) -> list[str]:
+def _listed(config: Mapping[str, Any], name: str) -> list[str]:
+    value = config[name]
     if isinstance(value, str):
         return [part.strip() for part in value.split(",") if part.strip()]
+    if not isinstance(value, Iterable) or isinstance(value, (bytes, Mapping)):
+        raise ConfigurationError(f"{name}: a list, or a text with commas")
     return [str(part) for part in value]
+
+
+def _rates(text: str, name: str) -> str:
+    _checked(
+        name,
+        "no rate limits, such as '100 per minute'",
+        lambda: RateLimiter("memory://").peek("check", text),
+    )
+    return text
 
 
 def _read_own(config: Mapping[str, Any], settings: Settings) -> None:
@@ -247,6 +264,7 @@ def _read_own(config: Mapping[str, Any], settings: Settings) -> None:
         if not isinstance(client, Client):
             raise ConfigurationError("REDLANE_CLIENT: no Client")
         settings.client = client
+        settings.limit_url = None
     if "REDLANE_URL" in given:
         settings.url = _url(config, "REDLANE_URL")
         settings.limit_url = None
@@ -262,6 +280,8 @@ def _read_own(config: Mapping[str, Any], settings: Settings) -> None:
             value = str(config[name])
             if allowed is not None and value not in allowed:
                 raise ConfigurationError(f"{name}: one of {', '.join(allowed)}")
+            if name == "REDLANE_LIMITS":
+                _rates(value, name)
             setattr(settings, attribute, value)
     for name, attribute in (
         ("REDLANE_ENABLED", "enabled"),
@@ -288,9 +308,9 @@ def _read_own(config: Mapping[str, Any], settings: Settings) -> None:
             lambda: period(read["ttl"], "a TTL"),
         )
     if "REDLANE_IGNORE_COOKIES" in given:
-        read["ignore_cookies"] = _listed(config["REDLANE_IGNORE_COOKIES"])
+        read["ignore_cookies"] = _listed(config, "REDLANE_IGNORE_COOKIES")
     if "REDLANE_IDENTITY_HEADERS" in given:  # beside those that are known
-        more = _listed(config["REDLANE_IDENTITY_HEADERS"])
+        more = _listed(config, "REDLANE_IDENTITY_HEADERS")
         read["identity_headers"] = [*IDENTITY_HEADERS, *more]
     for name, option in (
         ("REDLANE_OBEY_CLIENT", "obey_client"),
@@ -338,9 +358,18 @@ def _caching_url(config: Mapping[str, Any]) -> str | None:
     password = quote(str(config.get("CACHE_REDIS_PASSWORD") or ""), safe="")
     login = f"{user}:{password}@" if user or password else ""
     place = f"[{host}]" if ":" in host else host
-    port = config.get("CACHE_REDIS_PORT") or 6379
-    url = f"redis://{login}{place}:{port}/{config.get('CACHE_REDIS_DB') or 0}"
+    port = _whole(config, "CACHE_REDIS_PORT", 6379)
+    number = _whole(config, "CACHE_REDIS_DB", 0)
+    url = f"redis://{login}{place}:{port}/{number}"
     return _usable(url, "CACHE_REDIS_HOST")
+
+
+def _whole(config: Mapping[str, Any], name: str, default: int) -> int:
+    value = config.get(name) or default
+    try:
+        return int(value)
+    except (TypeError, ValueError):
+        raise ConfigurationError(f"{name}: no number") from None
 
 
 def _read_limiter(config: Mapping[str, Any], settings: Settings) -> None:
@@ -371,12 +400,13 @@ def _read_limiter(config: Mapping[str, Any], settings: Settings) -> None:
         if known is None:
             raise ConfigurationError(f"RATELIMIT_STRATEGY: {strategy!r} is not known")
         settings.limit_algorithm = known
-    for name in ("RATELIMIT_DEFAULT", "RATELIMIT_APPLICATION"):
+    for name, attribute in (
+        ("RATELIMIT_DEFAULT", "limits"),
+        ("RATELIMIT_APPLICATION", "app_limits"),
+    ):
         limits = config.get(name)
         if isinstance(limits, str) and limits:
-            settings.limits = (
-                f"{settings.limits};{limits}" if settings.limits else limits
-            )
+            setattr(settings, attribute, _rates(limits, name))
         elif limits:
             _warn(f"{name}: a callable is not honoured")
     prefix = config.get("RATELIMIT_KEY_PREFIX")
