@@ -67,8 +67,8 @@ class Painters:
 
     def _start(self) -> subprocess.Popen[str]:
         number, self._number = self._number, self._number + 1
-        # Who asks the server itself notices within a quarter of a second. The proxy is slow
-        # by itself on a busy machine, and its delays are no outage then.
+        # Who asks the server itself notices within a quarter of a second. The proxy is
+        # slow by itself on a busy machine; that is to be no outage.
         url = f"{self.proxy.url}?timeout=1&connect_timeout=1"
         url = url if number % 2 else self.server.url
         log = self._stack.enter_context((self.folder / f"log{number}").open("w"))
