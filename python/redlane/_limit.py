@@ -35,8 +35,9 @@ _ASKED = ("request", "websocket", "connection")  # names of what is given of a r
 class RateLimitExceeded(RedlaneError):
     """A call was over its limit.
 
-    ``decision`` is the Decision, ``retry_after`` the seconds until the same call would
-    be admitted. Neither it nor the message tells whose call it was.
+    ``decision`` is the Decision (the Slot of a Concurrency), ``retry_after`` the seconds
+    until the same call would be admitted. Neither it nor the message tells whose call
+    it was.
     """
 
     __module__ = "redlane"
@@ -266,14 +267,20 @@ def _refuse_kind(function: Any) -> None:
         )
 
 
-def _wrap(function: Any, limiter: RateLimiter, rates: Any, options: Any) -> Any:
+def _wrap(
+    function: Any,
+    limiter: RateLimiter,
+    rates: Any,
+    options: Any,
+    kind: type[_Limited] = _Limited,
+) -> Any:
     from functools import wraps
     from inspect import iscoroutinefunction
 
     from redlane._http.opened import Opened, OpenSignature
 
     _refuse_kind(function)
-    limited = _Limited(limiter, rates, options, function)
+    limited = kind(limiter, rates, options, function)
     opened = Opened(function)
     is_coroutine = iscoroutinefunction(function)
     made = limited.made_async(opened) if is_coroutine else limited.made(opened)
@@ -315,7 +322,7 @@ def bind(owner: RateLimiter | AsyncRateLimiter | None) -> Callable[..., Any]:
         :param deduct_when: a callable of the result; false: the call costs nothing
         :param scope: functions with the same one share a limit; by default each has its
             own, by module and qualified name
-        :param methods: only requests with these methods count
+        :param methods: only requests with these methods count; with GET, HEAD does too
         :param error_message: of the error, or a callable of the Decision that gives it
         :param trusted_hops: how many proxies of ours a request has come through, so
             that X-Forwarded-For counts; by default as REDLANE_TRUSTED_HOPS says, in
@@ -329,6 +336,8 @@ def bind(owner: RateLimiter | AsyncRateLimiter | None) -> Callable[..., Any]:
             request, where no key is given
         :raises TypeError: on a class or a generator function
         """
+        from redlane._http.limited import methods_of
+
         chosen = _rates_of(rates, requests_limit, time_window)
         if owner is None:
             limiter = default_limiter()
@@ -342,7 +351,7 @@ def bind(owner: RateLimiter | AsyncRateLimiter | None) -> Callable[..., Any]:
             "exempt_when": exempt_when,
             "deduct_when": deduct_when,
             "scope": scope,
-            "methods": _methods_of(methods),
+            "methods": methods_of(methods),
             "error_message": error_message,
             "trusted_hops": _hops_of(trusted_hops),
         }
@@ -353,12 +362,6 @@ def bind(owner: RateLimiter | AsyncRateLimiter | None) -> Callable[..., Any]:
         return decorate
 
     return limit
-
-
-def _methods_of(methods: Iterable[str] | None) -> set[str] | None:
-    if isinstance(methods, str):
-        raise TypeError("methods takes a list of names")
-    return None if methods is None else {name.upper() for name in methods}
 
 
 def _hops_of(given: int | None) -> int | None:

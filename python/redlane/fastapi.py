@@ -15,22 +15,20 @@ from contextlib import asynccontextmanager
 from functools import wraps
 from threading import Lock
 from typing import Any, TypeVar
+from weakref import WeakValueDictionary
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route, Router
+from starlette.websockets import WebSocket
 
 from redlane._core import AsyncClient, AsyncRateLimiter, Cache, Client, RateLimiter
 from redlane._default import close_default_client, default_client
 from redlane._http.address import client_address
 from redlane._http.asgi import Ahead as CacheMiddleware
-from redlane._http.asked_asgi import (
-    Refused,
-    answered_by_us,
-    forwarded_in,
-)
-from redlane._http.endpoint import Endpoint, Given
+from redlane._http.asked_asgi import Refused, answered_by_us, forwarded_in
+from redlane._http.endpoint import Endpoint, Given, parameter_of
 from redlane._http.health import deep_report, shallow_report
 from redlane._http.limited import Limit, place_of
 from redlane._http.limits import add_raw_fields
@@ -54,7 +52,10 @@ __all__ = [
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 _lock = Lock()
-_caches: dict[tuple[Client[Any] | None, str], Cache] = {}
+# By the client's id, which is nobody else's as long as the cache that holds it lives.
+# Those of the default client stay; others as long as an endpoint or anybody has them.
+_caches: WeakValueDictionary[tuple[int, str], Cache] = WeakValueDictionary()
+_default_caches: dict[str, Cache] = {}
 _redis: AsyncClient[str] | None = None
 
 
@@ -65,11 +66,13 @@ def response_cache(client: Client[Any] | None = None, prefix: str = "http") -> C
         client: None: the default client
         prefix: what the keys begin with
     """
-    cache = _caches.get((client, prefix))
+    cache = _caches.get((id(client), prefix))
     if cache is None:
         with _lock:
             made = Cache(client, prefix=prefix, serializer=Serializer())
-            cache = _caches.setdefault((client, prefix), made)
+            cache = _caches.setdefault((id(client), prefix), made)
+            if client is None:
+                _default_caches[prefix] = cache
     return cache
 
 
@@ -130,6 +133,8 @@ def cached(
         if inspect.isclass(function):
             raise TypeError("cached: a function or a method, not a class")
         endpoint = Endpoint(function, lambda: response_cache(client, prefix), options)
+        if parameter_of(endpoint.given.signature.parameters, WebSocket):
+            raise TypeError("cached: a WebSocket has no response to be stored")
 
         @wraps(function)
         async def cached_endpoint(*args: Any, **kwargs: Any) -> Any:
@@ -144,17 +149,19 @@ def cached(
 # --- limits -----------------------------------------------------------------------
 
 
-_limiters: dict[Client[Any] | None, RateLimiter] = {}
+_limiters: WeakValueDictionary[int, RateLimiter] = WeakValueDictionary()
 
 
 def _limiter_of(client: Client[Any] | None) -> RateLimiter:
-    limiter = _limiters.get(client)
-    if limiter is None:
-        limiter = _limiters.setdefault(client, RateLimiter(client))
-    return limiter
+    """One for all that limit on this client: what one has refused, all know."""
+    with _lock:
+        limiter = _limiters.get(id(client))
+        if limiter is None:
+            limiter = _limiters[id(client)] = RateLimiter(client)
+        return limiter
 
 
-async def _settled(asked: Callable[[Request], Any], request: Request) -> Any:
+async def _settled(asked: Callable[[Any], Any], request: HTTPConnection) -> Any:
     """A callable's answer to the request, awaited if need be."""
     value = asked(request)
     return await value if hasattr(value, "__await__") else value
@@ -183,9 +190,8 @@ class _Limited:
         )
 
     def aio_limiter(self) -> AsyncRateLimiter:
-        limiter = self.limiter or _limiter_of(self.client)
-        if self.aio is None or self.aio.sync is not limiter:
-            self.aio = limiter.aio
+        if self.aio is None:
+            self.aio = (self.limiter or _limiter_of(self.client)).aio
         return self.aio
 
     def address(self, asked: Any) -> str:
@@ -195,7 +201,9 @@ class _Limited:
             return client_address(host)
         return client_address(host, forwarded_in(asked), self.trusted_hops)
 
-    async def target(self, request: Request, scope: str) -> tuple[str, Any, Any] | None:
+    async def target(
+        self, request: HTTPConnection, scope: str
+    ) -> tuple[str | bytes, Any, Any] | None:
         """What the limiter is asked; None: the request does not count."""
         limit = self.limit
         if limit.methods is not None:
@@ -214,9 +222,12 @@ class _Limited:
             rates = await _settled(rates, request)
         if callable(cost):
             cost = await _settled(cost, request)
-        return f"{scope}{who}", rates, cost
+        return limit.identity(who, scope), rates, cost
 
-    def refusal(self, decision: Any) -> Response:
+    def refusal(self, decision: Any, connection: HTTPConnection) -> Response:
+        if not isinstance(connection, Request):
+            message = self.limit.message(decision)
+            raise answered_by_us(Refused(decision, message, connection))
         return Response(
             self.limit.body(decision),
             429,
@@ -233,7 +244,8 @@ def limit(
     trusted_hops: int = 0,
     **options: Any,
 ) -> Callable[[Function], Function]:
-    """Decorates an endpoint, `def` or `async def`: who asks too often is answered 429.
+    """Decorates an endpoint, `def` or `async def`: who asks too often is answered 429,
+    a WebSocket with that or the code 1008.
 
     Below the route, and above `cached` if hits are to count. The callables are given
     the request and may be coroutine functions.
@@ -247,7 +259,7 @@ def limit(
             client's address
         scope: limits of one scope count together; without it each endpoint has its own
         cost: how much a request counts, or a callable that says so
-        methods: only requests with these methods count
+        methods: only requests with these methods count; with GET, HEAD does too
         exempt_when: a callable; true: the request does not count
         deduct_when: a callable of what the endpoint returns; false: the request is
             given back
@@ -260,7 +272,7 @@ def limit(
     deduct_when, cost = limited.limit.deduct_when, limited.limit.cost
 
     def decorate(function: Function) -> Function:
-        given = Given(function)
+        given = Given(function, HTTPConnection)
         scope = limited.limit.scope_at(place_of(function))
         is_coroutine = inspect.iscoroutinefunction(function)
 
@@ -276,7 +288,7 @@ def limit(
                 limiter = limited.aio_limiter()
                 decision = await limiter.hit(*target)
                 if not decision:
-                    return limited.refusal(decision)
+                    return limited.refusal(decision, request)
             if is_coroutine:
                 result = await function(*args, **kwargs)
             else:
@@ -335,9 +347,7 @@ class RateLimit:
             return
         decision = await limited.aio_limiter().hit(*target)
         if not decision:
-            message = limited.limit.error_message
-            if callable(message):
-                message = message(decision)
+            message = limited.limit.message(decision)
             raise answered_by_us(Refused(decision, message, request))
         add_raw_fields(response.raw_headers, decision)
 

@@ -14,7 +14,7 @@ from redlane._http.asked import HOPS, hops_of, reason_of
 from redlane._http.limits import add_fields, body_of
 from redlane._limit import RateLimitExceeded
 
-__all__ = ["Asked", "Refused", "find"]
+__all__ = ["Asked", "Refused", "closed", "find", "socket_of"]
 
 POLICY_VIOLATION = 1008  # a WebSocket's code for it
 
@@ -37,15 +37,15 @@ class Refused(RateLimitExceeded, TooManyRequests):  # type: ignore[misc] # retry
         return made
 
 
-def _closed(decision: Any, message: str | None, socket: Any) -> RateLimitExceeded:
+def closed(decision: Any, message: str | None, socket: Any) -> RateLimitExceeded:
     """A WebSocket of flask-sock was accepted before its function could be called. That
     ends now as if the client had gone: flask-sock expects such an error."""
     gone: Any = sys.modules["simple_websocket"].ConnectionClosed
     kind: Any = type("Closed", (RateLimitExceeded, gone), {})
     if socket.connected:
         socket.close(POLICY_VIOLATION, reason_of(message))
-    closed: RateLimitExceeded = kind(decision, message)
-    return closed
+    error: RateLimitExceeded = kind(decision, message)
+    return error
 
 
 class Asked:
@@ -112,7 +112,7 @@ class Asked:
 
     def refusal(self, decision: Any, message: str | None) -> RateLimitExceeded:
         if self.socket is not None:
-            return _closed(decision, message, self.socket)
+            return closed(decision, message, self.socket)
         return Refused(decision, message)
 
 
@@ -124,13 +124,17 @@ def _tell(response: Response, decision: Any) -> None:
 _current: Any = request_ctx._get_current_object  # type: ignore[attr-defined]
 
 
+def socket_of(args: tuple[Any, ...]) -> Any | None:
+    """The WebSocket of flask-sock that a function is called for."""
+    sockets = sys.modules.get("simple_websocket") if args else None
+    if sockets is None:
+        return None
+    return next((one for one in args if isinstance(one, sockets.Server)), None)
+
+
 def find(args: tuple[Any, ...]) -> Asked | None:
     try:
         context = _current()
     except RuntimeError:  # outside of a request
         return None
-    sockets = sys.modules.get("simple_websocket") if args else None
-    if sockets is None:
-        return Asked(context, None)
-    socket = next((one for one in args if isinstance(one, sockets.Server)), None)
-    return Asked(context, socket)
+    return Asked(context, socket_of(args))
