@@ -30,7 +30,7 @@ from redlane._http.asgi import Ahead as CacheMiddleware
 from redlane._http.asked_asgi import Refused, answered_by_us, forwarded_in
 from redlane._http.endpoint import Endpoint, Given, parameter_of
 from redlane._http.health import deep_report, shallow_report
-from redlane._http.limited import Limit, identity_of, place_of
+from redlane._http.limited import Limit, place_of
 from redlane._http.limits import add_raw_fields
 from redlane._http.share import pattern_of
 from redlane._http.stored import Serializer
@@ -200,7 +200,7 @@ class _Limited:
 
     async def target(
         self, request: HTTPConnection, scope: str
-    ) -> tuple[Any, ...] | None:
+    ) -> tuple[str | bytes, Any, Any] | None:
         """What the limiter is asked; None: the request does not count."""
         limit = self.limit
         if limit.methods is not None:
@@ -219,7 +219,7 @@ class _Limited:
             rates = await _settled(rates, request)
         if callable(cost):
             cost = await _settled(cost, request)
-        return identity_of(scope, who), rates, cost
+        return limit.identity(who, scope), rates, cost
 
     def refusal(self, decision: Any, connection: HTTPConnection) -> Response:
         if not isinstance(connection, Request):

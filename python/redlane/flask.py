@@ -30,7 +30,7 @@ from redlane._http.asked_flask import closed, socket_of
 from redlane._http.flask_config import Settings, read_settings
 from redlane._http.health import deep_report, shallow_report
 from redlane._http.known import NAMES, known_in
-from redlane._http.limited import Limit, identity_of, place_of
+from redlane._http.limited import Limit, place_of
 from redlane._http.limits import add_fields
 from redlane._http.policy import Plan, Policy
 from redlane._http.share import (
@@ -444,7 +444,7 @@ def _target(state: _State, limit: Limit, scope: str) -> tuple[Any, ...] | None:
         rates = rates()
     if callable(cost):
         cost = cost()
-    return identity_of(scope, who), rates, cost
+    return limit.identity(who, scope), rates, cost
 
 
 def _refused(app: Flask, state: _State, limit: Limit, decision: Any) -> Response:

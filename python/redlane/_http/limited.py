@@ -72,21 +72,16 @@ class Limit:
         """What the limiter's identities begin with: the scope, whose end is told."""
         return (self.scope or place).replace("%", "%25").replace(":", "%3A") + ":"
 
-
-def identity_of(scope: str, who: Any) -> str | bytes:
-    """The limiter's identity of who asks.
-
-    Raises:
-        TypeError: nobody can be told by this.
-    """
-    if isinstance(who, str):
-        return scope + who
-    if isinstance(who, bytes):
-        return scope.encode() + who
-    # An object's text may hold its address: each would be somebody else.
-    if isinstance(who, bool) or not isinstance(who, int):
-        raise TypeError(f"key must give a str, bytes or int, not {type(who).__name__}")
-    return f"{scope}{who}"
+    def identity(self, who: Any, scope: str) -> str | bytes:
+        """The limiter's identity of who asks, in what scope_at gave."""
+        if isinstance(who, bytes):
+            return scope.encode() + who
+        # An object's text may hold its address: each would be somebody else.
+        if isinstance(who, bool) or not isinstance(who, (str, int)):
+            raise TypeError(
+                f"key must give a str, bytes or int, not {type(who).__name__}"
+            )
+        return f"{scope}{who}"
 
 
 def methods_of(methods: Iterable[str] | None) -> set[str] | None:
