@@ -390,6 +390,7 @@ def test_engine_and_server_agree(
 
 
 def test_print_scripts_is_complete(texts: dict[str, bytes]) -> None:
-    # Rate limits depend on the time: test_limits_model.py gives both the same.
-    others = [*PRESENCE, "limit", "limit_charge"]
+    # Rate limits depend on the time: test_limits_model.py gives both the same. Slots:
+    # test_concurrency.py.
+    others = [*PRESENCE, "limit", "limit_charge", "slot"]
     assert sorted(texts) == sorted([*SHAPES, *others])

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from redlane._http.opened import Opened
 
     F = TypeVar("F", bound=Callable[..., Any])
+    Message = str | Callable[[Decision], str] | None
 
 __all__ = ["RateLimitExceeded", "bind", "default_limiter", "rate_limit"]
 
@@ -112,7 +113,7 @@ class _Limited:
         self.scope = options["scope"]
         self.methods = options["methods"]
         self.trusted_hops = options["trusted_hops"]
-        self.error_message = options["error_message"]
+        self.error_message: Message = options["error_message"]
 
     def whose(self, asked: Asked | None, key: Any) -> Any:
         if self.keyed:
@@ -251,14 +252,20 @@ def _refuse_kind(function: Any) -> None:
         )
 
 
-def _wrap(function: Any, limiter: RateLimiter, rates: Any, options: Any) -> Any:
+def _wrap(
+    function: Any,
+    limiter: RateLimiter,
+    rates: Any,
+    options: Any,
+    kind: type[_Limited] = _Limited,
+) -> Any:
     from functools import wraps
     from inspect import iscoroutinefunction
 
     from redlane._http.opened import Opened, OpenSignature
 
     _refuse_kind(function)
-    limited = _Limited(limiter, rates, options, function)
+    limited = kind(limiter, rates, options, function)
     opened = Opened(function)
     wrapper: Any
     if iscoroutinefunction(function):
@@ -291,7 +298,7 @@ def bind(owner: RateLimiter | AsyncRateLimiter | None) -> Callable[..., Any]:
         deduct_when: Callable[[Any], object] | None = None,
         scope: str | None = None,
         methods: Iterable[str] | None = None,
-        error_message: str | Callable[[Decision], str] | None = None,
+        error_message: Message = None,
         trusted_hops: int | None = None,
         requests_limit: int | None = None,
         time_window: int | None = None,
@@ -312,7 +319,7 @@ def bind(owner: RateLimiter | AsyncRateLimiter | None) -> Callable[..., Any]:
         :param deduct_when: a callable of the result; false: the call costs nothing
         :param scope: functions with the same one share a limit; by default each has its
             own, by module and qualified name
-        :param methods: only requests with these methods count
+        :param methods: only requests with these methods count; with GET, HEAD does too
         :param error_message: of the error, or a callable of the Decision that gives it
         :param trusted_hops: how many proxies of ours a request has come through, so
             that X-Forwarded-For counts; by default as REDLANE_TRUSTED_HOPS says, in
@@ -326,6 +333,8 @@ def bind(owner: RateLimiter | AsyncRateLimiter | None) -> Callable[..., Any]:
             request, where no key is given
         :raises TypeError: on a class or a generator function
         """
+        from redlane._http.limited import methods_of
+
         chosen = _rates_of(rates, requests_limit, time_window)
         if owner is None:
             limiter = default_limiter()
@@ -339,7 +348,7 @@ def bind(owner: RateLimiter | AsyncRateLimiter | None) -> Callable[..., Any]:
             "exempt_when": exempt_when,
             "deduct_when": deduct_when,
             "scope": scope,
-            "methods": _methods_of(methods),
+            "methods": methods_of(methods),
             "error_message": error_message,
             "trusted_hops": _hops_of(trusted_hops),
         }
@@ -350,12 +359,6 @@ def bind(owner: RateLimiter | AsyncRateLimiter | None) -> Callable[..., Any]:
         return decorate
 
     return limit
-
-
-def _methods_of(methods: Iterable[str] | None) -> set[str] | None:
-    if isinstance(methods, str):
-        raise TypeError("methods takes a list of names")
-    return None if methods is None else {name.upper() for name in methods}
 
 
 def _hops_of(given: int | None) -> int | None:

@@ -33,7 +33,7 @@ async_rate_limiter_get(PyObject *self, void *name)
 PyDoc_STRVAR(
     async_rate_limiter_doc,
     "AsyncRateLimiter(client=None, algorithm=\"sliding-window\", on_error=\"memory\", "
-    "*, prefix=None, hashed=False)\n--\n\n"
+    "*, prefix=None, hashed=False, batch=None)\n--\n\n"
     "A :class:`RateLimiter` whose methods are awaited; also ``limiter.aio``.");
 
 int
@@ -52,6 +52,8 @@ redlane_async_rate_limiter_setup(PyObject *module)
         {"prefix", async_rate_limiter_get, NULL, "What its keys begin with.", "prefix"},
         {"on_error", async_rate_limiter_get, NULL,
          "Who decides while the server is away.", "on_error"},
+        {"batch", async_rate_limiter_get, NULL,
+         "How many hits are taken in one round trip, at most, or None.", "batch"},
         {NULL, NULL, NULL, NULL, NULL},
     };
     static PyType_Slot slots[] = {

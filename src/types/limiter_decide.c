@@ -302,7 +302,7 @@ read_reply(RedlaneRateLimiter *limiter, PyObject *reply, const RedlaneRates *rat
         PyObject *number = PyList_GET_ITEM(reply, i);
 
         numbers[i] = PyLong_CheckExact(number) ? PyLong_AsLongLong(number) : -1;
-        if (numbers[i] < 0) {
+        if (numbers[i] < 0 || numbers[i] > REDLANE_LIMIT_TIME_MAX) {
             PyErr_SetString(limiter->state->ReplyError,
                             "limit: not the script's reply");
             return -1;
@@ -348,37 +348,68 @@ deny(const RedlaneRates *rates, RedlaneLimitAnswer *answers)
     }
 }
 
-static PyObject *
-decide_script(RedlaneRateLimiter *limiter, char mode, const RedlaneIdentity *identity,
-              const RedlaneRates *rates, int64_t cost)
+int
+redlane_limiter_ask(RedlaneRateLimiter *limiter, char mode,
+                    const RedlaneIdentity *identity, const RedlaneRates *rates,
+                    int64_t cost, RedlaneLimitAnswer *answers, RedlaneAnswer *answer)
 {
-    RedlaneLimitAnswer answers[REDLANE_LIMITS_MAX];
-    RedlaneAnswer answer = REDLANE_ANSWER_SERVER;
     Script script;
     int result = 0;
 
     for (int i = 1; result == 0 && i <= TRIES; i++) {
-        answer = REDLANE_ANSWER_SERVER; /* of this try alone */
+        *answer = REDLANE_ANSWER_SERVER; /* of this try alone */
         fill_script(&script, limiter, &mode, identity, rates, cost, i == TRIES);
-        result = ask(limiter, &script, rates, &answer, answers);
+        result = ask(limiter, &script, rates, answer, answers);
     }
     if (result < 0) {
-        return NULL;
+        return -1;
     }
-    if (answer == REDLANE_ANSWER_NOTHING && limiter->on_error == REDLANE_LIMITER_DENY) {
+    if (*answer == REDLANE_ANSWER_NOTHING &&
+        limiter->on_error == REDLANE_LIMITER_DENY) {
         deny(rates, answers);
     }
     else if (result == 0) {
         PyErr_SetString(limiter->state->ReplyError,
                         "limit: the server's clock does not stand still long enough");
-        return NULL;
+        return -1;
     }
-    else if (mode == 'h' && is_refused(rates, answers)) {
+    return 0;
+}
+
+bool
+redlane_limiter_count(RedlaneRateLimiter *limiter, const RedlaneIdentity *identity,
+                      const RedlaneRates *rates, int64_t cost,
+                      const RedlaneLimitAnswer *answers, RedlaneAnswer answer)
+{
+    bool refused = is_refused(rates, answers);
+
+    if (refused && answer != REDLANE_ANSWER_NOTHING) {
         note_blocked(limiter, identity, rates, cost, answers);
     }
+    limiter->counts.away += answer != REDLANE_ANSWER_SERVER;
+    count_hit(limiter, refused);
+    return refused;
+}
+
+static PyObject *
+decide_script(RedlaneRateLimiter *limiter, char mode, const RedlaneIdentity *identity,
+              RedlaneRates *rates, int64_t cost)
+{
+    RedlaneLimitAnswer answers[REDLANE_LIMITS_MAX];
+    RedlaneAnswer answer;
+
+    if (limiter->batch && mode == 'h') {
+        return redlane_limiter_take(limiter, identity, rates, cost);
+    }
+    if (redlane_limiter_ask(limiter, mode, identity, rates, cost, answers, &answer) <
+        0) {
+        return NULL;
+    }
     if (mode == 'h') {
-        limiter->counts.away += answer != REDLANE_ANSWER_SERVER;
-        count_hit(limiter, is_refused(rates, answers));
+        redlane_limiter_count(limiter, identity, rates, cost, answers, answer);
+    }
+    else if (limiter->batch) {
+        redlane_limiter_add_ahead(limiter, identity, rates, cost, answers);
     }
     return redlane_decision_new(limiter->state, rates->limits, answers, rates->count,
                                 0);
@@ -399,6 +430,12 @@ decide(RedlaneRateLimiter *limiter, char mode, const RedlaneIdentity *identity,
         return decide_engine(limiter, engine, mode, identity, rates, cost);
     }
     if (mode == 'h') {
+        if (limiter->batch) {
+            decision = redlane_limiter_spend(limiter, identity, rates, cost);
+            if (decision || PyErr_Occurred()) {
+                return decision;
+            }
+        }
         decision = find_blocked(limiter, identity, rates, cost);
         if (decision || PyErr_Occurred()) {
             limiter->counts.remembered += decision != NULL;
@@ -445,9 +482,11 @@ redlane_limiter_reset(RedlaneRateLimiter *limiter, const RedlaneIdentity *identi
                                            window_at(&rates->limits[i], now), keys[i])};
     }
     drop_blocked(limiter, identity);
+    redlane_limiter_forget_ahead(limiter, identity);
     reply = redlane_tool_execute(&limiter->tool, REDLANE_CMD_DEL, argv, rates->count,
                                  false);
     drop_blocked(limiter, identity);
+    redlane_limiter_forget_ahead(limiter, identity);
     if (!reply) {
         return -1;
     }

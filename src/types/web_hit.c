@@ -81,6 +81,28 @@ decode_latin1(PyObject *bytes)
                                   NULL);
 }
 
+/* Whether a path begins with the root, as a whole part of it. RAISES_NEG */
+static int
+is_below(PyObject *path, PyObject *root)
+{
+    Py_ssize_t size = PyUnicode_GET_LENGTH(root), starts;
+    PyObject *bare;
+
+    if (PyUnicode_Compare(path, root) == 0) {
+        return 1;
+    }
+    while (size > 0 && PyUnicode_READ_CHAR(root, size - 1) == '/') {
+        size--;
+    }
+    bare = PyUnicode_Substring(root, 0, size);
+    starts = bare ? PyUnicode_Tailmatch(path, bare, 0, PY_SSIZE_T_MAX, -1) : -1;
+    Py_XDECREF(bare);
+    if (starts <= 0) {
+        return starts < 0 ? -1 : 0;
+    }
+    return PyUnicode_GET_LENGTH(path) > size && PyUnicode_READ_CHAR(path, size) == '/';
+}
+
 /* The path with what the application is mounted at, its bytes as Latin-1. A new
  * reference, or NULL. */
 static PyObject *
@@ -89,10 +111,10 @@ full_path(PyObject *STEALS path, PyObject *root)
     PyObject *whole = path, *bytes;
 
     if (root && PyUnicode_GET_LENGTH(root) > 0) {
-        Py_ssize_t starts = PyUnicode_Tailmatch(path, root, 0, PY_SSIZE_T_MAX, -1);
+        int below = is_below(path, root);
 
-        if (starts <= 0) {
-            whole = starts < 0 ? NULL : PyUnicode_Concat(root, path);
+        if (below <= 0) {
+            whole = below < 0 ? NULL : PyUnicode_Concat(root, path);
             Py_DECREF(path);
         }
     }

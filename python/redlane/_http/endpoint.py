@@ -9,7 +9,8 @@ from time import time
 from typing import Any
 
 from starlette.concurrency import run_in_threadpool
-from starlette.requests import Request
+from starlette.exceptions import HTTPException
+from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response, StreamingResponse
 
 from redlane._core import Cache, ConfigurationError, _look
@@ -24,19 +25,21 @@ from redlane._http.asgi import (
     special_names,
 )
 from redlane._http.fastapi_route import Declared, declared_by, renderer_of, route_of
+from redlane._http.known import known_to_asgi
 from redlane._http.policy import Plan, Policy
-from redlane._http.share import Key, RouteError, Shared, Unshared, word
+from redlane._http.share import Key, RouteError, Shared, Unshared, is_final, word
 from redlane._http.stored import Stored, answer, store
 from redlane._http.wsgi import Box
 
-__all__ = ["Endpoint", "Given"]
+__all__ = ["Endpoint", "Given", "parameter_of"]
 
 # Parameters that are added to those of an endpoint.
 REQUEST = "redlane_request"
 RESPONSE = "redlane_response"
 
 
-def _parameter_of(parameters: Any, kind: type) -> str | None:
+def parameter_of(parameters: Any, kind: type) -> str | None:
+    """The name of the parameter that is declared to be such."""
     for name, parameter in parameters.items():
         annotation = parameter.annotation
         if inspect.isclass(annotation) and issubclass(annotation, kind):
@@ -46,16 +49,18 @@ def _parameter_of(parameters: Any, kind: type) -> str | None:
 
 class Given:
     """A function's parameters with a request and a response among them, which the
-    frameworks that look at parameters then give."""
+    frameworks that look at parameters then give. `kind` HTTPConnection: a WebSocket
+    may stand in the request's place."""
 
-    def __init__(self, function: Any) -> None:
+    def __init__(self, function: Any, kind: type[HTTPConnection] = Request) -> None:
+        self.kind = kind
         try:
             signature = inspect.signature(function, eval_str=True)
         except Exception:  # noqa: BLE001 - names that are not there yet
             signature = inspect.signature(function)
         named = signature.parameters
-        self.request = _parameter_of(named, Request)
-        self.response = _parameter_of(named, Response)
+        self.request = parameter_of(named, kind)
+        self.response = parameter_of(named, Response)
         added: list[tuple[str, type]] = []
         if self.request is None:
             added.append((REQUEST, Request))
@@ -77,24 +82,26 @@ class Given:
 
     def take(
         self, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> tuple[Request, Response | None]:
+    ) -> tuple[Any, Response | None]:
         """Both, out of `kwargs` where the function does not take them itself."""
         injected = kwargs.get(self.response_name)
         request = kwargs.get(self.request_name)
         self.leave(kwargs)
-        return request_among(args) if request is None else request, injected
+        if request is None:
+            request = self.among(args)
+        return request, injected
 
     def leave(self, kwargs: dict[str, Any]) -> None:
         """Leaves what the function itself takes."""
         for name in self.added:
             kwargs.pop(name, None)
 
-
-def request_among(args: tuple[Any, ...]) -> Request:
-    for given in args:
-        if isinstance(given, Request):
-            return given
-    raise TypeError("an endpoint is called with a request")
+    def among(self, args: tuple[Any, ...]) -> Any:
+        """The request among positional arguments."""
+        for given in args:
+            if isinstance(given, self.kind):
+                return given
+        raise TypeError("an endpoint is called with a request")
 
 
 class Bound:
@@ -162,7 +169,7 @@ class _Job:
     async def __call__(self) -> Stored:
         scope = self.request.scope
         if current_task() is not self.task:  # behind: the request is over
-            return await refill(scope["app"], scope, self.key)
+            return await refill(scope["app"], scope, self.key, self.bound.shared)
         shared = self.bound.shared
         if self.peek or shared.passing(self.key):
             raise Unshared
@@ -170,8 +177,18 @@ class _Job:
         stored = await self.run()
         if stored is None:
             shared.pass_on(self.key)
+            if self.is_final():
+                await shared.forget_async(self.key)
             raise Unshared if self.error is None else RouteError
         return stored
+
+    def is_final(self) -> bool:
+        """Of what is not stored: whether it says that an old one is no longer good."""
+        if self.response is not None:
+            return is_final(self.response.status_code)
+        return isinstance(self.error, HTTPException) and is_final(
+            self.error.status_code
+        )
 
     async def made(self) -> tuple[Response, list[tuple[bytes, bytes]]]:
         """The endpoint's response, and what it adds by the one that it is given."""
@@ -203,7 +220,7 @@ class _Job:
         stored = None
         if not self._personal() and not isinstance(response, StreamingResponse):
             body = getattr(response, "body", None)
-            if isinstance(body, bytes):
+            if isinstance(body, bytes) and _plainly_sent(response):
                 stored = store(
                     self.bound.policy,
                     AsgiRequest(self.request.scope),
@@ -221,8 +238,17 @@ class _Job:
 
     def _personal(self) -> bool:
         """Whether this request has a session or sets a cookie."""
-        session = self.request.scope.get("session")
+        scope = self.request.scope
+        session = scope.get("session")
         if session or getattr(session, "accessed", False):
+            return True
+        if not (self.identified or self.bound.policy.public) and known_to_asgi(scope):
+            return True
+        # The body of a GET, which HTTP/2 brings with nothing that announces it.
+        given = vars(self.request)
+        if given.get("_body") or (
+            given.get("_stream_consumed") and "_body" not in given
+        ):
             return True
         injected = self.injected
         return injected is not None and any(
@@ -246,11 +272,13 @@ class Endpoint:
         self.bounds: dict[int, tuple[Any, Bound | None]] = {}
 
     def bind(self, scope: Any, place: Any, injected: bool) -> Bound | None:
-        """None: FastAPI calls, and what its route declares cannot be told."""
+        """None: FastAPI calls, and what its route reads cannot be told."""
         described = route_of(scope)
         bound = None
         if described is not None or not injected:
             bound = Bound(self, self.make_cache(), described)
+            if bound.declared.boundless:
+                bound = None
         if len(self.bounds) > 1024:
             self.bounds.clear()
         self.bounds[id(place)] = (place, bound)
@@ -273,7 +301,7 @@ class Endpoint:
         async def serve(*args: Any, **kwargs: Any) -> Any:
             request = kwargs.get(request_name)
             if request is None:
-                request = request_among(args)
+                request = self.given.among(args)
             injected = kwargs.get(response_name)
             scope = request.scope
             place = scope.get("route")
@@ -287,7 +315,11 @@ class Endpoint:
             if bound is None or _overridden(scope, bound):
                 return await self.run(args, kwargs)
             seen = None
-            if scope["method"] == "GET" and BOX not in scope:
+            if (
+                scope["method"] == "GET"
+                and BOX not in scope
+                and not known_to_asgi(scope)
+            ):
                 seen = _look(scope, bound.special)
             if seen is None or (rest := bound.policy.plain(seen[3])) is None:
                 return await _planned(bound, request, injected, args, kwargs)
@@ -325,6 +357,15 @@ class _Hit(Response):
 
     status_code = 200
     background = None
+
+
+def _plainly_sent(response: Response) -> bool:
+    """Whether its body is what is sent of it."""
+    kind = type(response)
+    # Templates tell tests what they were made of, and are sent like any other.
+    return kind.__call__ is Response.__call__ or kind.__module__ == (
+        "starlette.templating"
+    )
 
 
 def _overridden(scope: Any, bound: Bound) -> bool:
@@ -369,7 +410,7 @@ async def _planned(
         return response
     if box is not None and asked.method == "GET":
         stored = await job.run()
-        box.put(key, stored)
+        box.put(key, stored, stored is None and job.is_final())
         if stored is None:
             return await _own(job)
         return _answered(job, stored, asked, "MISS")
@@ -411,8 +452,7 @@ def _answered(job: _Job, stored: Stored, asked: AsgiRequest, said: str) -> Respo
 
 
 def _client_error(error: Exception | None) -> bool:
-    code = getattr(error, "status_code", None)
-    return isinstance(code, int) and code < 500
+    return isinstance(error, HTTPException) and error.status_code < 500
 
 
 async def _found(job: _Job, asked: AsgiRequest, plan: Plan, stored: Stored) -> Response:
