@@ -31,7 +31,8 @@ faulthandler.enable()
 import _testcapi, msgspec.json
 msgspec.json.encode, msgspec.json.decode = lambda value: b"[1]", lambda data: [1, "a"]
 import redlane
-from redlane import Cache, Client, Counter, VideoCache, content_key
+from redlane import Cache, Client, Cooldown, Counter, RateLimiter, RedisCache
+from redlane import VideoCache, content_key
 
 contextvars.ContextVar("made").set(1)  # the thread's context too
 logging.disable(logging.CRITICAL)
@@ -152,6 +153,36 @@ def opened():
         made.get("k")
         made.health()
 
+kinds = ("sliding-window", "fixed-window", "sliding-log", "token-bucket")
+limiters = [RateLimiter(client, kind) for kind in kinds]
+cooldown = Cooldown(client, 60)
+tenant = RedisCache.from_client(client).with_context("a", "d")
+
+def limited():
+    for limiter in limiters:
+        limiter.hit("u", "50000/day;100000/day", 2)
+        repr(limiter.refund("u", "50000/day"))
+        limiter.hit("x" * 300, [(1, 60), (2, 60)])
+        assert not limiter.hit("x" * 300, [(1, 60), (2, 60)]).limits[0].allowed
+        limiter.reset("u", "50000/day;100000/day")
+
+def refused():
+    for rates in ("x", (1,), [], 5):
+        try:
+            limiters[0].hit("u", rates)
+        except redlane.ConfigurationError:
+            pass
+
+def cooled():
+    assert not cooldown.acquire("x" * 300).ready or not cooldown.peek("x" * 300).ready
+    cooldown.reset("u")
+    tuple(cooldown.acquire("u"))
+
+def tenants():
+    assert tenant.set("k" * 300, b"v", 60)
+    assert tenant.get("k" * 300) == (b"v", True)
+    repr(tenant), tenant.cache.with_context("a", "e")
+
 calls = [
     lambda: client.set("k", "v", ex=10),
     lambda: client.get("k"),
@@ -202,6 +233,12 @@ calls = [
     lambda: video.get("b", ["w"]),
     lambda: video.get_stats(),
     lambda: content_key("video", "b", ["a", "\\xfc"]),
+    limited,
+    refused,
+    cooled,
+    tenants,
+    lambda: (RateLimiter(client, "gcra", prefix="p"), Cooldown(client, "1m")),
+    lambda: client._report(),
 ]
 assert client.hset("h", mapping={"a": 1}) >= 0
 failures = 0

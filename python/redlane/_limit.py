@@ -35,8 +35,9 @@ _ASKED = ("request", "websocket", "connection")  # names of what is given of a r
 class RateLimitExceeded(RedlaneError):
     """A call was over its limit.
 
-    ``decision`` is the Decision, ``retry_after`` the seconds until the same call would
-    be admitted. Neither it nor the message tells whose call it was.
+    ``decision`` is the Decision (the Slot of a Concurrency), ``retry_after`` the seconds
+    until the same call would be admitted. Neither it nor the message tells whose call
+    it was.
     """
 
     __module__ = "redlane"
