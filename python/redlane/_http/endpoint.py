@@ -88,7 +88,7 @@ class Given:
         request = kwargs.get(self.request_name)
         self.leave(kwargs)
         if request is None:
-            request = request_among(args, self.kind)
+            request = self.among(args)
         return request, injected
 
     def leave(self, kwargs: dict[str, Any]) -> None:
@@ -96,12 +96,12 @@ class Given:
         for name in self.added:
             kwargs.pop(name, None)
 
-
-def request_among(args: tuple[Any, ...], kind: type[HTTPConnection] = Request) -> Any:
-    for given in args:
-        if isinstance(given, kind):
-            return given
-    raise TypeError("an endpoint is called with a request")
+    def among(self, args: tuple[Any, ...]) -> Any:
+        """The request among positional arguments."""
+        for given in args:
+            if isinstance(given, self.kind):
+                return given
+        raise TypeError("an endpoint is called with a request")
 
 
 class Bound:
@@ -301,7 +301,7 @@ class Endpoint:
         async def serve(*args: Any, **kwargs: Any) -> Any:
             request = kwargs.get(request_name)
             if request is None:
-                request = request_among(args)
+                request = self.given.among(args)
             injected = kwargs.get(response_name)
             scope = request.scope
             place = scope.get("route")

@@ -8,7 +8,7 @@ from typing import Any
 from redlane._core import RateLimiter
 from redlane._http.limits import body_of
 
-__all__ = ["Limit", "identity_of", "methods_of", "place_of"]
+__all__ = ["Limit", "methods_of", "place_of"]
 
 
 class Limit:
