@@ -320,7 +320,7 @@ def bind(owner: RateLimiter | AsyncRateLimiter | None) -> Callable[..., Any]:
         :param deduct_when: a callable of the result; false: the call costs nothing
         :param scope: functions with the same one share a limit; by default each has its
             own, by module and qualified name
-        :param methods: only requests with these methods count
+        :param methods: only requests with these methods count; with GET, HEAD does too
         :param error_message: of the error, or a callable of the Decision that gives it
         :param trusted_hops: how many proxies of ours a request has come through, so
             that X-Forwarded-For counts; by default as REDLANE_TRUSTED_HOPS says, in
@@ -334,6 +334,8 @@ def bind(owner: RateLimiter | AsyncRateLimiter | None) -> Callable[..., Any]:
             request, where no key is given
         :raises TypeError: on a class or a generator function
         """
+        from redlane._http.limited import methods_of
+
         chosen = _rates_of(rates, requests_limit, time_window)
         if owner is None:
             limiter = default_limiter()
@@ -347,7 +349,7 @@ def bind(owner: RateLimiter | AsyncRateLimiter | None) -> Callable[..., Any]:
             "exempt_when": exempt_when,
             "deduct_when": deduct_when,
             "scope": scope,
-            "methods": _methods_of(methods),
+            "methods": methods_of(methods),
             "error_message": error_message,
             "trusted_hops": _hops_of(trusted_hops),
         }
@@ -358,12 +360,6 @@ def bind(owner: RateLimiter | AsyncRateLimiter | None) -> Callable[..., Any]:
         return decorate
 
     return limit
-
-
-def _methods_of(methods: Iterable[str] | None) -> set[str] | None:
-    if isinstance(methods, str):
-        raise TypeError("methods takes a list of names")
-    return None if methods is None else {name.upper() for name in methods}
 
 
 def _hops_of(given: int | None) -> int | None:

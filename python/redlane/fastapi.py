@@ -15,18 +15,20 @@ from contextlib import asynccontextmanager
 from functools import wraps
 from threading import Lock
 from typing import Any, TypeVar
+from weakref import WeakValueDictionary
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route, Router
+from starlette.websockets import WebSocket
 
 from redlane._core import AsyncClient, Cache, Client, RateLimiter
 from redlane._default import close_default_client, default_client
 from redlane._http.address import client_address
 from redlane._http.asgi import Ahead as CacheMiddleware
 from redlane._http.asked_asgi import Refused, answered_by_us
-from redlane._http.endpoint import Endpoint, Given
+from redlane._http.endpoint import Endpoint, Given, parameter_of
 from redlane._http.health import deep_report, shallow_report
 from redlane._http.limited import Limit, place_of
 from redlane._http.limits import fields_of
@@ -50,7 +52,10 @@ __all__ = [
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 _lock = Lock()
-_caches: dict[tuple[Client[Any] | None, str], Cache] = {}
+# By the client's id, which is nobody else's as long as the cache that holds it lives.
+# Those of the default client stay; others as long as an endpoint or anybody has them.
+_caches: WeakValueDictionary[tuple[int, str], Cache] = WeakValueDictionary()
+_default_caches: dict[str, Cache] = {}
 _redis: AsyncClient[str] | None = None
 
 
@@ -61,11 +66,13 @@ def response_cache(client: Client[Any] | None = None, prefix: str = "http") -> C
         client: None: the default client
         prefix: what the keys begin with
     """
-    cache = _caches.get((client, prefix))
+    cache = _caches.get((id(client), prefix))
     if cache is None:
         with _lock:
             made = Cache(client, prefix=prefix, serializer=Serializer())
-            cache = _caches.setdefault((client, prefix), made)
+            cache = _caches.setdefault((id(client), prefix), made)
+            if client is None:
+                _default_caches[prefix] = cache
     return cache
 
 
@@ -126,6 +133,8 @@ def cached(
         if inspect.isclass(function):
             raise TypeError("cached: a function or a method, not a class")
         endpoint = Endpoint(function, lambda: response_cache(client, prefix), options)
+        if parameter_of(endpoint.given.signature.parameters, WebSocket):
+            raise TypeError("cached: a WebSocket has no response to be stored")
 
         @wraps(function)
         async def cached_endpoint(*args: Any, **kwargs: Any) -> Any:
@@ -140,17 +149,19 @@ def cached(
 # --- limits -----------------------------------------------------------------------
 
 
-_limiters: dict[Client[Any] | None, RateLimiter] = {}
+_limiters: WeakValueDictionary[int, RateLimiter] = WeakValueDictionary()
 
 
 def _limiter_of(client: Client[Any] | None) -> RateLimiter:
-    limiter = _limiters.get(client)
-    if limiter is None:
-        limiter = _limiters.setdefault(client, RateLimiter(client))
-    return limiter
+    """One for all that limit on this client: what one has refused, all know."""
+    with _lock:
+        limiter = _limiters.get(id(client))
+        if limiter is None:
+            limiter = _limiters[id(client)] = RateLimiter(client)
+        return limiter
 
 
-async def _settled(asked: Callable[[Request], Any], request: Request) -> Any:
+async def _settled(asked: Callable[[Any], Any], request: HTTPConnection) -> Any:
     """A callable's answer to the request, awaited if need be."""
     value = asked(request)
     return await value if hasattr(value, "__await__") else value
@@ -170,9 +181,10 @@ class _Limited:
         self.limit = Limit(rates, **options)
         self.client = client
         self.limiter = limiter
+        self.shared: RateLimiter | None = None
         self.trusted_hops = trusted_hops
 
-    async def ask(self, request: Request, place: str) -> Any:
+    async def ask(self, request: HTTPConnection, place: str) -> Any:
         """The Decision, and what was asked for it; None: the request does not count."""
         limit = self.limit
         method = request.scope.get("method")  # a WebSocket has none
@@ -197,14 +209,19 @@ class _Limited:
         target = (limit.identity(who, place), rates, cost)
         limiter = self.limiter
         if limiter is None:
-            limiter = _limiter_of(self.client)
+            limiter = self.shared
+            if limiter is None:
+                limiter = self.shared = _limiter_of(self.client)
             client = self.client or default_client()
             if client.url.startswith("memory:"):
                 # The engine of this process makes nobody wait.
                 return limiter, target, limiter.hit(*target)
         return limiter, target, await limiter.aio.hit(*target)
 
-    def refusal(self, decision: Any) -> Response:
+    def refusal(self, decision: Any, connection: HTTPConnection) -> Response:
+        if not isinstance(connection, Request):
+            message = self.limit.message(decision)
+            raise answered_by_us(Refused(decision, message, connection))
         return Response(
             self.limit.body(decision),
             429,
@@ -221,7 +238,8 @@ def limit(
     trusted_hops: int = 0,
     **options: Any,
 ) -> Callable[[Function], Function]:
-    """Decorates an endpoint, `def` or `async def`: who asks too often is answered 429.
+    """Decorates an endpoint, `def` or `async def`: who asks too often is answered 429,
+    a WebSocket with that or the code 1008.
 
     Below the route, and above `cached` if hits are to count. The callables are given
     the request and may be coroutine functions.
@@ -235,7 +253,7 @@ def limit(
             client's address
         scope: limits of one scope count together; without it each endpoint has its own
         cost: how much a request counts, or a callable that says so
-        methods: only requests with these methods count
+        methods: only requests with these methods count; with GET, HEAD does too
         exempt_when: a callable; true: the request does not count
         deduct_when: a callable of what the endpoint returns; false: the request is
             given back
@@ -248,7 +266,7 @@ def limit(
     deduct_when = limited.limit.deduct_when
 
     def decorate(function: Function) -> Function:
-        given = Given(function)
+        given = Given(function, HTTPConnection)
         place = place_of(function)
         is_coroutine = inspect.iscoroutinefunction(function)
 
@@ -257,7 +275,7 @@ def limit(
             request, injected = given.take(args, kwargs)
             asked = await limited.ask(request, place)
             if asked is not None and not asked[2].allowed:
-                return limited.refusal(asked[2])
+                return limited.refusal(asked[2], request)
             if is_coroutine:
                 result = await function(*args, **kwargs)
             else:
@@ -315,9 +333,7 @@ class RateLimit:
             return
         decision = asked[2]
         if not decision.allowed:
-            message = self._limited.limit.error_message
-            if callable(message):
-                message = message(decision)
+            message = self._limited.limit.message(decision)
             raise answered_by_us(Refused(decision, message, request))
         for name, value in fields_of(decision):
             response.headers[name] = value

@@ -103,7 +103,6 @@ struct RedlaneState {
     struct RedlaneFlows *flows;     /* types/flow.c */
     struct RedlaneReadyKept *ready; /* types/ready_awaitable.c: for the next ones */
     struct RedlaneDecisionsKept *decisions; /* types/decision.c: for the next ones */
-    unsigned long long rates_made;          /* types/limit_rates.c: their numbers */
     struct RedlaneLoops *loops;             /* wire/loop.c: the event loops in use */
     struct RedlaneBackground *background;   /* store/background.c: the one C thread */
 };

@@ -30,9 +30,11 @@ is_text(PyObject *object, const char *text)
            PyUnicode_CompareWithASCIIString(object, text) == 0;
 }
 
-/* RAISES_NEG */
+/* Before there is an object: an error shows what was given, which runs its code, and
+ * that could find one that is not ready. RAISES_NEG */
 static int
-read_options(RedlaneRateLimiter *self, PyObject *algorithm, PyObject *on_error)
+read_options(RedlaneState *state, PyObject *algorithm, PyObject *on_error,
+             RedlaneLimitKind *kind, RedlaneLimiterOnError *chosen)
 {
     size_t known = sizeof(algorithms) / sizeof(algorithms[0]), i, action;
 
@@ -40,28 +42,23 @@ read_options(RedlaneRateLimiter *self, PyObject *algorithm, PyObject *on_error)
          i++) {
     }
     if (algorithm && i == known) {
-        PyErr_Format(self->state->ConfigurationError,
+        PyErr_Format(state->ConfigurationError,
                      "algorithm must be 'sliding-window', 'fixed-window', "
                      "'sliding-log', 'moving-window', 'token-bucket' or 'gcra', not %R",
                      algorithm);
         return -1;
     }
-    self->kind = algorithm ? algorithms[i].kind : REDLANE_LIMIT_SLIDING;
-    self->algorithm =
-        algorithm ? Py_NewRef(algorithm) : PyUnicode_FromString("sliding-window");
-    if (!self->algorithm) {
-        return -1;
-    }
+    *kind = algorithm ? algorithms[i].kind : REDLANE_LIMIT_SLIDING;
     if (!on_error) {
         return 0;
     }
     for (action = 0; action <= REDLANE_LIMITER_DENY; action++) {
         if (is_text(on_error, on_errors[action])) {
-            self->on_error = (RedlaneLimiterOnError)action;
+            *chosen = (RedlaneLimiterOnError)action;
             return 0;
         }
     }
-    PyErr_Format(self->state->ConfigurationError,
+    PyErr_Format(state->ConfigurationError,
                  "on_error must be 'memory', 'allow' or 'deny', not %R", on_error);
     return -1;
 }
@@ -143,12 +140,16 @@ rate_limiter_tp_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     PyObject *client = Py_None, *algorithm = NULL, *on_error = NULL, *prefix = NULL;
     PyObject *batch = Py_None;
     RedlaneState *state = redlane_state_of_type(type);
+    RedlaneLimiterOnError action = REDLANE_LIMITER_MEMORY;
+    RedlaneLimitKind kind;
     RedlaneRateLimiter *self;
     int hashed = 0;
 
-    if (!state || !PyArg_ParseTupleAndKeywords(args, kwargs, "|OOO$OpO:RateLimiter",
-                                               names, &client, &algorithm, &on_error,
-                                               &prefix, &hashed, &batch)) {
+    if (!state ||
+        !PyArg_ParseTupleAndKeywords(args, kwargs, "|OOO$OpO:RateLimiter", names,
+                                     &client, &algorithm, &on_error, &prefix, &hashed,
+                                     &batch) ||
+        read_options(state, algorithm, on_error, &kind, &action) < 0) {
         return NULL;
     }
     self = (RedlaneRateLimiter *)type->tp_alloc(type, 0);
@@ -156,8 +157,12 @@ rate_limiter_tp_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
         return NULL;
     }
     self->state = state;
+    self->kind = kind;
+    self->on_error = action;
     self->hashed = hashed != 0;
-    if (read_options(self, algorithm, on_error) < 0 || read_prefix(self, prefix) < 0 ||
+    self->algorithm =
+        algorithm ? Py_NewRef(algorithm) : PyUnicode_FromString("sliding-window");
+    if (!self->algorithm || read_prefix(self, prefix) < 0 ||
         read_batch(self, batch) < 0 ||
         redlane_tool_init(&self->tool, state, client,
                           self->on_error == REDLANE_LIMITER_MEMORY
@@ -171,8 +176,12 @@ rate_limiter_tp_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 static int
 rate_limiter_tp_traverse(PyObject *self, visitproc visit, void *arg)
 {
+    RedlaneRateLimiter *limiter = (RedlaneRateLimiter *)self;
+
     Py_VISIT(Py_TYPE(self));
-    return redlane_tool_traverse(&((RedlaneRateLimiter *)self)->tool, visit, arg);
+    Py_VISIT(limiter->algorithm); /* one of a subclass of str may lead back here */
+    Py_VISIT(limiter->prefix);
+    return redlane_tool_traverse(&limiter->tool, visit, arg);
 }
 
 /* A client breaks any cycle, and finalisers may still ask. */

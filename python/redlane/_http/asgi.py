@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from time import time
 from typing import Any
 
+from redlane._http.known import known_to_asgi
 from redlane._http.share import Key, Shared, Unshared, word
 from redlane._http.stored import Fields, Stored, answer
 from redlane._http.wsgi import Box
@@ -62,7 +63,7 @@ def special_names(special: frozenset[str]) -> frozenset[bytes]:
 def _path(scope: Scope) -> str:
     path: str = scope["path"]
     root: str = scope.get("root_path") or ""
-    if root and not path.startswith(root):
+    if root and path != root and not path.startswith(root.rstrip("/") + "/"):
         path = root + path
     if path.isascii():
         return path
@@ -76,6 +77,8 @@ def _server(scope: Scope) -> str:
 
 def look(scope: Scope, special: frozenset[bytes]) -> Seen | None:
     """None: the request is to be read with care."""
+    if known_to_asgi(scope):
+        return None
     host = None
     for name, value in scope["headers"]:
         if name in special:
@@ -95,9 +98,10 @@ def look(scope: Scope, special: frozenset[bytes]) -> Seen | None:
 class AsgiRequest:
     """A request as policies read it."""
 
-    __slots__ = ("body", "fields", "host", "method", "path", "query", "scheme")
+    __slots__ = ("body", "fields", "host", "known", "method", "path", "query", "scheme")
 
     def __init__(self, scope: Scope) -> None:
+        self.known = known_to_asgi(scope)
         fields: dict[str, str] = {}
         for raw, content in scope["headers"]:
             name = raw.decode("latin-1").lower()
@@ -134,12 +138,12 @@ def hit_fields(stored: Stored, now: float) -> Raw:
         raw = stored.raw = raw_fields(stored.sent)
     return [
         *raw,
-        (b"age", b"%d" % int(now - stored.created)),
+        (b"age", b"%d" % max(int(now - stored.created), 0)),
         (b"x-cache", b"HIT"),
     ]
 
 
-async def refill(app: App, scope: Scope, key: Key) -> Stored:
+async def refill(app: App, scope: Scope, key: Key, shared: Shared) -> Stored:
     """What the application answers to this request now, as one of its own.
 
     Raises:
@@ -158,18 +162,50 @@ async def refill(app: App, scope: Scope, key: Key) -> Stored:
         if root is None:
             continue
         box = Box(key)
-        await app({**fresh, "root_path": root, BOX: box}, _receive, _send)
+        nobody = _Nobody(box)
+        try:
+            await app(
+                {**fresh, "root_path": root, BOX: box}, nobody.receive, nobody.send
+            )
+        except Exception:
+            if not nobody.left:
+                raise
         if box.stored is not None:
             return box.stored
+        if box.final:
+            await shared.forget_async(key)
+            break
     raise Unshared
 
 
-async def _receive() -> Message:
-    return {"type": "http.request", "body": b"", "more_body": False}
+class _Nobody:
+    """The client of a request that is made for the cache's sake. It leaves when the
+    response has come, or is found to be a stream, which may have no end."""
 
+    def __init__(self, box: Box) -> None:
+        self.box = box
+        self.asked = self.left = False
+        self.done = asyncio.Event()
 
-async def _send(message: Message) -> None:
-    """Nobody is there to read it."""
+    async def receive(self) -> Message:
+        if not self.asked:
+            self.asked = True
+            return {"type": "http.request", "body": b"", "more_body": False}
+        # Never twice at once: who listens for the client's leaving asks again and
+        # again, and would leave no turn to anybody else.
+        await self.done.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(self, message: Message) -> None:
+        if message["type"] != "http.response.body":
+            return
+        more = message.get("more_body", False)
+        if self.left and more:
+            raise OSError("the client has left")
+        if not more or self.box.stored is None:
+            self.left = more
+            self.done.set()
+        await asyncio.sleep(0)
 
 
 class _Job:
@@ -197,7 +233,7 @@ class _Job:
 
     async def __call__(self) -> Stored:
         if asyncio.current_task() is not self.task:
-            return await refill(self.inner, self.scope, self.key)
+            return await refill(self.inner, self.scope, self.key, self.shared)
         if self.shared.passing(self.key):
             raise Unshared
         self.ran = True

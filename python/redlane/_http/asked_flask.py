@@ -19,7 +19,7 @@ from redlane._http.asked import HOPS, hops_of, reason_of
 from redlane._http.limits import body_of, fields_of
 from redlane._limit import RateLimitExceeded
 
-__all__ = ["Asked", "Refused", "find"]
+__all__ = ["Asked", "Refused", "closed", "find", "socket_of"]
 
 POLICY_VIOLATION = 1008  # a WebSocket's code for it
 
@@ -42,15 +42,15 @@ class Refused(RateLimitExceeded, TooManyRequests):  # type: ignore[misc] # retry
         return made
 
 
-def _closed(decision: Any, message: str | None, socket: Any) -> RateLimitExceeded:
+def closed(decision: Any, message: str | None, socket: Any) -> RateLimitExceeded:
     """A WebSocket of flask-sock was accepted before its function could be called. That
     ends now as if the client had gone: flask-sock expects such an error."""
     gone: Any = sys.modules["simple_websocket"].ConnectionClosed
     kind: Any = type("Closed", (RateLimitExceeded, gone), {})
     if socket.connected:
         socket.close(POLICY_VIOLATION, reason_of(message))
-    closed: RateLimitExceeded = kind(decision, message)
-    return closed
+    error: RateLimitExceeded = kind(decision, message)
+    return error
 
 
 class Asked:
@@ -104,7 +104,7 @@ class Asked:
 
     def refusal(self, decision: Any, message: str | None) -> RateLimitExceeded:
         if self.socket is not None:
-            return _closed(decision, message, self.socket)
+            return closed(decision, message, self.socket)
         return Refused(decision, message)
 
 
@@ -114,10 +114,13 @@ def _setting(name: str, default: bool) -> bool:
     return default if lane is None else bool(getattr(lane.settings, name))
 
 
-def find(args: tuple[Any, ...]) -> Asked | None:
-    if not has_request_context():
-        return None
+def socket_of(args: tuple[Any, ...]) -> Any | None:
+    """The WebSocket of flask-sock that a function is called for."""
     sockets = sys.modules.get("simple_websocket")
     if not args or sockets is None:
-        return Asked(None)
-    return Asked(next((one for one in args if isinstance(one, sockets.Server)), None))
+        return None
+    return next((one for one in args if isinstance(one, sockets.Server)), None)
+
+
+def find(args: tuple[Any, ...]) -> Asked | None:
+    return Asked(socket_of(args)) if has_request_context() else None

@@ -9,7 +9,8 @@ from time import time
 from typing import Any
 
 from starlette.concurrency import run_in_threadpool
-from starlette.requests import Request
+from starlette.exceptions import HTTPException
+from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response, StreamingResponse
 
 from redlane._core import Cache, ConfigurationError
@@ -25,19 +26,21 @@ from redlane._http.asgi import (
     special_names,
 )
 from redlane._http.fastapi_route import Declared, declared_by, renderer_of, route_of
+from redlane._http.known import known_to_asgi
 from redlane._http.policy import Plan, Policy
-from redlane._http.share import Key, RouteError, Shared, Unshared, word
+from redlane._http.share import Key, RouteError, Shared, Unshared, is_final, word
 from redlane._http.stored import Stored, answer, store
 from redlane._http.wsgi import Box
 
-__all__ = ["Endpoint", "Given"]
+__all__ = ["Endpoint", "Given", "parameter_of"]
 
 # Parameters that are added to those of an endpoint.
 REQUEST = "redlane_request"
 RESPONSE = "redlane_response"
 
 
-def _parameter_of(parameters: Any, kind: type) -> str | None:
+def parameter_of(parameters: Any, kind: type) -> str | None:
+    """The name of the parameter that is declared to be such."""
     for name, parameter in parameters.items():
         annotation = parameter.annotation
         if inspect.isclass(annotation) and issubclass(annotation, kind):
@@ -47,16 +50,18 @@ def _parameter_of(parameters: Any, kind: type) -> str | None:
 
 class Given:
     """A function's parameters with a request and a response among them, which the
-    frameworks that look at parameters then give."""
+    frameworks that look at parameters then give. `kind` HTTPConnection: a WebSocket
+    may stand in the request's place."""
 
-    def __init__(self, function: Any) -> None:
+    def __init__(self, function: Any, kind: type[HTTPConnection] = Request) -> None:
+        self.kind = kind
         try:
             signature = inspect.signature(function, eval_str=True)
         except Exception:  # noqa: BLE001 - names that are not there yet
             signature = inspect.signature(function)
         named = signature.parameters
-        self.request = _parameter_of(named, Request)
-        self.response = _parameter_of(named, Response)
+        self.request = parameter_of(named, kind)
+        self.response = parameter_of(named, Response)
         added: list[tuple[str, type]] = []
         if self.request is None:
             added.append((REQUEST, Request))
@@ -74,7 +79,7 @@ class Given:
 
     def take(
         self, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> tuple[Request, Response | None]:
+    ) -> tuple[Any, Response | None]:
         """Both, out of `kwargs` where the function does not take them itself."""
         injected = kwargs.get(self.response or RESPONSE)
         if self.response is None:
@@ -83,7 +88,7 @@ class Given:
         if self.request is None:
             kwargs.pop(REQUEST, None)
         if request is None:
-            request = next((a for a in args if isinstance(a, Request)), None)
+            request = next((a for a in args if isinstance(a, self.kind)), None)
             if request is None:
                 raise TypeError("an endpoint is called with a request")
         return request, injected
@@ -147,7 +152,7 @@ class _Job:
     async def __call__(self) -> Stored:
         scope = self.request.scope
         if asyncio.current_task() is not self.task:  # behind: the request is over
-            return await refill(scope["app"], scope, self.key)
+            return await refill(scope["app"], scope, self.key, self.bound.shared)
         shared = self.bound.shared
         if self.peek or shared.passing(self.key):
             raise Unshared
@@ -155,8 +160,18 @@ class _Job:
         stored = await self.run()
         if stored is None:
             shared.pass_on(self.key)
+            if self.is_final():
+                await shared.forget_async(self.key)
             raise Unshared if self.error is None else RouteError
         return stored
+
+    def is_final(self) -> bool:
+        """Of what is not stored: whether it says that an old one is no longer good."""
+        if self.response is not None:
+            return is_final(self.response.status_code)
+        return isinstance(self.error, HTTPException) and is_final(
+            self.error.status_code
+        )
 
     async def made(self) -> tuple[Response, list[tuple[bytes, bytes]]]:
         """The endpoint's response, and what it adds by the one that it is given."""
@@ -188,7 +203,7 @@ class _Job:
         stored = None
         if not self._personal() and not isinstance(response, StreamingResponse):
             body = getattr(response, "body", None)
-            if isinstance(body, bytes):
+            if isinstance(body, bytes) and _plainly_sent(response):
                 stored = store(
                     self.bound.policy,
                     AsgiRequest(self.request.scope),
@@ -206,8 +221,17 @@ class _Job:
 
     def _personal(self) -> bool:
         """Whether this request has a session or sets a cookie."""
-        session = self.request.scope.get("session")
+        scope = self.request.scope
+        session = scope.get("session")
         if session or getattr(session, "accessed", False):
+            return True
+        if not (self.identified or self.bound.policy.public) and known_to_asgi(scope):
+            return True
+        # The body of a GET, which HTTP/2 brings with nothing that announces it.
+        given = vars(self.request)
+        if given.get("_body") or (
+            given.get("_stream_consumed") and "_body" not in given
+        ):
             return True
         injected = self.injected
         return injected is not None and any(
@@ -231,7 +255,7 @@ class Endpoint:
         self.bounds: dict[int, tuple[Any, Bound | None]] = {}
 
     def bound_of(self, scope: Any, injected: bool) -> Bound | None:
-        """None: FastAPI calls, and what its route declares cannot be told."""
+        """None: FastAPI calls, and what its route reads cannot be told."""
         route = scope.get("route")
         inner = scope.get("fastapi")
         place = route if inner is None else route_of(scope)
@@ -242,6 +266,8 @@ class Endpoint:
         bound = None
         if described is not None or not injected:
             bound = Bound(self.make_cache(), self.options, described)
+            if bound.declared.boundless:
+                bound = None
         if len(self.bounds) > 1024:
             self.bounds.clear()
         self.bounds[id(place)] = (place, bound)
@@ -278,6 +304,15 @@ class Endpoint:
         if bound.policy.ahead:
             bound.learn(scope, seen[1], seen[2])
         return _made(stored.status, hit_fields(stored, now), stored.body, injected)
+
+
+def _plainly_sent(response: Response) -> bool:
+    """Whether its body is what is sent of it."""
+    kind = type(response)
+    # Templates tell tests what they were made of, and are sent like any other.
+    return kind.__call__ is Response.__call__ or kind.__module__ == (
+        "starlette.templating"
+    )
 
 
 def _overridden(scope: Any, bound: Bound) -> bool:
@@ -323,7 +358,7 @@ async def _planned(
         return response
     if box is not None and asked.method == "GET":
         stored = await job.run()
-        box.put(key, stored)
+        box.put(key, stored, stored is None and job.is_final())
         if stored is None:
             return await _own(job)
         return _answered(job, stored, asked, "MISS")
@@ -365,8 +400,7 @@ def _answered(job: _Job, stored: Stored, asked: AsgiRequest, said: str) -> Respo
 
 
 def _client_error(error: Exception | None) -> bool:
-    code = getattr(error, "status_code", None)
-    return isinstance(code, int) and code < 500
+    return isinstance(error, HTTPException) and error.status_code < 500
 
 
 async def _found(job: _Job, asked: AsgiRequest, plan: Plan, stored: Stored) -> Response:

@@ -9,6 +9,7 @@ hit sends is put together once, when the bytes are read.
 from __future__ import annotations
 
 import hashlib
+import re
 import zlib
 from collections.abc import Iterable
 from time import time
@@ -41,12 +42,20 @@ _DROPPED = frozenset(
     (
         *("age", "connection", "content-length", "date", "keep-alive", "te", "trailer"),
         *("proxy-authenticate", "proxy-authentication-info", "proxy-connection"),
+        "authentication-info",
         *("transfer-encoding", "upgrade", "x-cache"),
         # … or of one client.
         *("ratelimit", "ratelimit-policy", "x-ratelimit-limit"),
         *("x-ratelimit-remaining", "x-ratelimit-reset"),
     )
 )
+_COOKIES = ("set-cookie", "set-cookie2")
+_NEVER = _DROPPED.union(_COOKIES, ("content-range",))
+_LINES = re.compile(
+    r"(?:[!#$%&'*+\-.^_`|~0-9A-Za-z]+:[^\x00-\x08\n-\x1f\x7f\u0100-\U0010ffff]*\n)*"
+)
+_ETAG = re.compile(r'(?:W/)?"[!#-~\x80-\xff]*"')
+_MOST_TIME = 2.0**40
 _KEPT_BY_304 = frozenset(
     ["cache-control", "content-location", "etag", "expires", "vary", "last-modified"]
 )
@@ -139,14 +148,44 @@ class Serializer:
         if kept is not None:
             return kept
         head = _decode(raw[8:])
-        if any("\n" in part or "\r" in part for pair in head.fields for part in pair):
-            raise ValueError("no field of a response")
+        if not _sound(head):
+            raise ValueError("no head of a response")
         stored = Stored(head, bytes(data[end:]))
         if len(data) <= self._LARGEST:
             if len(self._kept) >= self._MOST:
                 self._kept.clear()
             self._kept[raw] = stored
         return stored
+
+
+def _sound(head: _Head) -> bool:
+    """Whether it could have been stored here: bytes on a server may be anybody's, and
+    what is sent of them must be one response, whole and well-formed."""
+    text = "".join([f"{name}:{value}\n" for name, value in head.fields])
+    return (
+        head.status in STORABLE
+        and 0 < head.created < _MOST_TIME
+        and (head.lifetime is None or head.lifetime > 0)
+        and text.count("\n") == len(head.fields)
+        and _LINES.fullmatch(text) is not None
+        and ("ETag", head.etag) in head.fields
+        and _NEVER.isdisjoint([name.lower() for name, _ in head.fields])
+    )
+
+
+def _inflated(body: bytes) -> bytes | None:
+    """What was made gzip, in one piece or several; None: it is no such thing."""
+    pieces = []
+    try:
+        while body:
+            packer = zlib.decompressobj(31)
+            pieces.append(packer.decompress(body))
+            if not packer.eof:
+                return None
+            body = packer.unused_data
+    except zlib.error:
+        return None
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 
 def _allowed(fields: Fields, now: float) -> tuple[bool, int | None, bool, bool]:
@@ -204,11 +243,7 @@ def store(
     now = time() if now is None else now
     given = [(str(name), str(value)) for name, value in fields]
     present = {name.lower() for name, _ in given}
-    if status not in STORABLE or present & {
-        "set-cookie",
-        "set-cookie2",
-        "content-range",
-    }:
+    if status not in STORABLE or present & {*_COOKIES, "content-range"}:
         return None
     may, allowed, controlled, strict = _allowed(given, now)
     listed = names([value for name, value in given if name.lower() == "vary"])
@@ -230,7 +265,7 @@ def store(
         kept.append(("Content-Encoding", "gzip"))
     etag = next((v for n, v in given if n.lower() == "etag"), None)
     digest = hashlib.sha256(body).hexdigest()[:32]
-    if etag is None or coded:
+    if etag is None or coded or not _ETAG.fullmatch(etag):
         etag = f'"{digest}"'
     sent_vary = list(dict.fromkeys((*listed, *policy.sent_vary)))
     if coded:
@@ -275,8 +310,11 @@ def answer(
 ) -> Answer:
     """Status, fields and body that answer this request; `word` is X-Cache's."""
     fields, body, etag = stored.sent, stored.body, stored.head.etag
+    plain = None
     if stored.gzipped and not accepts_gzip(request.header("accept-encoding")):
-        body = zlib.decompress(body, 31)
+        plain = _inflated(body)  # None: as the view has made it
+    if plain is not None:
+        body = plain
         etag = etag[:-1] + '-i"'
         fields = [
             ("ETag", etag) if (lower := name.lower()) == "etag"
