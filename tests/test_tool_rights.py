@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from outage_tools import Switch, switched, wait_until
-from redlane import Client, Concurrency, Cooldown, Presence, RateLimiter, RedisCache
+from redlane import Client, Cooldown, Presence, RateLimiter, RedisCache
 from servers import PATIENT, Server
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
@@ -55,14 +55,6 @@ def use_cooldown(client: Client[Any]) -> None:
     cooldown.reset("a")
 
 
-def use_slots(client: Client[Any]) -> None:
-    slots = Concurrency(client, 1)
-    with slots.slot("u") as slot:
-        slots.acquire("u")
-        slot.extend()
-        slots.in_flight("u")
-
-
 def use_presence(client: Client[Any]) -> None:
     with Presence(client, lease="1m") as presence:
         presence.join("ann", 1)
@@ -87,7 +79,6 @@ def use_tenants(client: Client[Any]) -> None:
 
 USES: dict[str, Callable[[Client[Any]], None]] = {
     "RateLimiter": use_limiters,
-    "Concurrency": use_slots,
     "Cooldown": use_cooldown,
     "Presence": use_presence,
     "RedisCache": use_tenants,
