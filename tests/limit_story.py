@@ -290,7 +290,7 @@ def machine(world: World) -> type[RuleBasedStateMachine]:
             if not hasattr(self, "counts"):
                 return
             for limiter, count in zip((self.engine, self.server), self.counts):
-                expected = {**count, "away": 0, "errors": 0}
+                expected = {**count, "ahead": 0, "away": 0, "errors": 0}
                 assert limiter.stats() == expected
                 assert world.loop.run_until_complete(stats_of(limiter)) == expected
 

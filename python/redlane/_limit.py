@@ -35,7 +35,7 @@ _ASKED = ("request", "websocket", "connection")  # names of what is given of a r
 class RateLimitExceeded(RedlaneError):
     """A call was over its limit.
 
-    ``decision`` is the Decision (the Slot of a Concurrency), ``retry_after`` the seconds
+    ``decision`` is the Decision, of a Concurrency the Slot; ``retry_after`` the seconds
     until the same call would be admitted. Neither it nor the message tells whose call
     it was.
     """
