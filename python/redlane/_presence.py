@@ -15,9 +15,9 @@ import weakref
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Literal
 
-from redlane._core import AsyncClient, Client, RedlaneError, ToolHandle
+from redlane._core import AsyncClient, Client, RedlaneError, ReplyError, ToolHandle
 from redlane._logging import get_logger
-from redlane._steps import Steps, run, run_async
+from redlane._steps import Steps, are_texts, run, run_async
 
 if TYPE_CHECKING:
     from datetime import timedelta
@@ -51,10 +51,13 @@ def sibling(key: str, name: str) -> str:
     return f"{key}:{name}" if "{" in key else f"{{{key}}}:{name}"
 
 
-def user_of(place: bytes) -> str:
-    """The user of a connection's name."""
-    size, _, rest = place.partition(b":")
-    return rest[: int(size)].decode()
+def place_of(name: bytes) -> Place | None:
+    """A connection by its name on the server; None: somebody else wrote that."""
+    size, _, rest = name.partition(b":")
+    try:
+        return rest[: int(size)].decode(), name.decode()
+    except ValueError:
+        return None
 
 
 def batches(places: Iterable[Place]) -> Iterator[list[str]]:
@@ -305,6 +308,14 @@ class Presence:
         except BaseException:
             self._told = None  # it may have been done, or not
             raise
+        # Whether the owner was known, how many leases have ended, and the result.
+        if not isinstance(reply, list) or list(map(type, reply[:2])) != [int, int]:
+            raise ReplyError("presence: not the script's reply")
+        lists = script == "presence_read" and args[1] in ("members", "dead")
+        if len(reply) != 3 or not (
+            are_texts(reply[2]) if lists else type(reply[2]) is int
+        ):
+            raise ReplyError("presence: not the script's reply")
         return reply, answered
 
     def _ask(self, script: str, *args: object) -> Steps[tuple[list[Any], bool]]:
@@ -331,14 +342,10 @@ class Presence:
             _, who = yield from self._call("presence_join", owner, self._lease, *batch)
             if who != answered:
                 return  # it went or came meanwhile: the next call sees to it
-        held, who = yield ("run", "HGETALL", self._keys[1])
+        held, who = yield from self._held()
         if who != answered:
             return
-        mine = [
-            (user_of(place), place.decode())
-            for place, holder in zip(held[::2], held[1::2], strict=True)
-            if holder.decode() == owner
-        ]
+        mine = [place for place, holder in held if holder == owner.encode()]
         yield from self._settle({*mine, *places}, answered)
 
     def _settle(self, places: set[Place], answered: str) -> Steps[None]:
@@ -366,15 +373,27 @@ class Presence:
         if owner.encode() in dead:  # this process stood still for so long
             dead.discard(owner.encode())
             yield from self._ask("presence_join", owner, self._lease)
-        held, _ = yield ("run", "HGETALL", self._keys[1])
+        held, _ = yield from self._held()
         theirs: dict[bytes, list[Place]] = {name: [] for name in dead}
-        for place, holder in zip(held[::2], held[1::2], strict=True):
+        for place, holder in held:
             if holder in dead:
-                theirs[holder].append((user_of(place), place.decode()))
+                theirs[holder].append(place)
         for name, places in theirs.items():
             for batch in batches(places):
                 yield from self._call("presence_leave", owner, name, 0, *batch)
             yield from self._call("presence_leave", owner, name, 1)
+
+    def _held(self) -> Steps[tuple[list[tuple[Place, bytes]], str]]:
+        """Each connection that is there with its process, and who says so."""
+        held, who = yield ("run", "HGETALL", self._keys[1])
+        if not are_texts(held) or len(held) % 2:
+            raise ReplyError("presence: not what the connections are kept in")
+        found = []
+        for name, holder in zip(held[::2], held[1::2], strict=True):
+            place = place_of(name)
+            if place is not None:
+                found.append((place, holder))
+        return found, who
 
     def _renew(self) -> Steps[None]:
         owner = self._registry.owner

@@ -9,15 +9,23 @@ from __future__ import annotations
 from collections.abc import Generator
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from redlane._core import ReplyError
+
 if TYPE_CHECKING:
     from redlane._core import AsyncToolHandle, ToolHandle
 
-__all__ = ["Steps", "run", "run_async", "scan"]
+__all__ = ["Steps", "are_texts", "run", "run_async", "scan"]
 
 T = TypeVar("T")
 Steps = Generator[tuple[Any, ...], Any, T]
 
 SCAN_COUNT = 512
+
+
+def are_texts(reply: object) -> bool:
+    """Whether it is an array of strings, as it comes from a server that can be
+    anything."""
+    return isinstance(reply, list) and all(type(part) is bytes for part in reply)
 
 
 def run(steps: Steps[T], handle: ToolHandle) -> T:
@@ -58,9 +66,17 @@ def scan(pattern: bytes) -> Steps[tuple[list[bytes], str]]:
     found: dict[bytes, None] = {}
     cursor = b"0"
     while True:
-        (after, keys), answered = yield (
+        reply, answered = yield (
             "run", "SCAN", cursor, "MATCH", pattern, "COUNT", SCAN_COUNT
         )  # fmt: skip
+        if not (
+            isinstance(reply, list)
+            and len(reply) == 2
+            and type(reply[0]) is bytes
+            and are_texts(reply[1])
+        ):
+            raise ReplyError("SCAN: not its reply")
+        after, keys = reply
         found.update(dict.fromkeys(keys))
         if answered != "server":
             worst = answered

@@ -99,7 +99,7 @@ class Scope:
         gone = 0
         for start in range(0, len(mine), BATCH):
             reply, who = yield ("run", "UNLINK", *mine[start : start + BATCH])
-            gone += reply or 0
+            gone += reply if isinstance(reply, int) else 0
             if who != "server":
                 answered = who
         yield ("forget", self.pattern, answered)

@@ -302,7 +302,7 @@ read_reply(RedlaneRateLimiter *limiter, PyObject *reply, const RedlaneRates *rat
         PyObject *number = PyList_GET_ITEM(reply, i);
 
         numbers[i] = PyLong_CheckExact(number) ? PyLong_AsLongLong(number) : -1;
-        if (numbers[i] < 0) {
+        if (numbers[i] < 0 || numbers[i] > REDLANE_LIMIT_TIME_MAX) {
             PyErr_SetString(limiter->state->ReplyError,
                             "limit: not the script's reply");
             return -1;
@@ -398,7 +398,7 @@ decide(RedlaneRateLimiter *limiter, char mode, const RedlaneIdentity *identity,
     if (engine && !redlane_link_closed(limiter->tool.link)) {
         return decide_engine(limiter, engine, mode, identity, rates, cost);
     }
-    if (mode == 'h') {
+    if (mode == 'h' && !redlane_link_closed(limiter->tool.link)) {
         decision = find_blocked(limiter, identity, rates, cost);
         if (decision || PyErr_Occurred()) {
             limiter->counts.remembered += decision != NULL;
