@@ -233,7 +233,7 @@ def check_presence_ends(server: Server) -> None:
     )
 
 
-@pytest.mark.parametrize("rounds", [3, pytest.param(1000, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("rounds", [3, pytest.param(400, marks=pytest.mark.soak)])
 def test_killed_clients_leave_no_key_without_a_ttl(
     redis_server: Server, rounds: int
 ) -> None:
