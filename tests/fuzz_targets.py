@@ -34,7 +34,15 @@ TARGETS = {
     "json": Target(["core/json", "core/buffer"]),
     "command": Target(["core/command", "core/command_rules", "core/number"]),
     "journal": Target(
-        ["core/journal", "core/journal_replay", "core/table", "core/glob"]
+        [
+            *(
+                "core/journal",
+                "core/journal_charge",
+                "core/journal_replay",
+                "core/limit",
+            ),
+            *("core/table", "core/glob"),
+        ]
     ),
     "reply": Target(
         [

@@ -474,7 +474,8 @@ class EngineMachine(RuleBasedStateMachine):
 def scripts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[bytes, bytes]]:
     """The library's scripts: hash and text by name."""
     folder = tmp_path_factory.mktemp("scripts")
-    sources = [ROOT / "tests/core/print_scripts.c", ROOT / "src/core/script.c"]
+    sources = [ROOT / "tests/core/print_scripts.c"]
+    sources += sorted((ROOT / "src/core").glob("script*.c"))
     program = compile_program(folder / "print", sources)
     lines = subprocess.run([program], capture_output=True, text=True, check=True).stdout
     rows = [line.split() for line in lines.splitlines()]
