@@ -261,5 +261,5 @@ def test_a_killed_server_has_no_key_without_a_ttl(
                 time.sleep(random.uniform(0.05, 0.4))
                 server.kill()
                 server.start()
-                wait_until(lambda: check_ttls(server) > 10, "keys")
+                wait_until(lambda: check_ttls(server) > 0, "a key")
             assert worker.poll() is None
