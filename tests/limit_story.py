@@ -35,7 +35,7 @@ ALGORITHMS = {
     "token-bucket": "b",
     "gcra": "b",
 }
-PEOPLE = ("ann", "b}%b", "ö" * 150)
+PEOPLE = ("b}%b", "ö" * 150)
 SPARE = 60_000  # microseconds for which a state may outlive what it counts, and more
 LONGEST = US  # that a refusal is remembered
 TIMES = {"timeout": 60.0, "connect_timeout": 60.0}
@@ -43,8 +43,9 @@ TIMES = {"timeout": 60.0, "connect_timeout": 60.0}
 Answers = list[tuple[int, int, int]]  # remaining, reset, retry: one for each limit
 
 costs = st.integers(1, 4) | st.just(100)
+# Two of each: four refusals are what is remembered of all whose hashes are alike.
 people = st.sampled_from(PEOPLE)
-lists = st.integers(0, 2)  # which list of rates
+lists = st.integers(0, 1)  # which list of rates
 waits = st.booleans()
 
 
@@ -127,10 +128,17 @@ def machine(world: World) -> type[RuleBasedStateMachine]:
             world.server.flushall()
             self.engine = RateLimiter(world.engine, algorithm, **options)
             self.server = RateLimiter(world.server, algorithm, **options)
-            # The second list shares its limits with the first.
-            drawn = [data.draw(rate(kind)) for _ in range(4)]
+            drawn = [data.draw(rate(kind)) for _ in range(3)]
+            if readable:  # windows of one length are one key
+                of = {one.window: one for one in drawn}
+                drawn = [of[one.window] for one in drawn]
+            # The two share a limit.
             self.lists = [
-                unlike(some, readable) for some in (drawn[:2], drawn[:1], drawn[2:])
+                unlike(some, readable)
+                for some in (
+                    drawn[:2],
+                    [drawn[0], *drawn[2 : data.draw(st.sampled_from([2, 3]))]],
+                )
             ]
             self.models: dict[tuple[object, ...], Model] = {}
             self.kept: dict[int, int] = {}  # until when a state may be there, by model
@@ -289,7 +297,8 @@ def machine(world: World) -> type[RuleBasedStateMachine]:
         def teardown(self) -> None:
             if not hasattr(self, "counts"):
                 return
-            for limiter, count in zip((self.engine, self.server), self.counts):
+            limiters = (self.engine, self.server)
+            for limiter, count in zip(limiters, self.counts, strict=True):
                 expected = {**count, "ahead": 0, "away": 0, "errors": 0}
                 assert limiter.stats() == expected
                 assert world.loop.run_until_complete(stats_of(limiter)) == expected
@@ -334,6 +343,7 @@ def main(library: str, clock: str, url: str, stories: str) -> None:
             max_examples=int(stories),
             stateful_step_count=30,
             deadline=None,
+            report_multiple_bugs=False,
             derandomize=bool(os.environ.get("CI")),
             suppress_health_check=list(HealthCheck),
         ),

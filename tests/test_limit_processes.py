@@ -233,7 +233,7 @@ def check_presence_ends(server: Server) -> None:
     )
 
 
-@pytest.mark.parametrize("rounds", [3, pytest.param(1000, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("rounds", [3, pytest.param(400, marks=pytest.mark.soak)])
 def test_killed_clients_leave_no_key_without_a_ttl(
     redis_server: Server, rounds: int
 ) -> None:
@@ -261,5 +261,5 @@ def test_a_killed_server_has_no_key_without_a_ttl(
                 time.sleep(random.uniform(0.05, 0.4))
                 server.kill()
                 server.start()
-                wait_until(lambda: check_ttls(server) > 10, "keys")
+                wait_until(lambda: check_ttls(server) > 0, "a key")
             assert worker.poll() is None

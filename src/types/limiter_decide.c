@@ -424,7 +424,10 @@ decide_here(RedlaneRateLimiter *limiter, char mode, const RedlaneIdentity *ident
     RedlaneEngine *engine = redlane_engine_store_find(limiter->tool.store);
     PyObject *decision;
 
-    if (engine && !redlane_link_closed(limiter->tool.link)) {
+    if (redlane_link_closed(limiter->tool.link)) {
+        return NULL;
+    }
+    if (engine) {
         return decide_engine(limiter, engine, mode, identity, rates, cost);
     }
     if (mode != 'h') {
