@@ -416,7 +416,8 @@ decide_script(RedlaneRateLimiter *limiter, char mode, const RedlaneIdentity *ide
 }
 
 /* The engine's decision, one out of what was taken in advance, or that of an identity
- * that is known to be blocked. NULL without an exception: the server has to be asked. */
+ * that is known to be blocked. NULL without an exception: the server has to be asked.
+ */
 static PyObject *
 decide_here(RedlaneRateLimiter *limiter, char mode, const RedlaneIdentity *identity,
             const RedlaneRates *rates, int64_t cost)

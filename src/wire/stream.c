@@ -93,8 +93,9 @@ grow_ring(RedlaneStream *stream)
     return 0;
 }
 
-/* Whether what is asked for now may go out now: not while a socket is full, nor inside of
- * what sends or receives already. Requests leave in the order in which they stand. */
+/* Whether what is asked for now may go out now: not while a socket is full, nor inside
+ * of what sends or receives already. Requests leave in the order in which they stand.
+ */
 static bool
 is_open(const RedlaneStream *stream)
 {
