@@ -314,42 +314,54 @@ class AsyncSlot(_Place):
 class _Held(_Limited):
     """What a decorator makes of a call that needs a slot."""
 
-    def call(self, function: Any, opened: Opened, args: Any, kwargs: Any) -> Any:
-        asked = self.asked_in(opened, args, kwargs)
-        if self.passes(asked) or (
-            self.exempt_when is not None and self.exempt_when(asked, args, kwargs)
-        ):
-            return function(*args, **kwargs)
-        target = self.target(asked, [part(asked, args, kwargs) for part in self.parts])
-        owner: Any = self.limiter
-        slot = owner.acquire(target[0])
-        if not slot:
-            raise self.refuse(asked, slot)
-        with slot:
-            return function(*args, **kwargs)
+    def made(self, opened: Opened) -> Any:
+        function, owner = opened.function, self._owner
 
-    async def call_async(
-        self, function: Any, opened: Opened, args: Any, kwargs: Any
-    ) -> Any:
-        asked = self.asked_in(opened, args, kwargs)
-        if self.passes(asked) or (
-            self.exempt_when is not None
-            and await _settle(self.exempt_when(asked, args, kwargs))
-        ):
-            return await function(*args, **kwargs)
-        target = self.target(
-            asked, [await _settle(part(asked, args, kwargs)) for part in self.parts]
-        )
-        owner: Any = self.limiter
-        waits = asked is None or asked.waits
-        slot = await owner.aio.acquire(target[0]) if waits else owner.acquire(target[0])
-        if not slot:
-            raise self.refuse(asked, slot)
-        if waits:
+        def called(*args: Any, **kwargs: Any) -> Any:
+            asked = self.asked_in(opened, args, kwargs)
+            if self.passes(asked) or (
+                self.exempt_when is not None and self.exempt_when(asked, args, kwargs)
+            ):
+                return function(*args, **kwargs)
+            given = [part(asked, args, kwargs) for part in self.parts]
+            slot = owner.acquire(self.target(asked, given)[0])
+            if not slot:
+                raise self.refuse(asked, slot)
+            with slot:
+                return function(*args, **kwargs)
+
+        return called
+
+    def made_async(self, opened: Opened) -> Any:
+        function, owner = opened.function, self._owner
+
+        async def awaited(*args: Any, **kwargs: Any) -> Any:
+            asked = self.asked_in(opened, args, kwargs)
+            if self.passes(asked) or (
+                self.exempt_when is not None
+                and await _settle(self.exempt_when(asked, args, kwargs))
+            ):
+                return await function(*args, **kwargs)
+            given = [await _settle(part(asked, args, kwargs)) for part in self.parts]
+            name = self.target(asked, given)[0]
+            if asked is not None and not asked.waits:
+                slot = owner.acquire(name)
+                if not slot:
+                    raise self.refuse(asked, slot)
+                with slot:
+                    return await function(*args, **kwargs)
+            slot = await owner.aio.acquire(name)
+            if not slot:
+                raise self.refuse(asked, slot)
             async with slot:
                 return await function(*args, **kwargs)
-        with slot:
-            return await function(*args, **kwargs)
+
+        return awaited
+
+    @property
+    def _owner(self) -> Any:
+        """The Concurrency, which stands in a limiter's place."""
+        return self.limiter
 
 
 class Concurrency:

@@ -93,31 +93,15 @@ grow_ring(RedlaneStream *stream)
     return 0;
 }
 
-/* Whether what is asked for now may go out now: not while a socket is full, nor inside
- * of what sends or receives already. Requests leave in the order in which they stand.
- */
-static bool
-is_open(const RedlaneStream *stream)
-{
-    const RedlaneConnection *connection = stream->connection;
-
-    return !stream->busy && !stream->working &&
-           connection->sent == connection->out.size;
-}
-
-/* Whether the next request is alone, and leaves at once: the server would wait for a
- * turn of the loop. Where others come in the same turn, it costs one write more. */
-static bool
-is_alone(const RedlaneStream *stream)
-{
-    return stream->live == 0 && stream->unsent == stream->tail && is_open(stream);
-}
-
-/* Whether so much waits that it does not wait for the turn's end. */
+/* Whether so much waits that it goes out now. Not while a socket is full, nor inside of
+ * what sends or receives already: requests leave in the order in which they stand. */
 static bool
 is_due_early(const RedlaneStream *stream)
 {
-    return stream->tail - stream->unsent >= REDLANE_STREAM_EARLY && is_open(stream);
+    const RedlaneConnection *connection = stream->connection;
+
+    return stream->tail - stream->unsent >= REDLANE_STREAM_EARLY && !stream->busy &&
+           !stream->working && connection->sent == connection->out.size;
 }
 
 /* Has the loop call us in time. It may run anything. RAISES_NEG */
@@ -126,17 +110,13 @@ book_turn(RedlaneStream *stream, int64_t deadline)
 {
     RedlaneLoop *loop = stream->channel->loop;
 
-    if (redlane_loop_wake_at(loop, deadline) < 0) {
-        return -1;
-    }
-    if (stream->phase == REDLANE_STREAM_READY && !stream->flushing &&
-        !is_alone(stream)) {
+    if (stream->phase == REDLANE_STREAM_READY && !stream->flushing) {
         if (redlane_loop_call_soon(loop, stream->on_flush) < 0) {
             return -1;
         }
         stream->flushing = true;
     }
-    return 0;
+    return redlane_loop_wake_at(loop, deadline);
 }
 
 /* RAISES_NEG */
@@ -144,7 +124,6 @@ static int
 append(RedlaneStream *stream, RedlaneErrand *errand)
 {
     bool ready = stream->phase == REDLANE_STREAM_READY;
-    bool alone = ready && is_alone(stream);
 
     if (stream->tail - stream->head == stream->capacity && grow_ring(stream) < 0) {
         return -1;
@@ -160,7 +139,7 @@ append(RedlaneStream *stream, RedlaneErrand *errand)
     };
     stream->tail++;
     stream->live++;
-    if (alone || (ready && unlikely(is_due_early(stream)))) {
+    if (ready && unlikely(is_due_early(stream))) {
         redlane_stream_flush(stream);
     }
     return 0;
