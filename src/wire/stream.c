@@ -105,14 +105,15 @@ is_open(const RedlaneStream *stream)
            connection->sent == connection->out.size;
 }
 
-/* Whether the next request is alone, and leaves at once: the server would wait for a
- * turn of the loop. Not where the server has said something, which that turn would see
- * first: a connection that it closed, or an answer that nobody asked for. */
+/* Whether the next request seems to be alone in its turn, and leaves at once: the
+ * server would wait for the turn's end. Not where the server has said something, which
+ * the loop would see first: a connection that it closed, or an answer that nobody asked
+ * for. */
 static bool
-is_alone(const RedlaneStream *stream)
+leaves_at_once(const RedlaneStream *stream)
 {
-    return stream->live == 0 && stream->unsent == stream->tail && is_open(stream) &&
-           redlane_connection_usable_nogil(stream->connection);
+    return !stream->crowded && stream->live == 0 && stream->unsent == stream->tail &&
+           is_open(stream) && redlane_connection_usable_nogil(stream->connection);
 }
 
 /* Whether so much waits that it does not wait for the turn's end. */
@@ -137,7 +138,7 @@ book_flush(RedlaneStream *stream)
 
 /* RAISES_NEG */
 static int
-append(RedlaneStream *stream, RedlaneErrand *errand, bool alone)
+append(RedlaneStream *stream, RedlaneErrand *errand, bool at_once)
 {
     if (stream->tail - stream->head == stream->capacity && grow_ring(stream) < 0) {
         return -1;
@@ -153,7 +154,7 @@ append(RedlaneStream *stream, RedlaneErrand *errand, bool alone)
     };
     stream->tail++;
     stream->live++;
-    if (alone || unlikely(is_due_early(stream))) {
+    if (at_once || unlikely(is_due_early(stream))) {
         redlane_stream_flush(stream);
     }
     return 0;
@@ -163,18 +164,18 @@ int
 redlane_stream_push(RedlaneStream *stream, RedlaneErrand *errand)
 {
     RedlaneChannel *channel = stream->channel;
-    bool alone;
+    bool at_once;
     int result;
 
     Py_INCREF(stream);
     result = redlane_loop_wake_at(channel->loop, errand->deadline); /* runs anything */
-    alone = result == 0 && is_alone(stream);
-    if (result == 0 && !alone) {
+    at_once = result == 0 && leaves_at_once(stream);
+    if (result == 0 && !at_once) {
         result = book_flush(stream);
     }
     if (likely(result == 0)) {
         result = likely(stream->phase != REDLANE_STREAM_ENDED)
-                     ? append(stream, errand, alone)
+                     ? append(stream, errand, at_once)
                      : redlane_channel_send(channel, errand); /* it ended meanwhile */
     }
     Py_DECREF(stream);
