@@ -251,8 +251,9 @@ calls = [
     *(functools.partial(limited, one) for one in limiters),
     made_limiters,
     cooled,
-    met,
-    shared,
+    # What is Python makes functions as it goes, and CPython 3.12 and 3.13 lose a
+    # reference to the code of a function that finds no memory.
+    *((met, shared) if sys.version_info < (3, 12) else ()),
 ]
 assert client.hset("h", mapping={"a": 1}) >= 0
 failures = 0
