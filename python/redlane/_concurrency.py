@@ -22,12 +22,14 @@ from redlane._core import (
 )
 from redlane._limit import RateLimitExceeded, _hops_of, _Limited, _settle, _wrap
 from redlane._logging import get_logger
+from redlane._steps import check
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import timedelta
 
     from redlane._core import Decision
+    from redlane._http.asked import Asked
     from redlane._http.opened import Opened
 
     F = TypeVar("F", bound=Callable[..., Any])
@@ -41,6 +43,7 @@ LEASE_MAX = 366 * 86_400_000  # ms
 IDENTITY_MAX = 200  # bytes; what is longer is hashed
 PREFIX_MAX = 256
 RETRY = 1.0  # seconds, when nobody counts
+HELD_MAX = 2**53  # more is no count
 TOO_MANY = "too many at once"
 
 
@@ -86,6 +89,17 @@ def name_of(identity: str | bytes | int, hashed: bool) -> bytes:
 def tell(error: RedlaneError) -> None:
     """A slot that could not be given back is free when its lease ends."""
     get_logger().debug("slot: %s", error, extra={"event": "redlane.concurrency.failed"})
+
+
+def read(answer: tuple[object, str]) -> tuple[bool, int, int, str]:
+    """The script's reply: whether it was done, how many are held, ms until a slot is
+    free, and who answered."""
+    reply, answered = answer
+    fits = isinstance(reply, list) and len(reply) == 3
+    check(fits and all(isinstance(number, int) for number in reply), "slot")
+    done, held, retry = reply
+    check(done in (0, 1) and 0 <= held <= HELD_MAX, "slot")
+    return bool(done), held, min(retry, LEASE_MAX), answered
 
 
 class _Place:
@@ -155,9 +169,9 @@ class _Place:
             raise RedlaneError("a slot is for one use: ask for another one")
         return self._state == "new"
 
-    def _taken(self, answer: tuple[list[int], str]) -> None:
-        (done, held, retry), answered = answer
-        self.allowed, self.in_flight = bool(done), held
+    def _taken(self, answer: tuple[object, str]) -> None:
+        done, held, retry, answered = read(answer)
+        self.allowed, self.in_flight = done, held
         self.retry_after = 0.0 if done else max(retry, 1) / 1000
         if answered == "nobody":
             self.allowed = self._owner.on_error == "allow"
@@ -170,7 +184,7 @@ class _Place:
         refused: Any = self
         return RateLimitExceeded(refused, told)
 
-    def _renewed(self, answer: tuple[list[int], str]) -> bool:
+    def _renewed(self, answer: tuple[object, str]) -> bool:
         return self._owner._done(answer, "extend")
 
 
@@ -314,42 +328,47 @@ class AsyncSlot(_Place):
 class _Held(_Limited):
     """What a decorator makes of a call that needs a slot."""
 
-    def call(self, function: Any, opened: Opened, args: Any, kwargs: Any) -> Any:
-        asked = self.asked_in(opened, args, kwargs)
-        if self.passes(asked) or (
-            self.exempt_when is not None and self.exempt_when(asked, args, kwargs)
-        ):
-            return function(*args, **kwargs)
-        target = self.target(asked, [part(asked, args, kwargs) for part in self.parts])
-        owner: Any = self.limiter
-        slot = owner.acquire(target[0])
+    def granted(self, asked: Asked | None, slot: Any) -> Any:
         if not slot:
             raise self.refuse(asked, slot)
-        with slot:
-            return function(*args, **kwargs)
+        return slot
 
-    async def call_async(
-        self, function: Any, opened: Opened, args: Any, kwargs: Any
-    ) -> Any:
-        asked = self.asked_in(opened, args, kwargs)
-        if self.passes(asked) or (
-            self.exempt_when is not None
-            and await _settle(self.exempt_when(asked, args, kwargs))
-        ):
-            return await function(*args, **kwargs)
-        target = self.target(
-            asked, [await _settle(part(asked, args, kwargs)) for part in self.parts]
-        )
+    def made(self, opened: Opened) -> Any:
+        function = opened.function
         owner: Any = self.limiter
-        waits = asked is None or asked.waits
-        slot = await owner.aio.acquire(target[0]) if waits else owner.acquire(target[0])
-        if not slot:
-            raise self.refuse(asked, slot)
-        if waits:
-            async with slot:
+
+        def called(*args: Any, **kwargs: Any) -> Any:
+            asked = self.asked_in(opened, args, kwargs)
+            if self.passes(asked) or (
+                self.exempt_when is not None and self.exempt_when(asked, args, kwargs)
+            ):
+                return function(*args, **kwargs)
+            given = [part(asked, args, kwargs) for part in self.parts]
+            with self.granted(asked, owner.acquire(self.target(asked, given)[0])):
+                return function(*args, **kwargs)
+
+        return called
+
+    def made_async(self, opened: Opened) -> Any:
+        function = opened.function
+        owner: Any = self.limiter
+
+        async def awaited(*args: Any, **kwargs: Any) -> Any:
+            asked = self.asked_in(opened, args, kwargs)
+            if self.passes(asked) or (
+                self.exempt_when is not None
+                and await _settle(self.exempt_when(asked, args, kwargs))
+            ):
                 return await function(*args, **kwargs)
-        with slot:
-            return await function(*args, **kwargs)
+            given = [await _settle(part(asked, args, kwargs)) for part in self.parts]
+            identity = self.target(asked, given)[0]
+            if asked is not None and not asked.waits:
+                with self.granted(asked, owner.acquire(identity)):
+                    return await function(*args, **kwargs)
+            async with self.granted(asked, await self.aio.acquire(identity)):
+                return await function(*args, **kwargs)
+
+        return awaited
 
 
 class Concurrency:
@@ -500,15 +519,14 @@ class Concurrency:
         milliseconds = self._lease if lease is None else lease
         return "slot", (key,), (mode, token, self._limit, milliseconds)
 
-    def _done(self, answer: tuple[list[int], str], what: str) -> bool:
-        (done, _, _), answered = answer
+    def _done(self, answer: tuple[object, str], what: str) -> bool:
+        done, _, _, answered = read(answer)
         if answered == "nobody":
             return what == "extend" and self._on_error == "allow"
-        return bool(done)
+        return done
 
-    def _count(self, answer: tuple[list[int], str]) -> int:
-        (_, held, _), _ = answer
-        return held
+    def _count(self, answer: tuple[object, str]) -> int:
+        return read(answer)[1]
 
 
 def text_of(token: str) -> str:
