@@ -94,9 +94,9 @@ def tell(error: RedlaneError) -> None:
 def read(answer: tuple[object, str]) -> tuple[bool, int, int, str]:
     """The script's reply: whether it was done, how many are held, ms until a slot is
     free, and who answered."""
-    reply, answered = answer
-    fits = isinstance(reply, list) and len(reply) == 3
-    check(fits and all(isinstance(number, int) for number in reply), "slot")
+    given, answered = answer
+    reply: list[Any] = given if isinstance(given, list) else []
+    check(len(reply) == 3 and all(type(number) is int for number in reply), "slot")
     done, held, retry = reply
     check(done in (0, 1) and 0 <= held <= HELD_MAX, "slot")
     return bool(done), held, min(retry, LEASE_MAX), answered
@@ -365,7 +365,7 @@ class _Held(_Limited):
             if asked is not None and not asked.waits:
                 with self.granted(asked, owner.acquire(identity)):
                     return await function(*args, **kwargs)
-            async with self.granted(asked, await self.aio.acquire(identity)):
+            async with self.granted(asked, await owner.aio.acquire(identity)):
                 return await function(*args, **kwargs)
 
         return awaited

@@ -146,8 +146,7 @@ redlane_script_slot(RedlaneEngine *engine, const RedlaneScriptCall *call,
     }
     if (!mine && held >= (size_t)limit) {
         over = held - (size_t)limit;
-        reply_slots(reply, false, held,
-                    end_of(entry->container, over, now) - now);
+        reply_slots(reply, false, held, end_of(entry->container, over, now) - now);
         return;
     }
     if (take(engine, key, token, now, lease, reply)) {

@@ -106,11 +106,17 @@ is_open(const RedlaneStream *stream)
 }
 
 /* Whether the next request is alone, and leaves at once: the server would wait for a
- * turn of the loop. Where others come in the same turn, it costs one write more. */
+ * turn of the loop. Where others come in the same turn, it costs one write more. What
+ * came while the loop stood still is the loop's to take first: the end of the
+ * connection, or what is no answer to this. */
 static bool
 is_alone(const RedlaneStream *stream)
 {
-    return stream->live == 0 && stream->unsent == stream->tail && is_open(stream);
+    RedlaneTransport *transport = &stream->connection->transport;
+
+    return stream->phase == REDLANE_STREAM_READY && stream->live == 0 &&
+           stream->unsent == stream->tail && is_open(stream) &&
+           transport->ops->quiet(transport);
 }
 
 /* Whether so much waits that it does not wait for the turn's end. */
@@ -120,17 +126,18 @@ is_due_early(const RedlaneStream *stream)
     return stream->tail - stream->unsent >= REDLANE_STREAM_EARLY && is_open(stream);
 }
 
-/* Has the loop call us in time. It may run anything. RAISES_NEG */
+/* Has the loop call us in time, which may run anything; not to send what is to leave at
+ * once. RAISES_NEG */
 static int
-book_turn(RedlaneStream *stream, int64_t deadline)
+book_turn(RedlaneStream *stream, int64_t deadline, bool *alone)
 {
     RedlaneLoop *loop = stream->channel->loop;
 
     if (redlane_loop_wake_at(loop, deadline) < 0) {
         return -1;
     }
-    if (stream->phase == REDLANE_STREAM_READY && !stream->flushing &&
-        !is_alone(stream)) {
+    *alone = is_alone(stream);
+    if (stream->phase == REDLANE_STREAM_READY && !stream->flushing && !*alone) {
         if (redlane_loop_call_soon(loop, stream->on_flush) < 0) {
             return -1;
         }
@@ -141,10 +148,9 @@ book_turn(RedlaneStream *stream, int64_t deadline)
 
 /* RAISES_NEG */
 static int
-append(RedlaneStream *stream, RedlaneErrand *errand)
+append(RedlaneStream *stream, RedlaneErrand *errand, bool alone)
 {
     bool ready = stream->phase == REDLANE_STREAM_READY;
-    bool alone = ready && is_alone(stream);
 
     if (stream->tail - stream->head == stream->capacity && grow_ring(stream) < 0) {
         return -1;
@@ -170,13 +176,14 @@ int
 redlane_stream_push(RedlaneStream *stream, RedlaneErrand *errand)
 {
     RedlaneChannel *channel = stream->channel;
+    bool alone = false;
     int result;
 
     Py_INCREF(stream);
-    result = book_turn(stream, errand->deadline);
+    result = book_turn(stream, errand->deadline, &alone);
     if (likely(result == 0)) {
         result = likely(stream->phase != REDLANE_STREAM_ENDED)
-                     ? append(stream, errand)
+                     ? append(stream, errand, alone)
                      : redlane_channel_send(channel, errand); /* it ended meanwhile */
     }
     Py_DECREF(stream);
