@@ -328,14 +328,8 @@ class AsyncSlot(_Place):
 class _Held(_Limited):
     """What a decorator makes of a call that needs a slot."""
 
-    def granted(self, asked: Asked | None, slot: Any) -> Any:
-        if not slot:
-            raise self.refuse(asked, slot)
-        return slot
-
     def made(self, opened: Opened) -> Any:
-        function = opened.function
-        owner: Any = self.limiter
+        function, owner = opened.function, self._owner
 
         def called(*args: Any, **kwargs: Any) -> Any:
             asked = self.asked_in(opened, args, kwargs)
@@ -344,14 +338,16 @@ class _Held(_Limited):
             ):
                 return function(*args, **kwargs)
             given = [part(asked, args, kwargs) for part in self.parts]
-            with self.granted(asked, owner.acquire(self.target(asked, given)[0])):
+            slot = owner.acquire(self.target(asked, given)[0])
+            if not slot:
+                raise self.refuse(asked, slot)
+            with slot:
                 return function(*args, **kwargs)
 
         return called
 
     def made_async(self, opened: Opened) -> Any:
-        function = opened.function
-        owner: Any = self.limiter
+        function, owner = opened.function, self._owner
 
         async def awaited(*args: Any, **kwargs: Any) -> Any:
             asked = self.asked_in(opened, args, kwargs)
@@ -361,14 +357,25 @@ class _Held(_Limited):
             ):
                 return await function(*args, **kwargs)
             given = [await _settle(part(asked, args, kwargs)) for part in self.parts]
-            identity = self.target(asked, given)[0]
+            name = self.target(asked, given)[0]
             if asked is not None and not asked.waits:
-                with self.granted(asked, owner.acquire(identity)):
+                slot = owner.acquire(name)
+                if not slot:
+                    raise self.refuse(asked, slot)
+                with slot:
                     return await function(*args, **kwargs)
-            async with self.granted(asked, await owner.aio.acquire(identity)):
+            slot = await owner.aio.acquire(name)
+            if not slot:
+                raise self.refuse(asked, slot)
+            async with slot:
                 return await function(*args, **kwargs)
 
         return awaited
+
+    @property
+    def _owner(self) -> Any:
+        """The Concurrency, which stands in a limiter's place."""
+        return self.limiter
 
 
 class Concurrency:

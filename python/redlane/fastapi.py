@@ -277,6 +277,8 @@ def limit(
         async def limited_endpoint(*args: Any, **kwargs: Any) -> Any:
             request, injected = given.take(args, kwargs)
             target: Any
+            limiter: Any = None
+            decision: Any = None
             if limited.plain:
                 target = scope + limited.address(request.scope), rates, cost
             else:

@@ -101,22 +101,19 @@ is_open(const RedlaneStream *stream)
 {
     const RedlaneConnection *connection = stream->connection;
 
-    return !stream->busy && !stream->working &&
+    return stream->phase == REDLANE_STREAM_READY && !stream->busy && !stream->working &&
            connection->sent == connection->out.size;
 }
 
-/* Whether the next request is alone, and leaves at once: the server would wait for a
- * turn of the loop. Where others come in the same turn, it costs one write more. What
- * came while the loop stood still is the loop's to take first: the end of the
- * connection, or what is no answer to this. */
+/* Whether the next request seems to be alone in its turn, and leaves at once: the
+ * server would wait for the turn's end. Not where the server has said something, which
+ * the loop would see first: a connection that it closed, or an answer that nobody asked
+ * for. */
 static bool
-is_alone(const RedlaneStream *stream)
+leaves_at_once(const RedlaneStream *stream)
 {
-    RedlaneTransport *transport = &stream->connection->transport;
-
-    return stream->phase == REDLANE_STREAM_READY && stream->live == 0 &&
-           stream->unsent == stream->tail && is_open(stream) &&
-           transport->ops->quiet(transport);
+    return !stream->crowded && stream->live == 0 && stream->unsent == stream->tail &&
+           is_open(stream) && redlane_connection_usable_nogil(stream->connection);
 }
 
 /* Whether so much waits that it does not wait for the turn's end. */
@@ -126,19 +123,12 @@ is_due_early(const RedlaneStream *stream)
     return stream->tail - stream->unsent >= REDLANE_STREAM_EARLY && is_open(stream);
 }
 
-/* Has the loop call us in time, which may run anything; not to send what is to leave at
- * once. RAISES_NEG */
+/* Has the loop flush in this turn. It may run anything. RAISES_NEG */
 static int
-book_turn(RedlaneStream *stream, int64_t deadline, bool *alone)
+book_flush(RedlaneStream *stream)
 {
-    RedlaneLoop *loop = stream->channel->loop;
-
-    if (redlane_loop_wake_at(loop, deadline) < 0) {
-        return -1;
-    }
-    *alone = is_alone(stream);
-    if (stream->phase == REDLANE_STREAM_READY && !stream->flushing && !*alone) {
-        if (redlane_loop_call_soon(loop, stream->on_flush) < 0) {
+    if (stream->phase == REDLANE_STREAM_READY && !stream->flushing) {
+        if (redlane_loop_call_soon(stream->channel->loop, stream->on_flush) < 0) {
             return -1;
         }
         stream->flushing = true;
@@ -148,10 +138,8 @@ book_turn(RedlaneStream *stream, int64_t deadline, bool *alone)
 
 /* RAISES_NEG */
 static int
-append(RedlaneStream *stream, RedlaneErrand *errand, bool alone)
+append(RedlaneStream *stream, RedlaneErrand *errand, bool at_once)
 {
-    bool ready = stream->phase == REDLANE_STREAM_READY;
-
     if (stream->tail - stream->head == stream->capacity && grow_ring(stream) < 0) {
         return -1;
     }
@@ -162,11 +150,11 @@ append(RedlaneStream *stream, RedlaneErrand *errand, bool alone)
         .elements = errand->elements,
         .transaction = errand->transaction,
         .decode = errand->decode,
-        .ready = ready,
+        .ready = stream->phase == REDLANE_STREAM_READY,
     };
     stream->tail++;
     stream->live++;
-    if (alone || (ready && unlikely(is_due_early(stream)))) {
+    if (at_once || unlikely(is_due_early(stream))) {
         redlane_stream_flush(stream);
     }
     return 0;
@@ -176,14 +164,18 @@ int
 redlane_stream_push(RedlaneStream *stream, RedlaneErrand *errand)
 {
     RedlaneChannel *channel = stream->channel;
-    bool alone = false;
+    bool at_once;
     int result;
 
     Py_INCREF(stream);
-    result = book_turn(stream, errand->deadline, &alone);
+    result = redlane_loop_wake_at(channel->loop, errand->deadline); /* runs anything */
+    at_once = result == 0 && leaves_at_once(stream);
+    if (result == 0 && !at_once) {
+        result = book_flush(stream);
+    }
     if (likely(result == 0)) {
         result = likely(stream->phase != REDLANE_STREAM_ENDED)
-                     ? append(stream, errand, alone)
+                     ? append(stream, errand, at_once)
                      : redlane_channel_send(channel, errand); /* it ended meanwhile */
     }
     Py_DECREF(stream);
