@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from datetime import timedelta
 
     from redlane._core import Decision
-    from redlane._http.asked import Asked
     from redlane._http.opened import Opened
 
     F = TypeVar("F", bound=Callable[..., Any])
