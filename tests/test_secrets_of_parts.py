@@ -25,6 +25,7 @@ from redlane import (
     AsyncClient,
     Cache,
     Client,
+    Concurrency,
     Cooldown,
     Counter,
     Presence,
@@ -63,6 +64,7 @@ def awaited_calls(client: Any, policy: Any) -> dict[str, Callable[[], Any]]:
     limiter = RateLimiter(client.sync, hashed=True)
     tenant = RedisCache.from_client(client.sync).with_context("app", "device").aio
     presence = Presence(client.sync, lease=60, fallback=policy)
+    slots = Concurrency(client.sync, 1, hashed=True)
 
     @cache(name="awaited")
     async def function(number: int) -> str:
@@ -78,6 +80,16 @@ def awaited_calls(client: Any, policy: Any) -> dict[str, Callable[[], Any]]:
 
     async def piped() -> None:
         await client.pipeline(True).set("k", VALUE).incr("k").execute()
+
+    @slots.limited(key=lambda token: token)
+    async def alone(token: str) -> str:
+        return str(await alone(token))
+
+    async def held() -> None:
+        async with slots.aio.slot(VALUE) as slot:
+            await slots.aio.in_flight(VALUE)
+            await slot.extend()
+            await slots.aio.slot(VALUE).__aenter__()
 
     async def twice() -> None:
         await limited(VALUE)
@@ -102,6 +114,8 @@ def awaited_calls(client: Any, policy: Any) -> dict[str, Callable[[], Any]]:
         "limit": lambda: limiter.aio.hit(VALUE, "5/day"),
         "limit, bad cost": lambda: limiter.aio.hit(VALUE, "5/day", 6),
         "limited": twice,
+        "slots": held,
+        "slots, limited": lambda: alone(VALUE),
         "cooldown": lambda: Cooldown(client.sync, 60).aio.acquire("ann"),
         "presence": lambda: presence.aio.join("ann", 1),
         "tenant": lambda: tenant.set("k", VALUE.encode(), 60),
@@ -131,7 +145,11 @@ async def drive_awaited(
             else:
                 if name == "health":
                     output.add(f"{where}: health", repr(result))
-        for shown in (client, client.get, client.pipeline(), client.sync):
+        slots = redlane.AsyncConcurrency(client, hashed=True)
+        for shown in (
+            *(client, client.get, client.pipeline(), client.sync),
+            *(slots, slots.slot(VALUE), slots.slot(VALUE).headers()),
+        ):
             output.add(f"{where}: repr", f"{shown!r} {shown}")
         await client.close()
     return names
@@ -196,6 +214,7 @@ def use_every_tool(client: Any) -> dict[str, Any]:
         lambda: Counter(cache, "n:{id}", source=lambda id: 3).get(1),
         lambda: limiter.hit(VALUE, "1/day"),
         lambda: limiter.hit(VALUE, "1/day"),
+        lambda: [Concurrency(client, 1, hashed=True).acquire(VALUE) for _ in "ab"],
         lambda: Cooldown(client, 60).acquire("ann"),
         lambda: Presence(client, lease=60).join("ann", 1),
         lambda: context.set("k", VALUE.encode(), 60),

@@ -22,6 +22,7 @@ from redlane._core import (
 )
 from redlane._limit import RateLimitExceeded, _hops_of, _Limited, _settle, _wrap
 from redlane._logging import get_logger
+from redlane._steps import check
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,6 +42,7 @@ LEASE_MAX = 366 * 86_400_000  # ms
 IDENTITY_MAX = 200  # bytes; what is longer is hashed
 PREFIX_MAX = 256
 RETRY = 1.0  # seconds, when nobody counts
+HELD_MAX = 2**53  # more is no count
 TOO_MANY = "too many at once"
 
 
@@ -86,6 +88,17 @@ def name_of(identity: str | bytes | int, hashed: bool) -> bytes:
 def tell(error: RedlaneError) -> None:
     """A slot that could not be given back is free when its lease ends."""
     get_logger().debug("slot: %s", error, extra={"event": "redlane.concurrency.failed"})
+
+
+def read(answer: tuple[object, str]) -> tuple[bool, int, int, str]:
+    """The script's reply: whether it was done, how many are held, ms until a slot is
+    free, and who answered."""
+    given, answered = answer
+    reply: list[Any] = given if isinstance(given, list) else []
+    check(len(reply) == 3 and all(type(number) is int for number in reply), "slot")
+    done, held, retry = reply
+    check(done in (0, 1) and 0 <= held <= HELD_MAX, "slot")
+    return bool(done), held, min(retry, LEASE_MAX), answered
 
 
 class _Place:
@@ -155,9 +168,9 @@ class _Place:
             raise RedlaneError("a slot is for one use: ask for another one")
         return self._state == "new"
 
-    def _taken(self, answer: tuple[list[int], str]) -> None:
-        (done, held, retry), answered = answer
-        self.allowed, self.in_flight = bool(done), held
+    def _taken(self, answer: tuple[object, str]) -> None:
+        done, held, retry, answered = read(answer)
+        self.allowed, self.in_flight = done, held
         self.retry_after = 0.0 if done else max(retry, 1) / 1000
         if answered == "nobody":
             self.allowed = self._owner.on_error == "allow"
@@ -170,7 +183,7 @@ class _Place:
         refused: Any = self
         return RateLimitExceeded(refused, told)
 
-    def _renewed(self, answer: tuple[list[int], str]) -> bool:
+    def _renewed(self, answer: tuple[object, str]) -> bool:
         return self._owner._done(answer, "extend")
 
 
@@ -512,15 +525,14 @@ class Concurrency:
         milliseconds = self._lease if lease is None else lease
         return "slot", (key,), (mode, token, self._limit, milliseconds)
 
-    def _done(self, answer: tuple[list[int], str], what: str) -> bool:
-        (done, _, _), answered = answer
+    def _done(self, answer: tuple[object, str], what: str) -> bool:
+        done, _, _, answered = read(answer)
         if answered == "nobody":
             return what == "extend" and self._on_error == "allow"
-        return bool(done)
+        return done
 
-    def _count(self, answer: tuple[list[int], str]) -> int:
-        (_, held, _), _ = answer
-        return held
+    def _count(self, answer: tuple[object, str]) -> int:
+        return read(answer)[1]
 
 
 def text_of(token: str) -> str:

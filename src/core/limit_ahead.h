@@ -46,7 +46,8 @@ RedlaneAhead *redlane_ahead_find(RedlaneAheadTable *table, RedlaneArg identity,
 
 /* How many units to take beside a hit's cost: `batch` less the cost, and no more than
  * half of what the server has left, so that what one process holds is little where
- * there is little. 0: none. */
+ * there is little. 0: none. `batch` is no more than what may be charged at once,
+ * whatever the server has said. */
 int64_t redlane_ahead_more(const RedlaneAhead *ahead, int64_t batch, int64_t cost);
 
 /* Until when units may be spent that were charged to these limits by a call that began

@@ -252,6 +252,25 @@ change_one(RedlaneEngine *engine, const RedlaneLimitCall *call, size_t index,
     return close_meter(engine, key, meter, entry);
 }
 
+/* Takes back what the first `count` limits were charged: the next one had no room. */
+static void
+undo(RedlaneEngine *engine, const RedlaneLimitCall *call, RedlaneLimitMeter *meters,
+     size_t count)
+{
+    RedlaneLimitCall back = *call;
+
+    back.mode = 'r';
+    for (size_t i = 0; i < count; i++) {
+        RedlaneEntry *entry = redlane_engine_find(engine, call->on[i].key);
+
+        if (entry) { /* else it was evicted */
+            open_meter(&meters[i], call->on[i].limit, call->on[i].index, entry,
+                       meters[i].now);
+            (void)change_one(engine, &back, i, &meters[i], entry);
+        }
+    }
+}
+
 /* Keeps what a clock that was set back has made of a state. */
 static bool
 keep_moved(RedlaneEngine *engine, RedlaneArg key, const RedlaneLimitMeter *meter)
@@ -287,6 +306,7 @@ redlane_engine_limit_locked(RedlaneEngine *engine, const RedlaneLimitCall *call,
                      ? free && call->cost > 0
                      : call->mode == 'r' && (meters[i].used || meters[i].previous);
         if (change && !change_one(engine, call, i, &meters[i], entries[i])) {
+            undo(engine, call, meters, call->mode == 'h' ? i : 0);
             return REDLANE_LIMITS_FAILED;
         }
         if (!change && meters[i].moved &&

@@ -24,7 +24,7 @@ typedef struct {
 typedef enum {
     REDLANE_LIMITS_DECIDED,
     REDLANE_LIMITS_STALE,  /* a key names another window: nothing was done */
-    REDLANE_LIMITS_FAILED, /* there is no memory, or no room */
+    REDLANE_LIMITS_FAILED, /* there is no memory, or no room: nothing is charged */
 } RedlaneLimitsVerdict;
 
 /* Decides; *now and answers[] are as the script's reply. Takes the engine's lock. */

@@ -11,6 +11,16 @@
 #define SPARE_MS 10 /* that the key lives for longer than its longest lease */
 #define LEASE_MAX (INT64_C(1) << 50)
 
+/* When a lease ends. Another program may have given a score that is no time: it counts
+ * as the longest lease. */
+static int64_t
+end_of(const RedlaneContainer *slots, size_t index, int64_t now)
+{
+    double score = slots->order[index]->score;
+
+    return score < (double)(now + LEASE_MAX) ? (int64_t)score : now + LEASE_MAX;
+}
+
 /* How many leases have ended: they stand first. */
 static size_t
 count_ended(const RedlaneContainer *slots, int64_t now)
@@ -71,29 +81,32 @@ drop(RedlaneEngine *engine, RedlaneEntry *entry, RedlaneArg token, bool release,
 
 /* ZADD, and the key's TTL. False with the error in `reply`. */
 static bool
-take(RedlaneEngine *engine, RedlaneArg key, RedlaneArg token, int64_t end,
-     RedlaneReply *reply)
+take(RedlaneEngine *engine, RedlaneArg key, RedlaneArg token, int64_t now,
+     int64_t lease, RedlaneReply *reply)
 {
     const RedlaneCommand *command = redlane_command_by_id(REDLANE_CMD_ZADD);
     char text[REDLANE_INT64_TEXT];
     const RedlaneArg argv[] = {{command->name, strlen(command->name)},
                                key,
-                               {text, redlane_number_format_int64(text, end)},
+                               {text, redlane_number_format_int64(text, now + lease)},
                                token};
     const RedlaneVector vector = {argv, 4, command};
     const RedlaneContainer *slots;
     RedlaneEntry *entry;
 
-    redlane_engine_do_ZADD(engine, &vector, reply);
-    if (reply->failed || reply->nodes.data[0] == REDLANE_REPLY_ERROR) {
-        return false; /* there is no room */
-    }
-    reply->nodes.size = 0;
-    entry = redlane_engine_find(engine, key);
+    do { /* again where a TTL that another program gave the key ends meanwhile */
+        redlane_engine_do_ZADD(engine, &vector, reply);
+        if (reply->failed || reply->nodes.data[0] == REDLANE_REPLY_ERROR) {
+            return false; /* there is no room */
+        }
+        reply->nodes.size = 0;
+        entry = redlane_engine_find(engine, key);
+    } while (!entry);
     slots = entry->container;
-    end = (int64_t)slots->order[slots->table.count - 1]->score;
-    redlane_engine_set_expires(engine, entry,
-                               redlane_engine_expires_at(engine, end + SPARE_MS));
+    redlane_engine_set_expires(
+        engine, entry,
+        redlane_engine_expires_at(engine, end_of(slots, slots->table.count - 1, now) +
+                                              SPARE_MS));
     return true;
 }
 
@@ -133,11 +146,10 @@ redlane_script_slot(RedlaneEngine *engine, const RedlaneScriptCall *call,
     }
     if (!mine && held >= (size_t)limit) {
         over = held - (size_t)limit;
-        reply_slots(reply, false, held,
-                    (int64_t)entry->container->order[over]->score - now);
+        reply_slots(reply, false, held, end_of(entry->container, over, now) - now);
         return;
     }
-    if (take(engine, key, token, now + lease, reply)) {
+    if (take(engine, key, token, now, lease, reply)) {
         reply_slots(reply, true, held + !mine, 0);
     }
 }

@@ -19,6 +19,9 @@ typedef struct {
     int64_t limit, window, remaining, reset, retry;
 } Part;
 
+/* The state is there, and whole, for as long as a Decision is: the collector does not
+ * look into one, so it takes its type, and what that refers to, the module, for held
+ * from outside, and clears neither. */
 typedef struct {
     PyObject_HEAD
     RedlaneState *state; /* BORROWED */

@@ -123,7 +123,8 @@ redlane_limiter_take(RedlaneRateLimiter *limiter, const RedlaneIdentity *identit
     int result;
 
     if (ahead && !ahead->asking) {
-        more = redlane_ahead_more(ahead, limiter->batch, cost);
+        more = redlane_ahead_more(
+            ahead, limiter->batch < rates->most ? limiter->batch : rates->most, cost);
         ahead->asking = number = more ? ++limiter->asked : 0;
     }
     result = ask_for(limiter, identity, rates, cost, &more, answers, &answer);

@@ -487,16 +487,10 @@ redlane_limiter_decide_here(RedlaneRateLimiter *limiter, char mode,
                             const RedlaneIdentity *identity, const RedlaneRates *rates,
                             int64_t cost)
 {
-    PyObject *decision;
-
     if (!limiter->tool.store || !redlane_tool_is_current(&limiter->tool)) {
         return NULL;
     }
-    decision = decide_here(limiter, mode, identity, rates, cost);
-    if (unlikely(!decision && PyErr_Occurred()) && mode == 'h') {
-        limiter->counts.errors++;
-    }
-    return decision;
+    return decide_here(limiter, mode, identity, rates, cost);
 }
 
 int

@@ -302,7 +302,17 @@ decide(PyObject *object, char mode, const RedlaneCall *call, PyObject *const *ar
     return decision;
 }
 
-/* What is wrong with the arguments, the call that waits says when it is awaited. */
+/* NULL, without an exception unless that is an interruption: what is wrong, the call
+ * that waits says when it is awaited. */
+static PyObject *
+put_off(void)
+{
+    if (PyErr_Occurred() && !redlane_errors_is_interruption()) {
+        PyErr_Clear();
+    }
+    return NULL;
+}
+
 static PyObject *
 decide_here(PyObject *object, char mode, const RedlaneCall *call, PyObject *const *args,
             Py_ssize_t nargs, PyObject *kwnames)
@@ -312,15 +322,12 @@ decide_here(PyObject *object, char mode, const RedlaneCall *call, PyObject *cons
     Target target;
 
     if (read_target(self, call, args, nargs, kwnames, &target) < 0) {
-        if (!redlane_errors_is_interruption()) {
-            PyErr_Clear();
-        }
-        return NULL;
+        return put_off();
     }
     decision = redlane_limiter_decide_here(self, mode, &target.identity, target.rates,
                                            target.cost);
     redlane_rates_release(target.rates);
-    return decision;
+    return decision ? decision : put_off();
 }
 
 static const RedlaneCall hit_call = {"hit", call_names, 2, 3};

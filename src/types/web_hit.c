@@ -171,6 +171,7 @@ look(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
         fields = PySequence_Fast(values[HEADERS], "headers: not to be iterated");
         plain = fields ? read_fields(fields, args[1], &host) : -1;
     }
+    Py_XINCREF(host); /* a scope may run other code, which may empty the fields */
     if (plain > 0 && host) {
         plain = read_scope(args[0], names, values);
     }
@@ -186,6 +187,7 @@ look(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
     for (int i = 0; i < SCOPE_NAMES; i++) {
         Py_XDECREF(values[i]);
     }
+    Py_XDECREF(host);
     Py_XDECREF(fields);
     return result;
 }
