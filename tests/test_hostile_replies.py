@@ -15,12 +15,14 @@ import redlane
 from redlane import (
     Cache,
     Client,
+    Concurrency,
     Cooldown,
     CooldownState,
     Counter,
     Presence,
     RateLimiter,
     RedisCache,
+    Slot,
     VideoCache,
 )
 from scripted import HELLO_ANSWER, Peer, scripted
@@ -131,6 +133,17 @@ def is_dict(value: object) -> bool:
 
 def is_state(value: object) -> bool:
     return type(value) is CooldownState and value.ready == (value.remaining == 0)
+
+
+def is_slot(value: object) -> bool:
+    return (
+        isinstance(value, Slot)
+        and value.allowed == (value.retry_after == 0)
+        and 0 <= value.retry_after <= 366 * 86_400
+        and type(value.in_flight) is int
+        and value.in_flight >= 0
+        and anything(value.headers())
+    )
 
 
 def anything_with_errors(value: object) -> bool:
@@ -311,6 +324,13 @@ def limit_calls(client: Any) -> dict[str, tuple[Call, Check]]:
     # Of the awaited clients' tests too: this one's own form is asked there.
     blocking = getattr(client, "sync", client)
     tenant = RedisCache.from_client(blocking).with_context("a", "d")
+    slots = {how: Concurrency(blocking, 2, on_error=how) for how in ("memory", "allow")}
+
+    def slot(one: Concurrency) -> Slot:
+        """One that is held, whatever the server says."""
+        held = one.slot("u")
+        held._state = "held"
+        return held
 
     def presence() -> Presence:
         """One that does not know yet what the server knows."""
@@ -338,6 +358,13 @@ def limit_calls(client: Any) -> dict[str, tuple[Call, Check]]:
         "presence.count": (lambda: presence().count(), is_a(int)),
         "presence.close": (lambda: presence().close(), is_a(NONE)),
     }
+    for how, one in slots.items():
+        calls |= {
+            f"slots.acquire {how}": (lambda one=one: one.acquire("u"), is_slot),  # type: ignore[misc]
+            f"slots.extend {how}": (lambda one=one: slot(one).extend(), BOOL),  # type: ignore[misc]
+            f"slots.release {how}": (lambda one=one: slot(one).release(), BOOL),  # type: ignore[misc]
+            f"slots.in_flight {how}": (lambda one=one: one.in_flight("u"), INT),  # type: ignore[misc]
+        }
     for name, one in limiters.items():
         for method in (one.hit, one.peek, one.refund):
             calls[f"limiter.{method.__name__} {name}"] = (

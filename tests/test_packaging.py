@@ -180,7 +180,7 @@ def test_wheel_carries_the_package_and_the_notices(wheel: Path) -> None:
     (core,) = package - wanted
     assert core.startswith("redlane/_core.cp")
     assert wanted - package == set()
-    extras = {*EXTRAS, "examples"}
+    extras = {*EXTRAS, "starlette", "examples"}
     assert set(re.findall("(?m)^Provides-Extra: (.*)$", described)) == extras
     assert not [name for name in names if name.endswith((".c", ".h", ".o"))]
 
