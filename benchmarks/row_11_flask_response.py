@@ -28,36 +28,26 @@ from benchmarks.server import HOST
 ROW = 11
 FLASK_CACHING = "Flask-Caching, memory"
 FLASK_CACHING_REDIS = "Flask-Caching, Redis"
-PATH = "/api/items"
-BATCH = 40
-BATCH_AHEAD = 400  # so that it takes about as long
-
-ENGINE = "memory://"
 
 
 def run(bench: Bench) -> list[Result]:
-    return [
-        race(bench, kind, place, ahead)
-        for ahead in (False, True)
-        for kind in (web.KINDS[:1] if ahead else web.KINDS)
-        for place in ("near", "engine")
-    ]
+    return web.each_race(race, bench)
 
 
 def race(bench: Bench, kind: str, place: str, ahead: bool) -> Result:
     how = "ahead of routing" if ahead else "by the view"
     lineup = Lineup(ROW, f"cached response of Flask, {kind}, {place}, {how}")
     prefix = f"bench:{ROW}:{kind}:{place}:{how}"  # each race stores anew
-    count = bench.batch(BATCH)
+    count = bench.batch(web.BATCH)
     ran = web.Ran()
     watched: list[near.Watched] = []
     with ExitStack() as stack:
 
         def ours() -> Measure:
-            url = bench.server.url if place == "near" else ENGINE
+            url = bench.server.url if place == "near" else web.ENGINE
             client = clients.redlane_client(bench, stack, url)
             app, cache = redlane_app(kind, client, ahead, prefix, ran)
-            own = bench.batch(BATCH_AHEAD if ahead else BATCH)
+            own = bench.batch(web.BATCH_AHEAD if ahead else web.BATCH)
             return warm(app, cache, place, own, watched)
 
         lineup.add(OURS, "ours", ours)
@@ -95,14 +85,14 @@ def view(kind: str, ran: web.Ran) -> Callable[[], Any]:
 
 
 def timed(app: web.Wsgi, count: int) -> Measure:
-    return lambda: web.wsgi_batch(app, PATH, count)
+    return lambda: web.wsgi_batch(app, web.PATH, count)
 
 
 def bare_app(kind: str) -> Any:
     from flask import Flask
 
     app = Flask("bench")
-    app.get(PATH)(view(kind, web.Ran()))
+    app.get(web.PATH)(view(kind, web.Ran()))
     return app
 
 
@@ -117,7 +107,7 @@ def redlane_app(
     app.config["REDLANE_PREFIX"] = prefix
     lane = Redlane(app)
     decorate = lane.cached(ttl=web.TTL, ahead=ahead)
-    app.get(PATH)(decorate(view(kind, ran)))
+    app.get(web.PATH)(decorate(view(kind, ran)))
     with app.app_context():
         return app, lane.cache
 
@@ -126,13 +116,13 @@ def warm(
     app: Any, cache: Any, place: str, count: int, watched: list[near.Watched]
 ) -> Measure:
     for word in ("MISS", "HIT"):
-        _, fields, _ = web.wsgi_answer(app, PATH)
+        _, fields, _ = web.wsgi_answer(app, web.PATH)
         if fields["x-cache"] != word:
             raise RuntimeError(f"X-Cache is {fields['x-cache']}, not {word}")
     measure = timed(app, count)
     if place == "engine":
         return measure
-    ask = partial(web.wsgi_answer, app, PATH)
+    ask = partial(web.wsgi_answer, app, web.PATH)
     return web.counted_near(cache, ask, measure, count, watched)
 
 
@@ -156,8 +146,8 @@ def flask_caching(
     app = Flask("bench")
     cache = Cache(app, config={**backend, "CACHE_KEY_PREFIX": prefix})
     ran = web.Ran()
-    app.get(PATH)(cache.cached(timeout=web.TTL)(view(kind, ran)))
+    app.get(web.PATH)(cache.cached(timeout=web.TTL)(view(kind, ran)))
     for _ in range(3):
-        web.wsgi_answer(app, PATH)
+        web.wsgi_answer(app, web.PATH)
     ran.once("the peer")
     return timed(app, count)

@@ -32,11 +32,6 @@ ROW = 12
 FASTAPI_CACHE = "fastapi-cache2, memory"
 FASTAPI_CACHE_REDIS = "fastapi-cache2, Redis"
 REDIS_SDK = "fastapi-redis-sdk, Redis 8"
-PATH = "/api/items"
-BATCH = 40
-BATCH_AHEAD = 400  # so that it takes about as long
-
-ENGINE = "memory://"
 
 Loop = asyncio.AbstractEventLoop
 Make = Callable[
@@ -46,29 +41,24 @@ Make = Callable[
 
 
 def run(bench: Bench) -> list[Result]:
-    return [
-        race(bench, kind, place, ahead)
-        for ahead in (False, True)
-        for kind in (web.KINDS[:1] if ahead else web.KINDS)
-        for place in ("near", "engine")
-    ]
+    return web.each_race(race, bench)
 
 
 def race(bench: Bench, kind: str, place: str, ahead: bool) -> Result:
     how = "ahead of routing" if ahead else "by the endpoint"
     lineup = Lineup(ROW, f"cached response of FastAPI, {kind}, {place}, {how}")
     prefix = f"bench:{ROW}:{kind}:{place}:{how}"  # each race stores anew
-    count = bench.batch(BATCH)
+    count = bench.batch(web.BATCH)
     ran = web.Ran()
     watched: list[near.Watched] = []
     with ExitStack() as stack:
 
         def ours() -> Measure:
             loop = aio.new_loop("asyncio", stack)
-            url = bench.server.url if place == "near" else ENGINE
+            url = bench.server.url if place == "near" else web.ENGINE
             client = clients.redlane_client(bench, stack, url)
             app, cache = redlane_app(kind, client, ahead, prefix, ran)
-            own = bench.batch(BATCH_AHEAD if ahead else BATCH)
+            own = bench.batch(web.BATCH_AHEAD if ahead else web.BATCH)
             return warm(loop, app, cache, place, own, watched)
 
         def bare() -> Measure:
@@ -112,7 +102,7 @@ def timed(
     def measure() -> float:
         if before is not None:
             before()
-        batch = web.asgi_batch(app, PATH, count)
+        batch = web.asgi_batch(app, web.PATH, count)
         return aio.run_within(loop, batch, "a batch")
 
     return measure
@@ -122,7 +112,7 @@ def bare_app(kind: str) -> Any:
     from fastapi import FastAPI
 
     app = FastAPI()
-    app.get(PATH)(endpoint(kind, web.Ran()))
+    app.get(web.PATH)(endpoint(kind, web.Ran()))
     return app
 
 
@@ -136,7 +126,7 @@ def redlane_app(
     if ahead:
         app.add_middleware(CacheMiddleware)
     decorate = cached(client=client, prefix=prefix, ttl=web.TTL, ahead=ahead)
-    app.get(PATH)(decorate(endpoint(kind, ran)))
+    app.get(web.PATH)(decorate(endpoint(kind, ran)))
     return app, response_cache(client, prefix)
 
 
@@ -149,7 +139,7 @@ def warm(
     watched: list[near.Watched],
 ) -> Measure:
     def ask() -> str:
-        _, fields, _ = loop.run_until_complete(web.asgi_answer(app, PATH))
+        _, fields, _ = loop.run_until_complete(web.asgi_answer(app, web.PATH))
         return fields["x-cache"]
 
     said = [ask(), ask()]
@@ -172,7 +162,7 @@ def cached(
     app, before = make(bench, stack, loop, kind, prefix, ran)
     before()
     for _ in range(3):
-        loop.run_until_complete(web.asgi_answer(app, PATH))
+        loop.run_until_complete(web.asgi_answer(app, web.PATH))
     ran.once("the peer")
     return timed(loop, app, count, before)
 
@@ -186,7 +176,7 @@ def fastapi_cache(kind: str, prefix: str, ran: web.Ran, backend: Any) -> Any:
     app = FastAPI()
     # JSON is its way; of a response of one's own it can only keep a pickle.
     coder = JsonCoder if kind == "JSON" else PickleCoder
-    app.get(PATH)(cache(expire=web.TTL, coder=coder)(endpoint(kind, ran)))
+    app.get(web.PATH)(cache(expire=web.TTL, coder=coder)(endpoint(kind, ran)))
 
     def before() -> None:  # there is one backend to a process
         FastAPICache.reset()
@@ -226,7 +216,7 @@ def redis_sdk(
     get_settings().url = bench.newer_server.url
     app = FastAPI()
     FastAPIRedis(app).lifespan().caching()
-    app.get(PATH, dependencies=[Depends(cache(ttl=web.TTL, cache_prefix=prefix))])(
+    app.get(web.PATH, dependencies=[Depends(cache(ttl=web.TTL, cache_prefix=prefix))])(
         endpoint(kind, ran)
     )
     stack.callback(start(loop, app))

@@ -9,7 +9,7 @@ from time import perf_counter
 from typing import Any
 
 from benchmarks import near
-from benchmarks.harness import Fact, Measure
+from benchmarks.harness import Bench, Fact, Measure, Result
 
 HOST = "www.example.com"
 # What comes with a browser's request for data, but for its cookies.
@@ -30,6 +30,10 @@ TTL = 3600  # seconds: nothing ends while a row runs
 
 BARE = "bare route"
 KINDS = ("JSON", "text")
+PATH = "/api/items"
+BATCH = 40
+BATCH_AHEAD = 400  # so that it takes about as long
+ENGINE = "memory://"
 
 Wsgi = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 Asgi = Callable[[Any, Any, Any], Any]
@@ -146,6 +150,19 @@ def scope(path: str) -> dict[str, Any]:
         "client": ("127.0.0.1", 50000),
         "server": ("127.0.0.1", 80),
     }
+
+
+def each_race(
+    race: Callable[[Bench, str, str, bool], Result], bench: Bench
+) -> list[Result]:
+    """The races of a framework: by its view, then ahead of routing, each with what is
+    stored near and in the engine."""
+    return [
+        race(bench, kind, place, ahead)
+        for ahead in (False, True)
+        for kind in (KINDS[:1] if ahead else KINDS)
+        for place in ("near", "engine")
+    ]
 
 
 async def asgi_batch(app: Asgi, path: str, count: int) -> float:
