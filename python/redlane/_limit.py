@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from redlane._http.opened import Opened
 
     F = TypeVar("F", bound=Callable[..., Any])
+    Message = str | Callable[[Decision], str] | None
 
 __all__ = ["RateLimitExceeded", "bind", "default_limiter", "rate_limit"]
 
@@ -112,7 +113,7 @@ class _Limited:
         self.scope = options["scope"]
         self.methods = options["methods"]
         self.trusted_hops = options["trusted_hops"]
-        self.error_message = options["error_message"]
+        self.error_message: Message = options["error_message"]
 
     def whose(self, asked: Asked | None, key: Any) -> Any:
         if self.keyed:
@@ -155,9 +156,8 @@ class _Limited:
         return not asked.counts
 
     def refuse(self, asked: Asked | None, decision: Decision) -> RateLimitExceeded:
-        message = self.error_message
-        if callable(message):
-            message = message(decision)
+        given = self.error_message
+        message: str | None = given(decision) if callable(given) else given
         if asked is None:
             return RateLimitExceeded(decision, message)
         return asked.refusal(decision, message)
@@ -292,7 +292,7 @@ def bind(owner: RateLimiter | AsyncRateLimiter | None) -> Callable[..., Any]:
         deduct_when: Callable[[Any], object] | None = None,
         scope: str | None = None,
         methods: Iterable[str] | None = None,
-        error_message: str | Callable[[Decision], str] | None = None,
+        error_message: Message = None,
         trusted_hops: int | None = None,
         requests_limit: int | None = None,
         time_window: int | None = None,

@@ -382,7 +382,8 @@ def address_of(client: Client[Any] | AsyncClient[Any]) -> Address:
     if parts.scheme == "memory":
         return Address("memory", None, "0")
     if parts.scheme == "unix":
-        query = dict(item.partition("=")[::2] for item in parts.query.split("&"))
+        items = (item.partition("=") for item in parts.query.split("&"))
+        query = {name: value for name, _, value in items}
         return Address(unquote(parts.path), None, query.get("db", "0"))
     # By hand: an address of version 6 may name its zone.
     place = parts.netloc.rpartition("@")[2]
