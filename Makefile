@@ -1,14 +1,19 @@
 # `make help` lists the targets. A fresh Debian machine needs nothing but make and git.
 #
-# Everything is installed into the tree: .venv, .venv-3.x (test-all) and .venv-sanitize.
+# Everything is installed into the tree: .venv, .venv-3.x (test-all), .venv-oldest and
+# .venv-newest (test-frameworks) and .venv-sanitize.
 
 PYTHON ?= python3
 # Twice as many tests at a time as there are cores, since most of them wait; what TESTS
 # chooses runs by itself.
 JOBS ?= $(shell expr $$(getconf _NPROCESSORS_ONLN) \* 2)
-PARALLEL = $(if $(TESTS),,--numprocesses $(JOBS))
+PARALLEL = $(if $(TESTS),,--numprocesses $(JOBS) --dist worksteal)
 # What pytest is run with besides; `make test TESTS="tests/test_glob.py -x"`.
 TESTS ?=
+
+# Else each worker, and each program that a test starts, compiles its Python anew. `make
+# clean` removes what is kept.
+unexport PYTHONDONTWRITEBYTECODE
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
@@ -17,17 +22,19 @@ VENV := --quiet --disable-pip-version-check
 LIBASAN = $$($${CC:-gcc} -print-file-name=libasan.so)
 # Leaks have tests of their own: CPython keeps too much alive at exit to tell them here.
 SANITIZE = LD_PRELOAD=$(LIBASAN) PYTHONMALLOC=malloc REDLANE_SANITIZED=1 \
+	REDLANE_EXAMPLES=$${REDLANE_EXAMPLES:-25} \
 	ASAN_OPTIONS=detect_leaks=0:halt_on_error=1:allocator_may_return_null=1 \
 	UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1
 
 .PHONY: help system system-build hiredis build demo test test-all servers test-servers \
-	soak lint format types sanitize packaging bench docs dist clean
+	test-frameworks soak lint format types sanitize packaging bench docs dist clean
 
 help:
 	@echo 'make demo       build, then run the example application on the engine and on Redis'
 	@echo 'make test       build, then run the tests (TESTS="…" chooses)'
 	@echo 'make test-all   the tests on every Python from 3.10 to 3.13 that is found'
 	@echo 'make test-servers  the tests on Redis 8 and Valkey 8'
+	@echo 'make test-frameworks  applications on the oldest and the newest Flask, FastAPI …'
 	@echo 'make servers    fetch Redis 8 and Valkey 8 from Debian only'
 	@echo 'make build      build the extension in place, into .venv'
 	@echo 'make hiredis    fetch the source of hiredis only'
@@ -99,21 +106,25 @@ test-one: .venv-$(VERSION)/ready
 	@.venv-$(VERSION)/bin/pip install $(VENV) --no-build-isolation --no-deps --editable .
 	@touch $@
 
+# Tests in which a framework answers.
+APPLICATIONS = $$(grep -l -E '^(from|import) .*(flask|fastapi|starlette|http_|mural|prom|opentel)' \
+	tests/test_*.py)
+
+test-frameworks: system build
+	@failed=; for age in oldest newest; do \
+		PYTHON='$(PYTHON)' tools/frameworks.sh $$age $(PARALLEL) \
+			$(or $(TESTS),$(APPLICATIONS)) || failed="$$failed $$age"; \
+	done; [ -z "$$failed" ] || { echo "Failed with the frameworks:$$failed"; exit 1; }
+
 servers: system
 	@$(PYTHON) tools/fetch_servers.py
 
-# Programs of their own, scripted servers, what never leaves the process, applications,
-# or always on Redis 7: the server makes no difference there.
-SERVERLESS = benchmarks cli config content_key core_c docs engine_* fetch_servers \
-	fuzz history hostile_* http_rules leaks memory_* mural* near_bounds packaging promise_leaks \
-	seed_* source_rules stubs tls_suite wire_bulk wire_key wire_replies
-
 # One server after another, each in a run of its own: what one of them breaks is plain.
+# Which tests run there, and which under the sanitizers, tests/selection.py says.
 test-servers: servers build
 	@failed=; for program in $$($(PYTHON) tools/fetch_servers.py); do \
 		echo "Testing on $$program"; \
 		REDLANE_TEST_SERVERS=$$program $(BIN)/python -m pytest \
-			$(foreach name,$(SERVERLESS),--ignore-glob='*/test_$(name).py') \
 			$(PARALLEL) $(TESTS) \
 			|| failed="$$failed $$program"; \
 	done; [ -z "$$failed" ] || { echo "Failed on:$$failed"; exit 1; }
@@ -154,20 +165,16 @@ types: build .venv/ready-dev
 	@.venv-sanitize/bin/pip install $(VENV) -r requirements-test.txt
 	@touch $@
 
-# Programs of their own, with sanitizers of their own or none; nothing of the extension.
-UNSANITIZED = benchmarks core_c docs engine_c engine_memory fuzz near_c packaging pubsub_c \
-	source_rules stubs
-
 # Not editable: in place is the release build.
 sanitize: system .venv-sanitize/ready
 	@REDLANE_BUILD=sanitize .venv-sanitize/bin/pip install $(VENV) \
 		--no-build-isolation --no-deps --force-reinstall .
 	@$(SANITIZE) .venv-sanitize/bin/python -m pytest -p no:cacheprovider \
-		$(foreach name,$(UNSANITIZED),--ignore=tests/test_$(name).py) \
 		$(PARALLEL) $(TESTS)
 
 packaging: system build
-	@$(BIN)/python -m pytest -m packaging tests/test_packaging.py
+	@$(BIN)/python -m pytest -m packaging tests/test_packaging.py \
+		--numprocesses 2 --dist loadgroup
 
 docs: build .venv/ready-dev
 	@$(BIN)/mkdocs build --quiet --strict

@@ -7,6 +7,7 @@ import os
 import shlex
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -67,6 +68,18 @@ class Floor:
         return _checked(
             self._library.floor_array(context, len(argv), texts, elements, count)
         )
+
+    def array_call(
+        self, context: int, argv: list[str], elements: int
+    ) -> Callable[[], None]:
+        """The same once at each call."""
+        texts = (ctypes.c_char_p * len(argv))(*(word.encode() for word in argv))
+        call, given = self._library.floor_array, (context, len(argv), texts, elements)
+
+        def once() -> None:
+            _checked(call(*given, 1))
+
+        return once
 
     def pipeline(self, context: int, keys: list[str], size: int, count: int) -> float:
         """Seconds that one pipeline with a GET of each key took."""

@@ -41,12 +41,14 @@ class Goal:
 
     cost: ours / theirs <= limit. speedup: theirs / ours >= limit.
     excess: ours - theirs <= limit, in seconds or bytes.
+    beyond: what this contestant takes is first taken off ours.
     """
 
     against: str
     kind: Literal["cost", "speedup", "excess"]
     limit: float
     text: str
+    beyond: str | None = None
 
     def value(self, ours: float, theirs: float) -> float:
         if self.kind == "cost":
@@ -65,10 +67,13 @@ def at_least(limit: float, against: str) -> Goal:
     return Goal(against, "speedup", limit, f"≥ {limit:g} × faster")
 
 
-def within(seconds: float, against: str, quoted: float) -> Goal:
+def within(
+    seconds: float, against: str, quoted: float, beyond: str | None = None
+) -> Goal:
     """A time, scaled: it holds on a machine where `against` takes `quoted` seconds."""
-    text = f"≤ {format_seconds(seconds)} (at {format_seconds(quoted)})"
-    return Goal(against, "cost", seconds / quoted, text)
+    plus = "" if beyond is None else "+ "
+    text = f"≤ {plus}{format_seconds(seconds)} (at {format_seconds(quoted)})"
+    return Goal(against, "cost", seconds / quoted, text, beyond)
 
 
 def at_most_over(seconds: float, against: str) -> Goal:
@@ -211,14 +216,17 @@ class Lineup:
                 raise
             self._result.absent[name] = f"cannot be set up: {error!r}"
 
-    def race(self, rounds: int, goals: list[Goal]) -> Result:
+    def race(self, rounds: int, goals: list[Goal], over: str | None = None) -> Result:
+        """`over`: the others' figures are what they take more than this contestant."""
         result = self._result
         times = _take_turns(self._measures, rounds, self._drop)
+        if over is not None:
+            times = _added(times, over)
         result.times = {name: Spread.of(values) for name, values in times.items()}
-        ours = times.get(OURS)
-        if ours:
+        if OURS in times:
             for name in times:
-                result.comparisons += _compare(ours, name, times[name], goals)
+                if name not in (OURS, over):
+                    result.comparisons += _compare(times, name, goals)
         return result
 
     def _drop(self, name: str, error: Exception) -> None:
@@ -229,16 +237,27 @@ class Lineup:
         self._result.absent[name] = f"failed while it was measured: {error!r}"
 
 
+def _added(times: dict[str, list[float]], over: str) -> dict[str, list[float]]:
+    base = times[over]
+    return {
+        name: values
+        if name == over
+        else [value - least for value, least in zip(values, base, strict=True)]
+        for name, values in times.items()
+    }
+
+
 def _compare(
-    ours: list[float], name: str, theirs: list[float], goals: list[Goal]
+    times: dict[str, list[float]], name: str, goals: list[Goal]
 ) -> list[Comparison]:
-    if name == OURS:
-        return []
     own: list[Goal | None] = [goal for goal in goals if goal.against == name]
     comparisons = []
     for goal in own or [None]:
         rule = goal or at_least(1, name)
-        values = [rule.value(a, b) for a, b in zip(ours, theirs, strict=True)]
+        ours = times[OURS]
+        if rule.beyond is not None:
+            ours = [a - b for a, b in zip(ours, times[rule.beyond], strict=True)]
+        values = [rule.value(a, b) for a, b in zip(ours, times[name], strict=True)]
         comparisons.append(Comparison(name, rule.kind, Spread.of(values), goal))
     return comparisons
 

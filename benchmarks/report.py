@@ -37,6 +37,13 @@ PACKAGES = (
     "msgspec",
     "flask",
     "flask-caching",
+    "fastapi",
+    "limits",
+    "throttled-py",
+    "flask-limiter",
+    "slowapi",
+    "fastapi-limiter",
+    "pyrate-limiter",
 )
 COLOURS = {"ours": "#c0392b", "peer": "#7f8c8d", "floor": "#2c3e50"}
 

@@ -3,14 +3,14 @@ for an identity that is known to be blocked, without a round trip."""
 
 from __future__ import annotations
 
-import re
 from contextlib import ExitStack
-from pathlib import Path
+from typing import Any
 
-from benchmarks import clients
+from benchmarks import clients, limited
 from benchmarks.harness import (
     OURS,
     Bench,
+    Fact,
     Lineup,
     Measure,
     Result,
@@ -23,24 +23,12 @@ from benchmarks.server import HOST
 ROW = 8
 LIMITS = "limits, fixed window"
 THROTTLED = "throttled-py, GCRA"
-SCRIPTS = Path(__file__).resolve().parent.parent / "src" / "core" / "script.c"
-COUNT = 1_000_000
 USER = "user:42"
 
 
 def run(bench: Bench) -> list[Result]:
     with ExitStack() as stack:
         return [_race(bench, stack), _blocked(bench, stack)]
-
-
-def _script() -> str:
-    """The hash of the script, as the library has it."""
-    found = re.search(
-        r'\[REDLANE_SCRIPT_LIMIT\].*?\.sha1 = "(\w+)"', SCRIPTS.read_text(), re.DOTALL
-    )
-    if not found:
-        raise RuntimeError("script.c does not tell the script's hash")
-    return found[1]
 
 
 def _race(bench: Bench, stack: ExitStack) -> Result:
@@ -50,23 +38,20 @@ def _race(bench: Bench, stack: ExitStack) -> Result:
     def ours() -> Measure:
         from redlane import RateLimiter
 
-        limiter = RateLimiter(clients.redlane_client(bench, stack), "gcra")
-        if not limiter.hit(USER, f"{COUNT}/second"):  # the server knows the script now
+        limiter = RateLimiter(clients.redlane_client(bench, stack), limited.ALGORITHM)
+        if not limiter.hit(USER, limited.RATE):  # the server knows the script now
             raise RuntimeError("refused")
-        return loop("hit(u, r)", count, hit=limiter.hit, u=USER, r=f"{COUNT}/second")
+        return loop("hit(u, r)", count, hit=limiter.hit, u=USER, r=limited.RATE)
 
     def floor() -> Measure:
-        context = clients.floor_connection(bench, stack)
-        argv = ["EVALSHA", _script(), "1", f"limit:{{{USER}}}:b{COUNT}/1", "h", "1"]
-        argv += ["0", "b", str(COUNT), "1000000", "1", "1", str(COUNT)]
-        return lambda: bench.floor.array(context, argv, 4, count)
+        return limited.script_loop(bench, stack, USER, count)
 
     def limits() -> Measure:
         from limits import RateLimitItemPerSecond, storage, strategies
 
         store = storage.RedisStorage(f"redis://{HOST}:{bench.server.port}")
         limiter = strategies.FixedWindowRateLimiter(store)
-        item = RateLimitItemPerSecond(COUNT)
+        item = RateLimitItemPerSecond(limited.COUNT)
         return loop("hit(i, u)", count, hit=limiter.hit, i=item, u=USER)
 
     def throttled() -> Measure:
@@ -74,7 +59,7 @@ def _race(bench: Bench, stack: ExitStack) -> Result:
 
         limiter = Throttled(
             using="gcra",
-            quota=rate_limiter.per_sec(COUNT),
+            quota=rate_limiter.per_sec(limited.COUNT),
             store=store.RedisStore(server=f"redis://{HOST}:{bench.server.port}/0"),
         )
         return loop("limit(u)", count, limit=limiter.limit, u=USER)
@@ -89,12 +74,14 @@ def _race(bench: Bench, stack: ExitStack) -> Result:
 def _blocked(bench: Bench, stack: ExitStack) -> Result:
     lineup = Lineup(ROW, "known to be blocked")
     count = bench.batch(10_000)
+    limiters: list[Any] = []
 
     def ours() -> Measure:
         from redlane import RateLimiter
 
         limiter = RateLimiter(clients.redlane_client(bench, stack), "gcra")
         limiter.hit("blocked", "1/day")
+        limiters.append(limiter)
         return loop("hit(u, r)", count, hit=limiter.hit, u="blocked", r="1/day")
 
     def limits() -> Measure:
@@ -107,4 +94,13 @@ def _blocked(bench: Bench, stack: ExitStack) -> Result:
     lineup.add(OURS, "ours", ours)
     lineup.add("limits, in memory", "peer", limits)
     goals = [within(0.15e-6, "limits, in memory", quoted=1.8e-6)]
-    return lineup.race(bench.rounds(50), goals)
+    result = lineup.race(bench.rounds(50), goals)
+    result.facts += [_remembered(limiter.stats()) for limiter in limiters]
+    return result
+
+
+def _remembered(counts: dict[str, int]) -> Fact:
+    """It is asked again each second."""
+    refused, remembered = counts["refused"], counts["remembered"]
+    text = f"{remembered:,} of {refused:,} refusals cost no round trip"
+    return Fact(text, remembered >= 0.99 * refused)

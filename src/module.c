@@ -36,6 +36,7 @@
 #include "types/tool.h"
 #include "types/tool_handle.h"
 #include "types/video_cache.h"
+#include "types/web_hit.h"
 #include "wire/channel.h"
 #include "wire/loop.h"
 
@@ -90,6 +91,7 @@ module_exec(PyObject *module)
         redlane_tool_setup,
         redlane_monitor_setup,
         redlane_stored_setup,
+        redlane_web_hit_setup,
     };
     /* clang-format on */
 

@@ -23,8 +23,11 @@ from measure import growth
 from redlane import (
     AsyncCache,
     AsyncClient,
+    AsyncCooldown,
     AsyncCounter,
+    AsyncRateLimiter,
     AsyncVideoCache,
+    RedisCache,
     RedlaneError,
 )
 
@@ -48,6 +51,7 @@ def calls(client: AsyncClient[Any]) -> Iterator[Callable[[], Awaitable[Any]]]:
     cache = AsyncCache(client, prefix="leaks", ttl=60)
     strict = AsyncCache(client, prefix="strict", fallback="raise")
     counter = AsyncCounter(client.sync, "n:{id}", source=five)
+    tenant = RedisCache.from_client(client)
     yield lambda: client.get("a")
     yield lambda: client.set("a", "x" * 2000)
     yield lambda: asyncio.gather(*(client.mget(["a", "b"]) for _ in range(3)))
@@ -75,6 +79,11 @@ def calls(client: AsyncClient[Any]) -> Iterator[Callable[[], Awaitable[Any]]]:
     yield lambda: counter.transfer(1, 2)
     yield lambda: AsyncVideoCache(client.sync).get("a", ["b"])
     yield lambda: AsyncVideoCache(client.sync).set("a", ["b"], "u")
+    yield lambda: AsyncRateLimiter(client).hit("u", "5/minute;9/hour")
+    yield lambda: AsyncRateLimiter(client, "fixed-window", "deny").refund("u", "5/m")
+    yield lambda: AsyncRateLimiter(client, "sliding-log").reset("u", "5/minute")
+    yield lambda: AsyncCooldown(client, 5).acquire("u")
+    yield lambda: tenant.with_context("a", "d").aio.set("k", b"v", 5)
 
 
 class Cycles:

@@ -23,14 +23,18 @@ from zlib import crc32
 import pytest
 import redlane
 from aio import KINDS, Complaints, end
+from redlane._core import AsyncTenantContext
 
 TWINS = {
     "Client": redlane.AsyncClient,
     "Cache": redlane.AsyncCache,
     "Counter": redlane.AsyncCounter,
     "VideoCache": redlane.AsyncVideoCache,
+    "RateLimiter": redlane.AsyncRateLimiter,
+    "Cooldown": redlane.AsyncCooldown,
+    "Presence": redlane.AsyncPresence,
 }
-WRAPPED = (*TWINS.values(), redlane.AsyncPipeline)
+WRAPPED = (*TWINS.values(), redlane.AsyncPipeline, AsyncTenantContext)
 
 
 class Portal:
@@ -177,7 +181,8 @@ def awaited(kind: str, *modules: ModuleType) -> Iterator[Portal]:
     names: dict[str, Any] = {
         name: functools.partial(portal.make, twin) for name, twin in TWINS.items()
     }
-    names["redlane"] = Namespace(**names)
+    tenants = functools.partial(portal.make, redlane.AsyncRedisCache.from_client)
+    names["redlane"] = Namespace(**names, RedisCache=Namespace(from_client=tenants))
     try:
         with pytest.MonkeyPatch.context() as patch:
             for module in modules:

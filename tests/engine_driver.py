@@ -8,12 +8,14 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+from compiled import compile_program
 from servers import ReplyError, Server, encode_command
 
 ROOT = Path(__file__).resolve().parent.parent
 TESTS = ROOT / "tests" / "core"
 ASAN = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
 TSAN = ["-fsanitize=thread"]
+FLAGS = ["-std=gnu11", "-g", "-O1", f"-I{ROOT / 'src'}", f"-I{TESTS}"]
 
 
 def engine_sources() -> list[Path]:
@@ -23,18 +25,20 @@ def engine_sources() -> list[Path]:
     return [path for path in store if path.name != "engine_store.c"] + core
 
 
-def compile_program(target: Path, sources: list[Path], *flags: str) -> Path:
-    command = ["gcc", "-std=gnu11", "-g", "-O1", "-Wall", "-Wextra", "-Werror"]
-    command += [f"-I{ROOT / 'src'}", f"-I{TESTS}", *flags, *map(str, sources)]
-    command += ["-o", str(target), "-lm", "-lpthread"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return target
+def compile_core(target: Path, sources: list[Path], *flags: str) -> Path:
+    """A program of these sources, which need nothing but the C library."""
+    return compile_program(target, sources, *FLAGS, *flags)
+
+
+def compile_engine(target: Path, sources: list[Path], *flags: str) -> Path:
+    """A program of the engine and these sources."""
+    return compile_core(target, [*sources, *engine_sources()], *flags)
 
 
 def compile_driver(folder: Path) -> Path:
-    source = TESTS / "engine" / "resp_driver.c"
-    return compile_program(folder / "driver", [source, *engine_sources()], *ASAN)
+    return compile_engine(
+        folder / "driver", [TESTS / "engine" / "resp_driver.c"], *ASAN
+    )
 
 
 class RespLink:

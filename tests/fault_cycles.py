@@ -16,7 +16,16 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).with_name("leaks")))
 
 from measure import growth
-from redlane import Cache, Client, Counter, RedlaneError, VideoCache
+from redlane import (
+    Cache,
+    Client,
+    Cooldown,
+    Counter,
+    RateLimiter,
+    RedisCache,
+    RedlaneError,
+    VideoCache,
+)
 
 TIMEOUT = 0.02
 
@@ -47,6 +56,12 @@ def calls(client: Client[Any]) -> Iterator[Callable[[], object]]:
     yield lambda: Counter(client, "n:{id}").increment(1)
     yield lambda: VideoCache(client, lazy=True).get("a", ["b"])
     yield lambda: VideoCache(client, lazy=True).set("a", ["b"], "u")
+    yield lambda: RateLimiter(client).hit("u", "5/minute;9/hour")
+    yield lambda: RateLimiter(client, "fixed-window", "deny").refund("u", "5/m")
+    yield lambda: RateLimiter(client, "sliding-log").reset("u", "5/minute")
+    yield lambda: Cooldown(client, 5).acquire("u")
+    tenant = RedisCache.from_client(client).with_context("a", "d")
+    yield lambda: tenant.set("k", b"v", 5)
 
 
 def rescued(cache: Cache) -> Callable[[int], object]:

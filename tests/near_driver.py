@@ -3,15 +3,14 @@ driver that does what it is told by lines. Nothing here knows the Python package
 
 from __future__ import annotations
 
-import fcntl
-import hashlib
 import json
-import shutil
 import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from compiled import compile_objects, run_compiler
 
 ROOT = Path(__file__).resolve().parent.parent
 TESTS = ROOT / "tests" / "core"
@@ -32,31 +31,11 @@ def sources_of(layer: str) -> list[Path]:
 
 
 def compile_layer(layer: str, *flags: str) -> list[Path]:
-    """A layer as objects (with "hiredis"), compiled once for all tests that use it, of
-    this run and of later ones, until anything that it includes is changed."""
+    """A layer as objects; "hiredis" is one too."""
     sources = sources_of(layer)
     if layer == "hiredis":
         sources = [ROOT / "vendor" / "hiredis" / name for name in HIREDIS]
-    state = hashlib.sha256(repr((FLAGS, flags)).encode())
-    for path in [*sources, *sorted(ROOT.glob("src/*/*.h"))]:
-        state.update(path.read_bytes())
-    kind = hashlib.sha256(repr(flags).encode()).hexdigest()[:8]
-    home = ROOT / "build" / "tests"
-    folder = home / f"{layer}-{kind}-{state.hexdigest()[:16]}"
-    home.mkdir(parents=True, exist_ok=True)
-    with (home / f"{layer}-{kind}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not (folder / "ready").exists():
-            for old in home.glob(f"{layer}-{kind}-*"):
-                shutil.rmtree(old)
-            folder.mkdir()
-            command = ["gcc", *FLAGS, *flags, "-c", *map(str, sources)]
-            done = subprocess.run(
-                command, cwd=folder, capture_output=True, text=True, check=False
-            )
-            assert done.returncode == 0, done.stderr
-            (folder / "ready").touch()
-    return sorted(folder.glob("*.o"))
+    return compile_objects(sources, *FLAGS, *flags)
 
 
 def compile_layers(*layers: str, flags: list[str]) -> list[Path]:
@@ -72,10 +51,8 @@ def compile_near(
     target: Path, sources: list[Path], library: list[Path], *flags: str
 ) -> Path:
     """A program of `sources` and the near cache, at `target`."""
-    command = ["gcc", *FLAGS, *flags, *map(str, [*sources, *library])]
-    command += ["-o", str(target), "-lm", "-lpthread", "-lssl", "-lcrypto"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    libraries = ("-lm", "-lpthread", "-lssl", "-lcrypto")
+    run_compiler(*FLAGS, *flags, *sources, *library, "-o", target, *libraries)
     return target
 
 

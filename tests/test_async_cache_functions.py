@@ -99,6 +99,7 @@ def test_it_is_a_coroutine_function(run: Runner) -> None:
     for function in everywhere:
         assert inspect.iscoroutinefunction(function), function
         assert asyncio.iscoroutinefunction(function), function
+        assert inspect.isroutine(function), function  # FastAPI asks for that first
         assert not inspect.isgeneratorfunction(function)
     assert plain.__name__ == "plain"
     assert plain.__doc__ == "What it does."

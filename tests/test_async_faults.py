@@ -97,9 +97,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 @pytest.fixture(autouse=True)
-def loop(
-    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[None]:
-    monkeypatch.setattr(test_link_cuts, "open_connection", open_connection)
-    with awaited(request.param, *MODULES):
-        yield
+def loop(request: pytest.FixtureRequest) -> Iterator[None]:
+    # By patches of its own: those of a test lie over them and are taken away first.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(test_link_cuts, "open_connection", open_connection)
+        with awaited(request.param, *MODULES):
+            yield

@@ -116,13 +116,13 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 @pytest.fixture(autouse=True)
-def portal(
-    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Portal]:
-    # That of the loop, and the one over which health() looks.
-    monkeypatch.setattr(test_hostile_replies, "CONNECTIONS", 2)
-    with awaited(request.param, *MODULES) as made:
-        yield made
+def portal(request: pytest.FixtureRequest) -> Iterator[Portal]:
+    # By patches of its own: those of a test lie over them and are taken away first.
+    with pytest.MonkeyPatch.context() as patch:
+        # That of the loop, and the one over which health() looks.
+        patch.setattr(test_hostile_replies, "CONNECTIONS", 2)
+        with awaited(request.param, *MODULES) as made:
+            yield made
 
 
 def test_what_asyncio_says(

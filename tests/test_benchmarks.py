@@ -20,7 +20,14 @@ from benchmarks.harness import Lineup, Unavailable  # noqa: E402
 
 LRU = {"functools.lru_cache"}
 IN_PROCESS = LRU | {"cachetools.TTLCache + lock", "cachebox.TTLCache", "theine.Memoize"}
+FLASK = {"bare route", "Flask-Caching, memory", "Flask-Caching, Redis"}
+FASTAPI = {
+    *("bare route", "fastapi-cache2, memory", "fastapi-cache2, Redis"),
+    "fastapi-redis-sdk, Redis 8",
+}
 GETS = {"redis-py + hiredis", "Flask-Caching on Redis", "hiredis C loop"}
+LIMITED_ON_REDIS = {"bare route + the script by C", "slowapi", "fastapi-limiter"}
+DIFFERENCES = (9, 10)  # on a machine that is busy they may come out below nothing
 # For each row: who stands beside redlane in each of its results.
 ROWS = {
     1: [
@@ -42,6 +49,28 @@ ROWS = {
         LRU,
     ],
     6: [{"empty coroutine", "aiocache, memory", "cashews, memory"}] * 2,
+    7: [
+        {"limits", "throttled-py"},
+        {"limits", "throttled-py"},
+        {"limits"},
+        *[{"throttled-py"}] * 2,
+    ],
+    8: [
+        {"hiredis C loop", "limits, fixed window", "throttled-py, GCRA"},
+        {"limits, in memory"},
+    ],
+    9: [
+        *[{"bare route", "Flask-Limiter"}] * 2,
+        *[{"bare route", "bare route + the script by C", "Flask-Limiter"}] * 2,
+    ],
+    10: [
+        *[{"bare route", "slowapi"}] * 2,
+        {"route with an empty dependency", "slowapi"},
+        *[{"bare route", *LIMITED_ON_REDIS}] * 2,
+        {"route with an empty dependency", *LIMITED_ON_REDIS},
+    ],
+    11: [FLASK] * 6,
+    12: [FASTAPI] * 6,
     13: [
         {"json.dumps", "msgspec", *GETS},
         {"zlib.decompress"},
@@ -61,24 +90,35 @@ ROWS = {
 }
 
 
+def measure(row: int, file: Path) -> tuple[dict[str, Any], str]:
+    """What the row writes and prints. A machine that lets the thread wait that confirms
+    near values has some calls, of a few, not answered near: it may try again."""
+    command = [sys.executable, "-m", "benchmarks", "--smoke", "--json", str(file)]
+    for _ in range(3):
+        done = subprocess.run(
+            [*command, str(row)], cwd=ROOT, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        document: dict[str, Any] = json.loads(file.read_text())
+        late = any(not fact["met"] for fact in near_facts(document))
+        if not late and "no near hit" not in str(document["failed"]):
+            break
+    return document, done.stdout
+
+
 @pytest.mark.parametrize("row", ROWS)
 def test_each_row_runs_and_names_everyone(row: int, tmp_path: Path) -> None:
-    file = tmp_path / "result.json"
-    command = [sys.executable, "-m", "benchmarks", "--smoke", "--json", str(file)]
-    done = subprocess.run(
-        [*command, str(row)], cwd=ROOT, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    document = json.loads(file.read_text())
+    document, printed = measure(row, tmp_path / "result.json")
     assert document["failed"] == {}
     assert [result["row"] for result in document["rows"]] == [row] * len(ROWS[row])
     for fact in near_facts(document):
         assert fact["met"], fact["text"]
     for result, others in zip(document["rows"], ROWS[row], strict=True):
         assert set(result["times"]) | set(result["absent"]) == others | {"redlane"}
-        assert all(spread["median"] > 0 for spread in result["times"].values())
+        if row not in DIFFERENCES:
+            assert all(spread["median"] > 0 for spread in result["times"].values())
         assert all(result["absent"].values())
-        assert result["what"] in done.stdout
+        assert result["what"] in printed
         assert "redlane" in result["times"], result["absent"]
 
 

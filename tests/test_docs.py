@@ -14,6 +14,7 @@ import ast
 import doctest
 import importlib.util
 import inspect
+import json
 import os
 import re
 import shutil
@@ -29,6 +30,7 @@ from urllib.request import Request, urlopen
 
 import pytest
 import redlane
+from http_tools import Asgi, Wsgi
 from redlane import _core
 from servers import PATIENT, Server, free_port, patient
 from toolset import with_more_time
@@ -162,7 +164,7 @@ def readme_block(note: str) -> Block:
     return block
 
 
-@pytest.mark.parametrize("example", ["plain.py", "flask_app.py"])
+@pytest.mark.parametrize("example", ["plain.py", "flask_app.py", "fastapi_app.py"])
 def test_readme_shows_the_example(example: str) -> None:
     shown = readme_block(f"examples/{example}").text
     text = (ROOT / "examples" / example).read_text(encoding="utf-8")
@@ -219,36 +221,52 @@ def test_readme_plain_python(
     ]
 
 
-def test_readme_flask(
-    executor: str, environment: pytest.MonkeyPatch, redis_server: Server
+@pytest.mark.parametrize("framework", ["flask", "fastapi"])
+def test_readme_applications(
+    framework: str,
+    executor: str,
+    environment: pytest.MonkeyPatch,
+    redis_server: Server,
 ) -> None:
     environment.setenv("REDIS_URL", url_of(executor, redis_server))
-    names: dict[str, Any] = {"__name__": "flask_app"}
-    exec(readme_block("examples/flask_app.py").text, names)
-    http = names["app"].test_client()
-    first = http.get("/api/cached-data/7").get_json()
+    names: dict[str, Any] = {"__name__": f"{framework}_app"}
+    exec(readme_block(f"examples/{framework}_app.py").text, names)
+    ask = (Wsgi if framework == "flask" else Asgi)(names["app"])
+
+    def get(path: str) -> Any:
+        return json.loads(ask(path).body)
+
+    first = get("/api/cached-data/7")
     assert first["user_id"] == 7
-    assert http.get("/api/cached-data/7").get_json() == first
-    answer = http.post("/api/invalidate-cache")
-    assert answer.get_json() == {"invalidated": 1}
-    assert http.get("/api/cached-data/7").get_json() != first
+    assert get("/api/cached-data/7") == first
+    words = [ask("/api/report").word for _ in range(2)]
+    assert words == ["MISS", "HIT"]
+    answer = ask("/api/invalidate-cache", method="POST")
+    assert json.loads(answer.body) == {"invalidated": 2}
+    assert get("/api/cached-data/7") != first
+    statuses = [ask("/api/report").status for _ in range(4)]
+    assert statuses == [200, 200, 200, 429]
     mode = "memory" if executor == "engine" else "redis"
-    assert http.get("/health").get_json()["mode"] == mode
+    assert get("/health/deep")["mode"] == mode
+    if isinstance(ask, Asgi):
+        ask.run(redlane.aclose_default_client())
+        ask.close()
 
 
-def test_flask_over_http(redis_server: Server, tmp_path: Path) -> None:
-    """By the command that the README shows."""
+@pytest.mark.parametrize("program", ["flask", "uvicorn"])
+def test_applications_over_http(program: str, redis_server: Server) -> None:
+    """By the commands that the README shows."""
     (command,) = [
         line
         for block in read_blocks(README)
         if block.kind == "bash"
         for line in block.text.splitlines()
-        if line.startswith("flask ")
+        if line.startswith(f"{program} ")
     ]
     port = free_port()
     arguments = command.split()[1:]
     process = subprocess.Popen(
-        [sys.executable, "-m", "flask", *arguments, "--port", str(port)],
+        [sys.executable, "-m", program, *arguments, "--port", str(port)],
         cwd=ROOT,
         env=environment_with(redis_server.patient_url),
         stdout=subprocess.DEVNULL,
@@ -258,9 +276,8 @@ def test_flask_over_http(redis_server: Server, tmp_path: Path) -> None:
         address = f"http://127.0.0.1:{port}"
         first = fetch(f"{address}/api/cached-data/3", process)
         assert fetch(f"{address}/api/cached-data/3", process) == first
-        assert fetch(f"{address}/api/invalidate-cache", process, "POST") == (
-            b'{"invalidated":1}\n'
-        )
+        gone = fetch(f"{address}/api/invalidate-cache", process, "POST")
+        assert json.loads(gone) == {"invalidated": 1}
     finally:
         process.kill()
         process.wait()
@@ -474,7 +491,8 @@ def first_names(rows: list[list[str]]) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    "name", ["Client", "Cache", "Counter", "RateLimiter", "VideoCache"]
+    "name",
+    ["Client", "Cache", "Counter", "RateLimiter", "Concurrency", "VideoCache"],
 )
 def test_options_are_those_of_the_signature(name: str) -> None:
     rows = read_table(DOCS / "configuration.md", f"options: {name}")

@@ -14,7 +14,7 @@ from engine_driver import (
     TSAN,
     DriverLink,
     compile_driver,
-    compile_program,
+    compile_engine,
     engine_sources,
 )
 from servers import ReplyError
@@ -31,7 +31,7 @@ def run_program(program: Path) -> str:
 def test_unit_tests_pass(tmp_path: Path) -> None:
     names = ("main", "test_table", "test_engine", "test_engine_memory")
     sources = [TESTS / "engine" / f"{name}.c" for name in names]
-    program = compile_program(tmp_path / "tests", sources + engine_sources(), *ASAN)
+    program = compile_engine(tmp_path / "tests", sources, *ASAN)
     printed = run_program(program)
     counts = re.search(r"(\d+) checks, 0 failures", printed)
     assert counts, printed
@@ -39,8 +39,8 @@ def test_unit_tests_pass(tmp_path: Path) -> None:
 
 
 def test_threads_are_clean_under_tsan(tmp_path: Path) -> None:
-    sources = [TESTS / "engine" / "stress.c", *engine_sources()]
-    program = compile_program(tmp_path / "stress", sources, *TSAN)
+    sources = [TESTS / "engine" / "stress.c"]
+    program = compile_engine(tmp_path / "stress", sources, *TSAN)
     assert run_program(program) == "ok\n"
 
 

@@ -11,12 +11,12 @@ What is compared loosely, and why:
 - "unknown command" without the arguments, which the engine does not repeat;
 - errors inside scripts without the script's name and line, which a server appends.
 
-REDLANE_EXAMPLES sets how many sequences are drawn (default 100). The server is the
-installed redis-server, whatever REDLANE_TEST_SERVERS names: the engine speaks the words
-of Redis 7.0, and its successors answer otherwise in more than words (SCAN with a TYPE
-that does not exist is an error to Valkey 8, one with a space before its cursor none to
-Redis 8). Where the installed one is another than 7.0, errors are compared by their
-first word and scores as numbers.
+REDLANE_EXAMPLES sets how many sequences are drawn (100; 25 in `make sanitize`). The
+server is the installed one, whatever REDLANE_TEST_SERVERS names: the engine speaks the
+words of Redis 7.0, and its successors answer otherwise in more than words (SCAN with a
+TYPE that does not exist is an error to Valkey 8, one with a space before its cursor
+none to Redis 8). Where the installed one is another than 7.0, errors are compared by
+their first word and scores as numbers.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import pytest
-from engine_driver import DriverLink, ServerLink, compile_driver, compile_program
+from engine_driver import DriverLink, ServerLink, compile_core, compile_driver
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -476,7 +476,7 @@ def scripts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[bytes, 
     folder = tmp_path_factory.mktemp("scripts")
     sources = [ROOT / "tests/core/print_scripts.c"]
     sources += sorted((ROOT / "src/core").glob("script*.c"))
-    program = compile_program(folder / "print", sources)
+    program = compile_core(folder / "print", sources)
     lines = subprocess.run([program], capture_output=True, text=True, check=True).stdout
     rows = [line.split() for line in lines.splitlines()]
     return {name: (sha1.encode(), bytes.fromhex(text)) for name, sha1, text in rows}

@@ -12,7 +12,17 @@ from typing import Any
 
 import pytest
 import redlane
-from redlane import Cache, Client, Counter, VideoCache
+from redlane import (
+    Cache,
+    Client,
+    Cooldown,
+    CooldownState,
+    Counter,
+    Presence,
+    RateLimiter,
+    RedisCache,
+    VideoCache,
+)
 from scripted import HELLO_ANSWER, Peer, scripted
 
 PATIENCE = 60
@@ -48,6 +58,9 @@ WELL_FORMED = {
     "pair of integers": b"*2\r\n:1\r\n:2\r\n",
     "pair of nil": b"*2\r\n$-1\r\n$-1\r\n",
     "three": b"*3\r\n:1\r\n$1\r\na\r\n$-1\r\n",
+    "three of a script": b"*3\r\n:0\r\n:1\r\n*1\r\n:1\r\n",
+    "three integers": b"*3\r\n:0\r\n:0\r\n:5\r\n",
+    "seven large": b"*7\r\n" + b":9223372036854775807\r\n" * 7,
     "scan": b"*2\r\n$1\r\n0\r\n*2\r\n$1\r\na\r\n$1\r\nb\r\n",
     "scan of nothing": b"*2\r\n$1\r\n0\r\n*0\r\n",
     "scan of integers": b"*2\r\n:0\r\n*1\r\n:1\r\n",
@@ -114,6 +127,10 @@ def is_a(*types: type) -> Check:
 
 def is_dict(value: object) -> bool:
     return type(value) is dict
+
+
+def is_state(value: object) -> bool:
+    return type(value) is CooldownState and value.ready == (value.remaining == 0)
 
 
 def anything_with_errors(value: object) -> bool:
@@ -288,12 +305,59 @@ def tool_calls(client: Any, **options: Any) -> dict[str, tuple[Call, Check]]:
     }
 
 
+def limit_calls(client: Any) -> dict[str, tuple[Call, Check]]:
+    limiters = {name: RateLimiter(client, name) for name in ("gcra", "fixed-window")}
+    cooldown = Cooldown(client, 5, fallback="raise")
+    # Of the awaited clients' tests too: this one's own form is asked there.
+    blocking = getattr(client, "sync", client)
+    tenant = RedisCache.from_client(blocking).with_context("a", "d")
+
+    def presence() -> Presence:
+        """One that does not know yet what the server knows."""
+        return Presence(client, fallback="raise")
+
+    def leave() -> bool:
+        here = presence()
+        registry = getattr(here, "sync", here)._registry
+        registry.add("u", "1")  # as if it had joined
+        return here.leave("u", 1)
+
+    calls: dict[str, tuple[Call, Check]] = {
+        "cooldown.acquire": (lambda: cooldown.acquire("u"), is_state),
+        "cooldown.peek": (lambda: cooldown.peek("u"), is_state),
+        "cooldown.reset": (lambda: cooldown.reset("u"), BOOL),
+        "tenant.get": (lambda: tenant.get("k"), is_a(tuple)),
+        "tenant.set": (lambda: tenant.set("k", b"v", 5), BOOL),
+        "tenant.stats": (lambda: tenant.stats(), is_a(int, NONE)),
+        "tenant.flush_app": (lambda: tenant.flush_app(), is_a(int)),
+        "tenant.flush_device": (lambda: tenant.flush_device(), is_a(int)),
+        "presence.join": (lambda: presence().join("u", 1), BOOL),
+        "presence.leave": (leave, BOOL),
+        "presence.online": (lambda: presence().online("u"), BOOL),
+        "presence.members": (lambda: presence().members(), is_a(set)),
+        "presence.count": (lambda: presence().count(), is_a(int)),
+        "presence.close": (lambda: presence().close(), is_a(NONE)),
+    }
+    for name, one in limiters.items():
+        for method in (one.hit, one.peek, one.refund):
+            calls[f"limiter.{method.__name__} {name}"] = (
+                lambda method=method: method("u", "5/minute;9/hour").limits,  # type: ignore[misc]
+                is_a(tuple),
+            )
+        calls[f"limiter.reset {name}"] = (
+            lambda one=one: one.reset("u", "5/minute"),  # type: ignore[misc]
+            BOOL,
+        )
+    return calls
+
+
 def all_calls(client: Any) -> dict[str, tuple[Call, Check]]:
     """Tools with the policy that hides nothing, so that what is raised is seen."""
     return {
         **client_calls(client),
         **cache_calls(client, fallback="raise", prefix="loud"),
         **tool_calls(client, fallback="raise"),
+        **limit_calls(client),
         **{f"quiet {name}": call for name, call in cache_calls(client).items()},
     }
 

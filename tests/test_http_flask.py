@@ -197,7 +197,8 @@ def test_keys_of_flask_limiter() -> None:
     settings = app.extensions["redlane"]._states[app].settings
     assert settings.limit_url is None  # REDLANE_URL goes before
     assert settings.limit_algorithm == "moving-window"
-    assert settings.limits == "5/minute;9/hour"
+    assert settings.limits == "5/minute"
+    assert settings.app_limits == "9/hour"
     assert not settings.limits_enabled
     assert settings.limit_prefix == "rl"
     assert settings.limit_on_error == "allow"

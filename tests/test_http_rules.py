@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import math
+import re
+import time
 from email.utils import formatdate
-from types import SimpleNamespace
 from typing import Any
 
 import msgspec
 import pytest
+from redlane import RateLimiter
 from redlane._http.address import client_address
 from redlane._http.fields import (
     MOST_SECONDS,
@@ -17,7 +21,7 @@ from redlane._http.fields import (
     seconds_of,
     tags_match,
 )
-from redlane._http.limits import body_of, fields_of
+from redlane._http.limits import body_of
 from redlane._http.policy import Policy, digest, period
 from redlane._http.stored import Serializer, Stored, answer, store
 
@@ -30,7 +34,7 @@ class Asked:
     def __init__(self, target: str = "/x", method: str = "GET", **fields: str) -> None:
         self.method, self.scheme, self.host = method, "http", "h"
         self.path, _, self.query = target.partition("?")
-        self.body = False
+        self.body = self.known = False
         self.fields = {n.replace("_", "-").lower(): v for n, v in fields.items()}
 
     def header(self, name: str) -> str | None:
@@ -169,7 +173,7 @@ def test_a_hit() -> None:
     assert value_of(reply, "X-Cache") == "HIT"
     assert value_of(reply, "Cache-Control") == "max-age=100"
     assert value_of(reply, "Content-Length") == "4"
-    assert value_of(reply, "Vary") == "Cookie"
+    assert value_of(reply, "Vary") == "Cookie, Authorization"
     assert value_of(answer(made, Asked(), "MISS", NOW), "Age") is None
 
 
@@ -521,7 +525,9 @@ def test_periods_that_are_none(given: Any) -> None:
         period(given, "x")
 
 
-@pytest.mark.parametrize("data", [b"", b"RLH1", b"RLH1\0\0\0\5{}", b"x" * 100])
+@pytest.mark.parametrize(
+    "data", [b"", b"RLH2", b"RLH2" + bytes(19) + b"\5{}", b"x" * 100]
+)
 def test_bytes_that_are_no_response(data: bytes) -> None:
     with pytest.raises((ValueError, msgspec.MsgspecError)):
         Serializer().loads(data)
@@ -532,53 +538,85 @@ def test_a_stored_field_cannot_bring_another() -> None:
     made = stored_of({"A": "b"})
     assert made is not None
     forged = serializer.dumps(made).replace(b'"b"', b'"\\n"')
-    size = int.from_bytes(forged[4:8], "big") + 1
-    with pytest.raises(ValueError, match="no field"):
-        serializer.loads(forged[:4] + size.to_bytes(4, "big") + forged[8:])
+    size = int.from_bytes(forged[20:24], "big") + 1
+    with pytest.raises(ValueError, match="no head"):
+        serializer.loads(forged[:20] + size.to_bytes(4, "big") + forged[24:])
+
+
+def test_another_body_does_not_stand_in_for_a_kept_response() -> None:
+    made = stored_of({"A": "b"})
+    assert made is not None
+    serializer = Serializer()
+    good = serializer.dumps(made)
+    assert serializer.loads(good.replace(made.body, b"forged")).body == b"forged"
+    kept = serializer.loads(good)
+    assert kept.body == made.body
+    assert serializer.loads(good) is kept
 
 
 # --- limits -------------------------------------------------------------------------
 
 
-def decision(allowed: bool) -> Any:
-    def entry(limit: int, window: float, remaining: int, reset: float) -> Any:
-        return SimpleNamespace(
-            limit=limit,
-            window=window,
-            remaining=remaining,
-            reset_after=reset,
-            retry_after=reset,
-            allowed=remaining > 0,
-        )
+RATES = "2/minute;1000/hour"
 
-    return SimpleNamespace(
-        allowed=allowed,
-        limit=100,
-        remaining=0,
-        reset_after=29.2,
-        retry_after=0.0 if allowed else 29.2,
-        limits=(entry(100, 60, 0, 29.2), entry(1000, 3600, 900, 0)),
+
+def fields_of(decision: Any) -> dict[str, str]:
+    """Raw ones are the same, as ASGI has them."""
+    fields = dict(decision.headers())
+    raw = [(name.decode(), value.decode()) for name, value in decision.raw_headers()]
+    assert raw == [(name.lower(), value) for name, value in fields.items()]
+    return fields
+
+
+def test_fields_of_a_decision() -> None:
+    limiter = RateLimiter("memory://", "fixed-window")
+    begun = time.time()
+    fields = fields_of(limiter.hit("a", RATES))
+    assert list(fields) == [
+        *("X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset"),
+        *("RateLimit-Policy", "RateLimit"),
+    ]
+    assert fields["X-RateLimit-Limit"] == "2"
+    assert fields["X-RateLimit-Remaining"] == "1"
+    assert begun < int(fields["X-RateLimit-Reset"]) < time.time() + 62
+    policy = '"2-in-60s";q=2;w=60, "1000-in-3600s";q=1000;w=3600'
+    assert fields["RateLimit-Policy"] == policy
+    states = re.fullmatch(
+        r'"2-in-60s";r=1;t=(\d+), "1000-in-3600s";r=999;t=(\d+)', fields["RateLimit"]
     )
+    assert states is not None
+    assert 1 <= int(states[1]) <= 60
+    assert 1 <= int(states[2]) <= 3600
 
 
 def test_fields_of_a_refusal() -> None:
-    fields = dict(fields_of(decision(False), NOW))
-    assert fields == {
-        "X-RateLimit-Limit": "100",
-        "X-RateLimit-Remaining": "0",
-        "X-RateLimit-Reset": "1700000030",
-        "RateLimit-Policy": '"100-in-60s";q=100;w=60, "1000-in-3600s";q=1000;w=3600',
-        "RateLimit": '"100-in-60s";r=0;t=30, "1000-in-3600s";r=900;t=0',
-        "Retry-After": "30",
-    }
-    assert (
-        body_of(decision(False))
-        == b'{"error": "rate limit exceeded", "retry_after": 30}'
-    )
+    limiter = RateLimiter("memory://", "gcra")
+    for _ in range(2):
+        limiter.hit("a", "2/hour")
+    refused = limiter.hit("a", "2/hour")
+    fields = fields_of(refused)
+    assert list(fields)[-1] == "Retry-After"
+    assert fields["Retry-After"] == str(math.ceil(refused.retry_after))
+    assert fields["X-RateLimit-Remaining"] == "0"
+    told = {"error": "rate limit exceeded", "retry_after": int(fields["Retry-After"])}
+    assert json.loads(body_of(refused)) == told
 
 
-def test_retry_after_goes_with_a_refusal_only() -> None:
-    assert "Retry-After" not in dict(fields_of(decision(True)))
+def test_seconds_until_a_retry_are_one_at_least() -> None:
+    limiter = RateLimiter("memory://", "gcra")
+    limiter.hit("a", "1/second")
+    refused = limiter.hit("a", "1/second")
+    while refused:  # a second has passed
+        refused = limiter.hit("a", "1/second")
+    assert fields_of(refused)["Retry-After"] == "1"
+
+
+def test_fields_of_the_longest_decision() -> None:
+    rates = [(10**9 - i, 10**9 - i) for i in range(8)]
+    fields = fields_of(RateLimiter("memory://", "fixed-window").hit("a", rates))
+    policies = [f'"{n}-in-{n}s";q={n};w={n}' for n, _ in rates]
+    assert fields["RateLimit-Policy"] == ", ".join(policies)
+    assert fields["RateLimit"].count(";t=") == 8
 
 
 @pytest.mark.parametrize(

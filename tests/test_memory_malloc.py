@@ -3,6 +3,7 @@ the engine's, the buffers'. Python's allocators are test_stress_memory.py's."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from servers import Server
+from test_scripts import texts  # noqa: F401
 
 MEMORY = Path(__file__).resolve().parent / "memory"
 
@@ -53,3 +55,17 @@ def test_every_allocation_may_fail(
     warm, cold = (int(line.split()[0]) for line in done.stdout.splitlines())
     assert warm > 40
     assert cold > (1000 if executor == "redis" else 40)
+
+
+def test_a_log_that_cannot_grow(library: Path, texts: dict[str, bytes]) -> None:  # noqa: F811
+    """It refuses, and knows what it knew before."""
+    sha1 = hashlib.sha1(texts["limit"], usedforsecurity=False).hexdigest()
+    done = subprocess.run(
+        [sys.executable, MEMORY / "failing_logs.py", library, sha1],
+        env={**os.environ, "LD_PRELOAD": str(library)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=1200,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr

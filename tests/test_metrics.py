@@ -90,6 +90,7 @@ def test_a_limiter_without_its_server(fresh_server: Server) -> None:
     assert not deny.hit("ann", "3/hour").allowed
     assert engine.hit("ann", "3/hour").allowed
     assert deny.stats() | {"remembered": 0} == {
+        "ahead": 0,
         "allowed": 0,
         "refused": 1,
         "remembered": 0,

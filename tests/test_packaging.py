@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -19,6 +20,11 @@ sys.path.insert(0, str(ROOT / "tools"))
 import fetch_hiredis  # noqa: E402
 
 packaging = pytest.mark.packaging
+# In one worker, where one sdist is made for all, and one wheel.
+of_one_sdist = pytest.mark.xdist_group("sdist")
+
+# Each is what the module of its name needs.
+EXTRAS = ("flask", "fastapi", "metrics", "otel")
 
 WORKS = """\
 import pathlib, sys, redlane
@@ -30,6 +36,11 @@ with Client("memory://") as client:
 assert redlane.content_key("video", "a", ["b"]).startswith("video:")
 print("works")
 """
+
+
+# Compiled without being made fast, in a third of the time: for the roads on which the
+# sources go, and not what comes of them. The wheel is the release build.
+QUICKLY = {"REDLANE_BUILD": "debug"}
 
 
 def run(
@@ -123,17 +134,18 @@ def wheel(sdist: Path) -> Path:
 
 @packaging
 def test_install_from_a_folder(tree: Path, environment: Environment) -> None:
-    environment.install(tree)
+    environment.install(tree, **QUICKLY)
     environment.check()
 
 
 @packaging
 def test_install_from_git(environment: Environment) -> None:
-    environment.install(f"git+file://{ROOT}")
+    environment.install(f"git+file://{ROOT}", **QUICKLY)
     environment.check()
 
 
 @packaging
+@of_one_sdist
 def test_sdist_carries_what_a_build_needs(sdist: Path) -> None:
     with tarfile.open(sdist) as tar:
         names = {name.partition("/")[2] for name in tar.getnames()}
@@ -148,6 +160,7 @@ def test_sdist_carries_what_a_build_needs(sdist: Path) -> None:
 
 
 @packaging
+@of_one_sdist
 def test_wheel_carries_the_package_and_the_notices(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
@@ -156,28 +169,39 @@ def test_wheel_carries_the_package_and_the_notices(wheel: Path) -> None:
             for name in names
             if "/licenses/" in name
         }
+        (metadata,) = (name for name in names if name.endswith("/METADATA"))
+        described = archive.read(metadata).decode()
     assert "Redistributions in binary form" in notices["vendor/hiredis/COPYING"]
     assert "redlane contributors" in notices["LICENSE"]
-    modules = {name for name in names if name.startswith("redlane/")}
-    assert modules >= {"redlane/__init__.py", "redlane/py.typed", "redlane/_core.pyi"}
-    assert len([name for name in modules if name.startswith("redlane/_core.cp")]) == 1
+    package = {name for name in names if name.startswith("redlane/")}
+    tracked = git("ls-files", "python/redlane").splitlines()
+    wanted = {name.removeprefix("python/") for name in tracked}
+    assert wanted >= {"redlane/py.typed", "redlane/_core.pyi", "redlane/grafana.json"}
+    (core,) = package - wanted
+    assert core.startswith("redlane/_core.cp")
+    assert wanted - package == set()
+    extras = {*EXTRAS, "examples"}
+    assert set(re.findall("(?m)^Provides-Extra: (.*)$", described)) == extras
     assert not [name for name in names if name.endswith((".c", ".h", ".o"))]
 
 
 @packaging
+@of_one_sdist
 def test_install_from_wheel(wheel: Path, environment: Environment) -> None:
-    environment.install(wheel)
+    environment.install(f"{wheel}[{','.join(EXTRAS)}]")
     environment.check()
+    imports = "\n".join(f"import redlane.{module}" for module in EXTRAS)
+    must(environment.python, "-I", "-W", "error", "-c", imports, cwd=environment.empty)
 
 
 @packaging
+@of_one_sdist
 def test_install_from_sdist_without_a_source_of_hiredis(
     sdist: Path, environment: Environment
 ) -> None:
     environment.install("setuptools>=77", "msgspec")
-    environment.install(
-        *("--no-build-isolation", "--no-index", sdist), REDLANE_HIREDIS_SRC=""
-    )
+    offline = ("--no-build-isolation", "--no-index", sdist)
+    environment.install(*offline, REDLANE_HIREDIS_SRC="", **QUICKLY)
     environment.check()
 
 
@@ -274,7 +298,7 @@ def test_an_archive_without_hiredis_is_refused(tmp_path: Path) -> None:
 @packaging
 def test_only_what_changed_is_compiled(tree: Path) -> None:
     build = (sys.executable, "setup.py", "-q", "build_ext", "--inplace")
-    env = {"REDLANE_HIREDIS_SRC": str(ROOT / "vendor" / "hiredis")}
+    env = {"REDLANE_HIREDIS_SRC": str(ROOT / "vendor" / "hiredis"), **QUICKLY}
     must(*build, cwd=tree, **env)
     objects = {path: path.stat().st_mtime_ns for path in tree.glob("build/**/*.o")}
     assert len(objects) > 5

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 from conftest import make_client
+from engine_driver import compile_core
 from servers import Server
-from test_core_c import CORE, TESTS, compile_program, run_program
+from test_core_c import CORE, TESTS, run_program
 
 LEASE = b"\xffRLLmine"
 OTHER = b"\xffRLLother"
@@ -21,7 +22,7 @@ def texts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     """Name to Lua text, as the C table has them."""
     target = tmp_path_factory.mktemp("scripts") / "print"
     sources = [TESTS / "print_scripts.c", *sorted(CORE.glob("script*.c"))]
-    compile_program(target, sources)
+    compile_core(target, sources)
     rows = [line.split() for line in run_program(target).splitlines()]
     return {name: bytes.fromhex(text) for name, _, text in rows}
 
@@ -390,6 +391,7 @@ def test_engine_and_server_agree(
 
 
 def test_print_scripts_is_complete(texts: dict[str, bytes]) -> None:
-    # Rate limits depend on the time: test_limits_model.py gives both the same.
-    others = [*PRESENCE, "limit", "limit_charge"]
+    # Rate limits depend on the time: test_limits_model.py gives both the same. Slots:
+    # test_concurrency.py.
+    others = [*PRESENCE, "limit", "limit_charge", "slot"]
     assert sorted(texts) == sorted([*SHAPES, *others])

@@ -32,6 +32,7 @@ import _testcapi, msgspec.json
 msgspec.json.encode, msgspec.json.decode = lambda value: b"[1]", lambda data: [1, "a"]
 import redlane
 from redlane import Cache, Client, Counter, VideoCache, content_key
+from redlane import Cooldown, Presence, RateLimiter, RedisCache
 
 contextvars.ContextVar("made").set(1)  # the thread's context too
 logging.disable(logging.CRITICAL)
@@ -147,6 +148,51 @@ def methods():
     thing.of_class(1)
     Thing.of_class.invalidate(1)
 
+limiters = [
+    RateLimiter(client, name, hashed=name == "gcra")
+    for name in ("sliding-window", "fixed-window", "sliding-log", "gcra")
+]
+cooldown = Cooldown(client, 3600)
+presence = Presence(client, "here")
+tenant = RedisCache.from_client(client).with_context("app", "device")
+RATES = ["3/minute", (4, 3600)]
+
+def limited(limiter):
+    decision = limiter.hit("u", RATES, 2)
+    decision.limits, decision.remaining, repr(decision)
+    limiter.hit(7, "3/minute")
+    limiter.peek("u", RATES)
+    limiter.refund("u", RATES, cost=2)
+    limiter.reset("u", RATES)
+    limiter.stats()
+    repr(limiter)
+    for wrong in ("never", (0, 1), [], "5/minute burst 9"):
+        try:
+            limiter.hit("u", wrong)
+        except redlane.ConfigurationError:
+            pass
+
+def made_limiters():
+    RateLimiter(client, "gcra", "deny", prefix="p", hashed=True).aio
+    Cooldown(client, "5m", prefix="q").aio
+
+def cooled():
+    repr(cooldown.acquire("u"))
+    cooldown.peek("u")
+    cooldown.reset("u")
+
+def met():
+    presence.join("ann", 1)
+    presence.online("ann")
+    presence.members()
+    presence.leave("ann", 1)
+
+def shared():
+    tenant.set("k", b"v", 60)
+    tenant.get("k")
+    tenant.stats()
+    tenant.flush_app()
+
 def opened():
     with Client(url, timeout=60, connect_timeout=60, name="n") as made:
         made.get("k")
@@ -202,6 +248,11 @@ calls = [
     lambda: video.get("b", ["w"]),
     lambda: video.get_stats(),
     lambda: content_key("video", "b", ["a", "\\xfc"]),
+    *(functools.partial(limited, one) for one in limiters),
+    made_limiters,
+    cooled,
+    met,
+    shared,
 ]
 assert client.hset("h", mapping={"a": 1}) >= 0
 failures = 0

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from outage_tools import Switch, wait_until
 from redlane import (
     AsyncRedisCache,
+    Cache,
     ContextualRedisCache,
     InMemoryCache,
     NoOpCache,
@@ -376,6 +377,26 @@ def test_a_flush_kept_for_the_server_spares_other_keys(switch: Switch) -> None:
     switch.on(client)
     assert switch.server.cli("EXISTS", "/a*/d/k") == 0
     assert switch.server.cli("EXISTS", "/x/a/d/one", "/a/d/deep/er", "/z/d/er/x") == 3
+    client.close()
+
+
+@pytest.mark.parametrize("pattern", [r"\/shop/*", b"\\/shop/*"])
+def test_a_pattern_of_a_cache_is_not_of_tenants_keys(
+    switch: Switch, pattern: str | bytes
+) -> None:
+    """However it is written: a server reads a backslash before a slash as nothing."""
+    client: Any = redlane.Client(switch.url, **PATIENT)
+    cache = Cache(client, prefix="")
+    keys = ("/shop/a", "/shop/b/c/d")
+    for key in keys:
+        switch.server.cli("SET", key, '"old"')
+    switch.off(client)
+    cache.invalidate(pattern)
+    switch.on(client)
+    assert switch.server.cli("EXISTS", *keys) == 0
+    for key in keys:
+        cache.set(key, "new")
+    assert cache.invalidate(pattern) == 2
     client.close()
 
 

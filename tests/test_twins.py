@@ -18,10 +18,12 @@ PAIRS = {
     "VideoCache": "AsyncVideoCache",
     "PubSub": "AsyncPubSub",
     "ContextualRedisCache": "AsyncContextualRedisCache",
+    "Concurrency": "AsyncConcurrency",
     "Cooldown": "AsyncCooldown",
     "Presence": "AsyncPresence",
     "RateLimiter": "AsyncRateLimiter",
     "RedisCache": "AsyncRedisCache",
+    "Slot": "AsyncSlot",
     "Listener": "AsyncListener",
     "close_default_client": "aclose_default_client",
 }
@@ -56,14 +58,18 @@ NOT_AWAITED = {
     ("Client", "pipeline"),
     ("Client", "scan_iter"),  # is an asynchronous iterator
     ("Client", "subscribe"),  # its result is read by threads and tasks
+    ("Concurrency", "limited"),  # a decorator, for functions of both kinds
+    ("Concurrency", "slot"),  # its result is entered
     ("ContextualRedisCache", "key"),
     ("Cooldown", "key"),
     ("Counter", "key"),
     ("RateLimiter", "limit"),  # a decorator, for functions of both kinds
     ("RedisCache", "from_client"),
     ("RedisCache", "with_context"),
+    ("Slot", "headers"),
+    ("Slot", "raw_headers"),
 }
-MADE_BY_OTHERS = {"ContextualRedisCache", "Listener", "Pipeline"}
+MADE_BY_OTHERS = {"ContextualRedisCache", "Listener", "Pipeline", "Slot"}
 CLASS_PAIRS = {sync: twin for sync, twin in PAIRS.items() if sync[0].isupper()}
 OWN = {"aio", "sync", "aclose"}
 # What only the blocking ones have: their twins have them by `sync`.

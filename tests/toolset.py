@@ -17,6 +17,7 @@ from servers import ReplyError, Server
 BOUND = 60.0  # seconds that a test waits for what must come; far above what it takes
 BUSY_MACHINE = 20.0  # seconds beyond a deadline that a loaded machine may take
 SOURCE = 40  # what the counters' source counts
+RATE = "3/hour"
 
 # What a link that does not answer may raise from a raw command.
 LINK_ERRORS = (redlane.ConnectionError, redlane.TimeoutError)
@@ -64,8 +65,8 @@ def double(number: int) -> int:
 
 
 class Toolset:
-    """A raw client, and a cache, a cached function, a counter and a video cache on it,
-    each with the policy that it has by default."""
+    """A raw client, and every tool on it, each with the policy that it has by
+    default."""
 
     def __init__(self, url: str, timeout: float = 0.3, **options: Any) -> None:
         options.setdefault("connect_timeout", timeout)
@@ -77,6 +78,10 @@ class Toolset:
             self.client, "n:{id}", ttl=300, source=lambda id: SOURCE
         )
         self.videos = redlane.VideoCache(self.client)
+        self.limiter = redlane.RateLimiter(self.client)
+        self.cooldown = redlane.Cooldown(self.client, 300)
+        self.presence = redlane.Presence(self.client, "here")
+        self.tenant = redlane.RedisCache.from_client(self.client).with_context("a", "d")
         self.number = 1000
 
     def warm(self) -> None:
@@ -109,6 +114,10 @@ class Toolset:
         assert self.counter.get(self.number) == SOURCE
         assert self.videos.get("black", ["white"]) in (None, "https://before")
         assert self.videos.get("black", [str(self.number)]) is None
+        assert self.limiter.peek(self.number, RATE).remaining == 3
+        assert self.cooldown.peek(f"never:{self.number}").ready
+        assert self.presence.online(f"never:{self.number}") is False
+        assert self.tenant.get("k") in ((b"v", True), (None, False))
 
     def write(self) -> None:
         """Every kind of write. None may raise; what they say is the policy's."""
@@ -126,6 +135,15 @@ class Toolset:
             True,
             False,
         )
+
+        # What was on its way when the link broke may have been charged already.
+        admitted = sum(bool(self.limiter.hit(key, RATE)) for _ in range(4))
+        assert admitted in (3, 4)
+        self.limiter.reset(key, RATE)
+        self.cooldown.acquire(key)
+        self.presence.join(key)
+        self.presence.leave(key)
+        assert self.tenant.set("k", b"v", 60) in (True, False)
 
     def use(self) -> None:
         self.read()

@@ -58,6 +58,7 @@ from redlane._default import (
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from redlane._async_pubsub import AsyncListener, AsyncPubSub
+    from redlane._concurrency import AsyncConcurrency, AsyncSlot, Concurrency, Slot
     from redlane._limit import RateLimitExceeded, rate_limit
     from redlane._presence import AsyncPresence, Presence
     from redlane._pubsub import Listener, PubSub, RedisPubSub, pubsub
@@ -76,6 +77,7 @@ if TYPE_CHECKING:
 __all__ = [
     "AsyncCache",
     "AsyncClient",
+    "AsyncConcurrency",
     "AsyncContextualRedisCache",
     "AsyncCooldown",
     "AsyncCounter",
@@ -85,6 +87,7 @@ __all__ = [
     "AsyncPubSub",
     "AsyncRateLimiter",
     "AsyncRedisCache",
+    "AsyncSlot",
     "AsyncVideoCache",
     "AuthenticationError",
     "BusyError",
@@ -93,6 +96,7 @@ __all__ = [
     "CacheInfo",
     "CachedFunction",
     "Client",
+    "Concurrency",
     "ConfigurationError",
     "ConnectionError",
     "ContextualRedisCache",
@@ -123,6 +127,7 @@ __all__ = [
     "ReplyError",
     "RuntimeCache",
     "SerializationError",
+    "Slot",
     "Subscription",
     "TenantCache",
     "TimeoutError",
@@ -144,11 +149,14 @@ __version__ = "0.1.0"
 
 # Where it is: what is imported or made when it is first asked for.
 _LATE = {
+    "AsyncConcurrency": "_concurrency",
     "AsyncContextualRedisCache": "_tenants",
     "AsyncListener": "_async_pubsub",
     "AsyncPresence": "_presence",
     "AsyncPubSub": "_async_pubsub",
     "AsyncRedisCache": "_tenants",
+    "AsyncSlot": "_concurrency",
+    "Concurrency": "_concurrency",
     "ContextualRedisCache": "_tenants",
     "InMemoryCache": "_tenants",
     "Listener": "_pubsub",
@@ -159,6 +167,7 @@ _LATE = {
     "RateLimitExceeded": "_limit",
     "RedisPubSub": "_pubsub",
     "RuntimeCache": "_tenants",
+    "Slot": "_concurrency",
     "TenantCache": "_tenants",
     "cache": "_ready",
     "invalidate_cache": "_ready",

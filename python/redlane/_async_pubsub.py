@@ -219,7 +219,10 @@ class AsyncPubSub:
             the server is away, those of this process. SerializationError for what is no
             JSON.
             """
-            return await _publish_async(self.client, channel, obj)
+            try:
+                return await _publish_async(self.client, channel, obj)
+            finally:
+                del obj  # what shows tracebacks may show a frame's variables
 
         @Either
         async def subscribe(self, channels, handler, patterns=(), **options):

@@ -35,8 +35,9 @@ _ASKED = ("request", "websocket", "connection")  # names of what is given of a r
 class RateLimitExceeded(RedlaneError):
     """A call was over its limit.
 
-    ``decision`` is the Decision, ``retry_after`` the seconds until the same call would
-    be admitted. Neither it nor the message tells whose call it was.
+    ``decision`` is the Decision, of a Concurrency the Slot; ``retry_after`` the seconds
+    until the same call would be admitted. Neither it nor the message tells whose call
+    it was.
     """
 
     __module__ = "redlane"
@@ -107,10 +108,17 @@ class _Limited:
         self.aio = limiter.aio
         self.keyed = options["key"] is not None
         self.parts = [_Part(part) for part in (options["key"], rates, options["cost"])]
+        self.given = [part.value for part in self.parts]
+        self.varies = any(callable(value) for value in self.given)
         exempt_when = options["exempt_when"]
         self.exempt_when = None if exempt_when is None else _Part(exempt_when)
         self.deduct_when = options["deduct_when"]
-        self.scope = options["scope"]
+        scope = options["scope"]
+        self.scope = _escaped(self.name if scope is None else scope) + ":"
+        # One that is made by another, as Flask makes the views of classes, is told
+        # apart by its endpoint.
+        self.shares_name = scope is None and not self.keyed and "<" in self.name
+        self.by_address = not self.keyed and not self.shares_name
         self.methods = options["methods"]
         self.trusted_hops = options["trusted_hops"]
         self.error_message: Message = options["error_message"]
@@ -125,34 +133,29 @@ class _Limited:
             )
         return asked.address(self.trusted_hops)
 
-    def place(self, asked: Asked | None) -> str:
-        """The scope: as given, or else the function; one that is made by another, as
-        Flask makes the views of classes, is told apart by its endpoint."""
-        scope: str | None = self.scope
-        if scope is None:
-            scope = self.name
-            if asked is not None and not self.keyed and "<" in scope:
-                scope = f"{scope}@{asked.endpoint}"
-        return scope.replace("%", "%25").replace(":", "%3A")
-
     def target(self, asked: Asked | None, given: list[Any]) -> tuple[Any, ...]:
         key, rates, cost = given
-        key, place = self.whose(asked, key), self.place(asked)
+        if asked is not None and self.by_address:
+            return self.scope + asked.address(self.trusted_hops), rates, cost
+        key, scope = self.whose(asked, key), self.scope
+        if self.shares_name and asked is not None:
+            scope = _escaped(f"{self.name}@{asked.endpoint}") + ":"
         if isinstance(key, bytes):
-            return place.encode() + b":" + key, rates, cost
+            return scope.encode() + key, rates, cost
         if isinstance(key, bool) or not isinstance(key, (str, int)):
             raise TypeError(
                 f"key must give a str, bytes or int, not {type(key).__name__}"
             )
-        return f"{place}:{key}", rates, cost
+        return f"{scope}{key}", rates, cost
 
     def passes(self, asked: Asked | None) -> bool:
         """Whether the call is of a kind that does not count."""
         if asked is None:
             return False
-        methods, method = self.methods, asked.method
-        if methods is not None and method is not None and method not in methods:
-            return True
+        if self.methods is not None:
+            method = asked.method
+            if method is not None and method not in self.methods:
+                return True
         return not asked.counts
 
     def refuse(self, asked: Asked | None, decision: Decision) -> RateLimitExceeded:
@@ -162,63 +165,75 @@ class _Limited:
             return RateLimitExceeded(decision, message)
         return asked.refusal(decision, message)
 
-    def call(self, function: Any, opened: Opened, args: Any, kwargs: Any) -> Any:
-        asked = self.asked_in(opened, args, kwargs)
-        if self.passes(asked) or (
-            self.exempt_when is not None and self.exempt_when(asked, args, kwargs)
-        ):
-            return function(*args, **kwargs)
-        target = self.target(asked, [part(asked, args, kwargs) for part in self.parts])
-        # Charged beforehand, so that many at once cannot pass, and given back.
-        decision = self.limiter.hit(*target)
-        if not decision:
-            raise self.refuse(asked, decision)
-        keep = True
-        try:
-            result = function(*args, **kwargs)
-            if self.deduct_when is not None:
-                keep = bool(self.deduct_when(result))
-        finally:
-            if not keep:
-                self.limiter.refund(*target)
-        if asked is not None:
-            asked.tell(decision, result)
-        return result
+    def made(self, opened: Opened) -> Any:
+        """The function with its limit, in one frame, since each costs."""
+        function, asked_in = opened.function, self.asked_in
 
-    async def call_async(
-        self, function: Any, opened: Opened, args: Any, kwargs: Any
-    ) -> Any:
-        asked = self.asked_in(opened, args, kwargs)
-        if self.passes(asked) or (
-            self.exempt_when is not None
-            and await _settle(self.exempt_when(asked, args, kwargs))
-        ):
-            return await function(*args, **kwargs)
-        target = self.target(
-            asked,
-            [await _settle(part(asked, args, kwargs)) for part in self.parts],
-        )
-        waits = asked is None or asked.waits
-        if waits:
-            decision = await self.aio.hit(*target)
-        else:
+        def called(*args: Any, **kwargs: Any) -> Any:
+            asked = asked_in(opened, args, kwargs)
+            if self.passes(asked) or (
+                self.exempt_when is not None and self.exempt_when(asked, args, kwargs)
+            ):
+                return function(*args, **kwargs)
+            given = self.given
+            if self.varies:
+                given = [part(asked, args, kwargs) for part in self.parts]
+            target = self.target(asked, given)
+            # Charged beforehand, so that many at once cannot pass, and given back.
             decision = self.limiter.hit(*target)
-        if not decision:
-            raise self.refuse(asked, decision)
-        keep = True
-        try:
+            if not decision:
+                raise self.refuse(asked, decision)
+            result = function(*args, **kwargs)
+            if self.deduct_when is not None and not self.deduct_when(result):
+                self.limiter.refund(*target)
+            if asked is not None:
+                asked.tell(decision, result, called)
+            return result
+
+        return called
+
+    def made_async(self, opened: Opened) -> Any:
+        """The same for a coroutine function."""
+        function, asked_in = opened.function, self.asked_in
+
+        async def awaited(*args: Any, **kwargs: Any) -> Any:
+            asked = asked_in(opened, args, kwargs)
+            if self.passes(asked) or (
+                self.exempt_when is not None
+                and await _settle(self.exempt_when(asked, args, kwargs))
+            ):
+                return await function(*args, **kwargs)
+            given = self.given
+            if self.varies:
+                given = [
+                    await _settle(part(asked, args, kwargs)) for part in self.parts
+                ]
+            target = self.target(asked, given)
+            waits = asked is None or asked.waits
+            if waits:
+                decision = await self.aio.hit(*target)
+            else:
+                decision = self.limiter.hit(*target)
+            if not decision:
+                raise self.refuse(asked, decision)
             result = await function(*args, **kwargs)
-            if self.deduct_when is not None:
-                keep = bool(await _settle(self.deduct_when(result)))
-        finally:
-            if not keep:
+            if self.deduct_when is not None and not await _settle(
+                self.deduct_when(result)
+            ):
                 if waits:
                     await self.aio.refund(*target)
                 else:
                     self.limiter.refund(*target)
-        if asked is not None:
-            asked.tell(decision, result)
-        return result
+            if asked is not None:
+                asked.tell(decision, result, awaited)
+            return result
+
+        return awaited
+
+
+def _escaped(scope: str) -> str:
+    """With an end that can be told, behind a colon."""
+    return scope.replace("%", "%25").replace(":", "%3A")
 
 
 async def _settle(value: Any) -> Any:
@@ -252,30 +267,24 @@ def _refuse_kind(function: Any) -> None:
         )
 
 
-def _wrap(function: Any, limiter: RateLimiter, rates: Any, options: Any) -> Any:
+def _wrap(
+    function: Any,
+    limiter: RateLimiter,
+    rates: Any,
+    options: Any,
+    kind: type[_Limited] = _Limited,
+) -> Any:
     from functools import wraps
     from inspect import iscoroutinefunction
 
     from redlane._http.opened import Opened, OpenSignature
 
     _refuse_kind(function)
-    limited = _Limited(limiter, rates, options, function)
+    limited = kind(limiter, rates, options, function)
     opened = Opened(function)
-    wrapper: Any
-    if iscoroutinefunction(function):
-
-        @wraps(function)
-        async def awaited(*args: Any, **kwargs: Any) -> Any:
-            return await limited.call_async(function, opened, args, kwargs)
-
-        wrapper = awaited
-    else:
-
-        @wraps(function)
-        def called(*args: Any, **kwargs: Any) -> Any:
-            return limited.call(function, opened, args, kwargs)
-
-        wrapper = called
+    is_coroutine = iscoroutinefunction(function)
+    made = limited.made_async(opened) if is_coroutine else limited.made(opened)
+    wrapper: Any = wraps(function)(made)
     wrapper.__signature__ = OpenSignature.of(opened)
     return wrapper
 
@@ -313,7 +322,7 @@ def bind(owner: RateLimiter | AsyncRateLimiter | None) -> Callable[..., Any]:
         :param deduct_when: a callable of the result; false: the call costs nothing
         :param scope: functions with the same one share a limit; by default each has its
             own, by module and qualified name
-        :param methods: only requests with these methods count
+        :param methods: only requests with these methods count; with GET, HEAD does too
         :param error_message: of the error, or a callable of the Decision that gives it
         :param trusted_hops: how many proxies of ours a request has come through, so
             that X-Forwarded-For counts; by default as REDLANE_TRUSTED_HOPS says, in
@@ -327,6 +336,8 @@ def bind(owner: RateLimiter | AsyncRateLimiter | None) -> Callable[..., Any]:
             request, where no key is given
         :raises TypeError: on a class or a generator function
         """
+        from redlane._http.limited import methods_of
+
         chosen = _rates_of(rates, requests_limit, time_window)
         if owner is None:
             limiter = default_limiter()
@@ -340,7 +351,7 @@ def bind(owner: RateLimiter | AsyncRateLimiter | None) -> Callable[..., Any]:
             "exempt_when": exempt_when,
             "deduct_when": deduct_when,
             "scope": scope,
-            "methods": _methods_of(methods),
+            "methods": methods_of(methods),
             "error_message": error_message,
             "trusted_hops": _hops_of(trusted_hops),
         }
@@ -351,12 +362,6 @@ def bind(owner: RateLimiter | AsyncRateLimiter | None) -> Callable[..., Any]:
         return decorate
 
     return limit
-
-
-def _methods_of(methods: Iterable[str] | None) -> set[str] | None:
-    if isinstance(methods, str):
-        raise TypeError("methods takes a list of names")
-    return None if methods is None else {name.upper() for name in methods}
 
 
 def _hops_of(given: int | None) -> int | None:

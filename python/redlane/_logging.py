@@ -26,6 +26,7 @@ EVENTS = {
     "redlane.cache.refresh_failed": "a function failed, an old value is served",
     "redlane.cache.failed_late": "a function failed after its hard_timeout",
     "redlane.cache.undecoded": "a return annotation cannot be used",
+    "redlane.concurrency.failed": "a slot could not be given back: its lease ends",
     "redlane.presence.failed": "presence could not be renewed",
     "redlane.pubsub.up": "subscriptions have a connection again",
     "redlane.pubsub.down": "subscriptions have no connection",

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from redlane._core import AsyncClient, Client, RedlaneError, ToolHandle
 from redlane._logging import get_logger
-from redlane._steps import Steps, run, run_async
+from redlane._steps import Steps, check, is_texts, run, run_async
 
 if TYPE_CHECKING:
     from datetime import timedelta
@@ -51,10 +51,32 @@ def sibling(key: str, name: str) -> str:
     return f"{key}:{name}" if "{" in key else f"{{{key}}}:{name}"
 
 
-def user_of(place: bytes) -> str:
-    """The user of a connection's name."""
-    size, _, rest = place.partition(b":")
-    return rest[: int(size)].decode()
+def place_of(name: bytes) -> Place | None:
+    """A connection by its name on the server; None for what is none."""
+    size, _, rest = name.partition(b":")
+    try:
+        return rest[: int(size)].decode(), name.decode()
+    except ValueError:
+        return None
+
+
+def held_by(reply: Any) -> Iterator[tuple[Place, bytes]]:
+    """Of all connections, as HGETALL gives them: each, and whose it is."""
+    check(is_texts(reply) and len(reply) % 2 == 0, "HGETALL")
+    for name, owner in zip(reply[::2], reply[1::2], strict=True):
+        place = place_of(name)
+        if place is not None:
+            yield place, owner
+
+
+def is_reply(reply: object, lists: bool) -> bool:
+    """Of a script: two numbers, and a number or a list of strings."""
+    return (
+        isinstance(reply, list)
+        and len(reply) == 3
+        and all(isinstance(number, int) for number in reply[: 2 if lists else 3])
+        and (not lists or is_texts(reply[2]))
+    )
 
 
 def batches(places: Iterable[Place]) -> Iterator[list[str]]:
@@ -74,7 +96,7 @@ class Registry:
 
     def __init__(self) -> None:
         self.owner = os.urandom(9).hex()
-        self.lock = threading.Lock()
+        self.lock = threading.RLock()  # a finaliser, or a signal's, may come here too
         self.users: dict[str, dict[str, str]] = {}
         self.unnamed: dict[str, list[str]] = {}
         self.count = 0
@@ -88,7 +110,9 @@ class Registry:
             else:
                 name = f"={connection}"
             place = f"{len(user.encode())}:{user}:{self.owner}:{name}"
-            self.users.setdefault(user, {})[name] = place
+            mine = self.users.setdefault(user, {})
+            mine[name] = place
+            self.users[user] = mine
             return user, place
 
     def take(self, user: str, connection: str | None) -> tuple[Place, bool] | None:
@@ -100,7 +124,7 @@ class Registry:
                     return None
                 name = unnamed.pop()
                 if not unnamed:
-                    del self.unnamed[user]
+                    self.unnamed.pop(user, None)
             else:
                 name = f"={connection}"
             mine = self.users.get(user, {})
@@ -108,7 +132,7 @@ class Registry:
             if place is None:
                 return None
             if not mine:
-                del self.users[user]
+                self.users.pop(user, None)
             return (user, place), not self.users
 
     def take_all(self) -> list[Place]:
@@ -121,8 +145,8 @@ class Registry:
     def _places(self) -> list[Place]:
         return [
             (user, place)
-            for user, mine in self.users.items()
-            for place in mine.values()
+            for user, mine in self.users.copy().items()
+            for place in mine.copy().values()
         ]
 
     def places(self) -> list[Place]:
@@ -300,8 +324,10 @@ class Presence:
             yield from self._call("presence_leave", owner, owner, 1, *batch)
 
     def _call(self, script: str, *args: object) -> Steps[tuple[list[Any], str]]:
+        lists = script == "presence_read" and args[1] in ("members", "dead")
         try:
             reply, answered = yield ("script", script, self._keys, args)
+            check(is_reply(reply, lists), script)
         except BaseException:
             self._told = None  # it may have been done, or not
             raise
@@ -334,11 +360,7 @@ class Presence:
         held, who = yield ("run", "HGETALL", self._keys[1])
         if who != answered:
             return
-        mine = [
-            (user_of(place), place.decode())
-            for place, holder in zip(held[::2], held[1::2], strict=True)
-            if holder.decode() == owner
-        ]
+        mine = [place for place, holder in held_by(held) if holder == owner.encode()]
         yield from self._settle({*mine, *places}, answered)
 
     def _settle(self, places: set[Place], answered: str) -> Steps[None]:
@@ -368,9 +390,9 @@ class Presence:
             yield from self._ask("presence_join", owner, self._lease)
         held, _ = yield ("run", "HGETALL", self._keys[1])
         theirs: dict[bytes, list[Place]] = {name: [] for name in dead}
-        for place, holder in zip(held[::2], held[1::2], strict=True):
+        for place, holder in held_by(held):
             if holder in dead:
-                theirs[holder].append((user_of(place), place.decode()))
+                theirs[holder].append(place)
         for name, places in theirs.items():
             for batch in batches(places):
                 yield from self._call("presence_leave", owner, name, 0, *batch)

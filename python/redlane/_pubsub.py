@@ -233,7 +233,10 @@ class PubSub:
             The number of subscribers that got it: for a server, its connections.
             SerializationError for what is no JSON.
             """
-            return _publish(self.client, channel, obj)
+            try:
+                return _publish(self.client, channel, obj)
+            finally:
+                del obj  # what shows tracebacks may show a frame's variables
 
         @Either
         def subscribe(self, channels, handler, patterns=(), **options):

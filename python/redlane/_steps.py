@@ -9,10 +9,12 @@ from __future__ import annotations
 from collections.abc import Generator
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from redlane._core import ReplyError
+
 if TYPE_CHECKING:
     from redlane._core import AsyncToolHandle, ToolHandle
 
-__all__ = ["Steps", "run", "run_async", "scan"]
+__all__ = ["Steps", "check", "is_texts", "run", "run_async", "scan"]
 
 T = TypeVar("T")
 Steps = Generator[tuple[Any, ...], Any, T]
@@ -52,15 +54,29 @@ async def run_async(steps: Steps[T], handle: AsyncToolHandle) -> T:
         return result
 
 
+def check(fits: bool, name: str) -> None:
+    """What a server says is used as far as it is what was asked for."""
+    if not fits:
+        raise ReplyError(f"unexpected reply to {name}")
+
+
+def is_texts(reply: object) -> bool:
+    """A list of strings."""
+    return isinstance(reply, list) and all(isinstance(item, bytes) for item in reply)
+
+
 def scan(pattern: bytes) -> Steps[tuple[list[bytes], str]]:
     """All keys that match, each once, and who answered: the worst of them."""
     worst = "server"
     found: dict[bytes, None] = {}
     cursor = b"0"
     while True:
-        (after, keys), answered = yield (
+        reply, answered = yield (
             "run", "SCAN", cursor, "MATCH", pattern, "COUNT", SCAN_COUNT
         )  # fmt: skip
+        check(isinstance(reply, list) and len(reply) == 2, "SCAN")
+        after, keys = reply
+        check(isinstance(after, bytes) and is_texts(keys), "SCAN")
         found.update(dict.fromkeys(keys))
         if answered != "server":
             worst = answered

@@ -17,7 +17,7 @@ from redlane._core import (
     ToolHandle,
 )
 from redlane._core import TenantCache as SharedCache
-from redlane._steps import Steps, run, run_async, scan
+from redlane._steps import Steps, check, run, run_async, scan
 
 if TYPE_CHECKING:
     from datetime import timedelta
@@ -99,6 +99,7 @@ class Scope:
         gone = 0
         for start in range(0, len(mine), BATCH):
             reply, who = yield ("run", "UNLINK", *mine[start : start + BATCH])
+            check(reply is None or isinstance(reply, int), "UNLINK")
             gone += reply or 0
             if who != "server":
                 answered = who

@@ -15,21 +15,23 @@ from contextlib import asynccontextmanager
 from functools import wraps
 from threading import Lock
 from typing import Any, TypeVar
+from weakref import WeakValueDictionary
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route, Router
+from starlette.websockets import WebSocket
 
-from redlane._core import AsyncClient, Cache, Client, RateLimiter
+from redlane._core import AsyncClient, AsyncRateLimiter, Cache, Client, RateLimiter
 from redlane._default import close_default_client, default_client
 from redlane._http.address import client_address
 from redlane._http.asgi import Ahead as CacheMiddleware
-from redlane._http.asked_asgi import Refused, answered_by_us
-from redlane._http.endpoint import Endpoint, Given
+from redlane._http.asked_asgi import Refused, answered_by_us, forwarded_in
+from redlane._http.endpoint import Endpoint, Given, parameter_of
 from redlane._http.health import deep_report, shallow_report
 from redlane._http.limited import Limit, place_of
-from redlane._http.limits import fields_of
+from redlane._http.limits import add_raw_fields
 from redlane._http.share import pattern_of
 from redlane._http.stored import Serializer
 from redlane._logging import get_logger
@@ -50,7 +52,10 @@ __all__ = [
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 _lock = Lock()
-_caches: dict[tuple[Client[Any] | None, str], Cache] = {}
+# By the client's id, which is nobody else's as long as the cache that holds it lives.
+# Those of the default client stay; others as long as an endpoint or anybody has them.
+_caches: WeakValueDictionary[tuple[int, str], Cache] = WeakValueDictionary()
+_default_caches: dict[str, Cache] = {}
 _redis: AsyncClient[str] | None = None
 
 
@@ -61,11 +66,13 @@ def response_cache(client: Client[Any] | None = None, prefix: str = "http") -> C
         client: None: the default client
         prefix: what the keys begin with
     """
-    cache = _caches.get((client, prefix))
+    cache = _caches.get((id(client), prefix))
     if cache is None:
         with _lock:
             made = Cache(client, prefix=prefix, serializer=Serializer())
-            cache = _caches.setdefault((client, prefix), made)
+            cache = _caches.setdefault((id(client), prefix), made)
+            if client is None:
+                _default_caches[prefix] = cache
     return cache
 
 
@@ -126,11 +133,10 @@ def cached(
         if inspect.isclass(function):
             raise TypeError("cached: a function or a method, not a class")
         endpoint = Endpoint(function, lambda: response_cache(client, prefix), options)
+        if parameter_of(endpoint.given.signature.parameters, WebSocket):
+            raise TypeError("cached: a WebSocket has no response to be stored")
 
-        @wraps(function)
-        async def cached_endpoint(*args: Any, **kwargs: Any) -> Any:
-            return await endpoint(args, kwargs)
-
+        cached_endpoint = wraps(function)(endpoint.make())
         cached_endpoint.__signature__ = endpoint.given.signature  # type: ignore[attr-defined]
         return cached_endpoint  # type: ignore[return-value]
 
@@ -140,17 +146,19 @@ def cached(
 # --- limits -----------------------------------------------------------------------
 
 
-_limiters: dict[Client[Any] | None, RateLimiter] = {}
+_limiters: WeakValueDictionary[int, RateLimiter] = WeakValueDictionary()
 
 
 def _limiter_of(client: Client[Any] | None) -> RateLimiter:
-    limiter = _limiters.get(client)
-    if limiter is None:
-        limiter = _limiters.setdefault(client, RateLimiter(client))
-    return limiter
+    """One for all that limit on this client: what one has refused, all know."""
+    with _lock:
+        limiter = _limiters.get(id(client))
+        if limiter is None:
+            limiter = _limiters[id(client)] = RateLimiter(client)
+        return limiter
 
 
-async def _settled(asked: Callable[[Request], Any], request: Request) -> Any:
+async def _settled(asked: Callable[[Any], Any], request: HTTPConnection) -> Any:
     """A callable's answer to the request, awaited if need be."""
     value = asked(request)
     return await value if hasattr(value, "__await__") else value
@@ -167,48 +175,60 @@ class _Limited:
         trusted_hops: int,
         options: dict[str, Any],
     ) -> None:
-        self.limit = Limit(rates, **options)
+        self.limit = limit = Limit(rates, **options)
         self.client = client
         self.limiter = limiter
+        self.aio: AsyncRateLimiter | None = None
         self.trusted_hops = trusted_hops
+        # Of most limits nothing is to be asked anew: no coroutine is made for them.
+        asked = (limit.methods, limit.exempt_when, limit.key)
+        self.plain = all(part is None for part in asked) and not (
+            callable(limit.rates) or callable(limit.cost)
+        )
 
-    async def ask(self, request: Request, place: str) -> Any:
-        """The Decision, and what was asked for it; None: the request does not count."""
+    def aio_limiter(self) -> AsyncRateLimiter:
+        if self.aio is None:
+            self.aio = (self.limiter or _limiter_of(self.client)).aio
+        return self.aio
+
+    def address(self, asked: Any) -> str:
+        peer = asked.get("client")
+        host = None if peer is None else peer[0]
+        if not self.trusted_hops:
+            return client_address(host)
+        return client_address(host, forwarded_in(asked), self.trusted_hops)
+
+    async def target(
+        self, request: HTTPConnection, scope: str
+    ) -> tuple[str | bytes, Any, Any] | None:
+        """What the limiter is asked; None: the request does not count."""
         limit = self.limit
-        method = request.scope.get("method")  # a WebSocket has none
-        if method is not None and not limit.applies(method):
-            return None
+        if limit.methods is not None:
+            method = request.scope.get("method")  # a WebSocket has none
+            if method is not None and not limit.applies(method):
+                return None
         if limit.exempt_when is not None and await _settled(limit.exempt_when, request):
             return None
-        if limit.key is None:
-            lines = request.headers.getlist("x-forwarded-for")
-            peer = None if request.client is None else request.client.host
-            who: Any = client_address(peer, ",".join(lines), self.trusted_hops)
-        else:
-            who = limit.key
-            if callable(who):
-                who = await _settled(who, request)
-        rates: Any = limit.rates
+        who = limit.key
+        if who is None:
+            who = self.address(request.scope)
+        elif callable(who):
+            who = await _settled(who, request)
+        rates, cost = limit.rates, limit.cost
         if callable(rates):
             rates = await _settled(rates, request)
-        cost: Any = limit.cost
         if callable(cost):
             cost = await _settled(cost, request)
-        target = (limit.identity(who, place), rates, cost)
-        limiter = self.limiter
-        if limiter is None:
-            limiter = _limiter_of(self.client)
-            client = self.client or default_client()
-            if client.url.startswith("memory:"):
-                # The engine of this process makes nobody wait.
-                return limiter, target, limiter.hit(*target)
-        return limiter, target, await limiter.aio.hit(*target)
+        return limit.identity(who, scope), rates, cost
 
-    def refusal(self, decision: Any) -> Response:
+    def refusal(self, decision: Any, connection: HTTPConnection) -> Response:
+        if not isinstance(connection, Request):
+            message = self.limit.message(decision)
+            raise answered_by_us(Refused(decision, message, connection))
         return Response(
             self.limit.body(decision),
             429,
-            dict(fields_of(decision)),
+            dict(decision.headers()),
             media_type="application/json",
         )
 
@@ -221,7 +241,8 @@ def limit(
     trusted_hops: int = 0,
     **options: Any,
 ) -> Callable[[Function], Function]:
-    """Decorates an endpoint, `def` or `async def`: who asks too often is answered 429.
+    """Decorates an endpoint, `def` or `async def`: who asks too often is answered 429,
+    a WebSocket with that or the code 1008.
 
     Below the route, and above `cached` if hits are to count. The callables are given
     the request and may be coroutine functions.
@@ -235,7 +256,7 @@ def limit(
             client's address
         scope: limits of one scope count together; without it each endpoint has its own
         cost: how much a request counts, or a callable that says so
-        methods: only requests with these methods count
+        methods: only requests with these methods count; with GET, HEAD does too
         exempt_when: a callable; true: the request does not count
         deduct_when: a callable of what the endpoint returns; false: the request is
             given back
@@ -245,32 +266,39 @@ def limit(
         TypeError: an option that is not usable.
     """
     limited = _Limited(rates, client, limiter, trusted_hops, options)
-    deduct_when = limited.limit.deduct_when
+    deduct_when, cost = limited.limit.deduct_when, limited.limit.cost
 
     def decorate(function: Function) -> Function:
-        given = Given(function)
-        place = place_of(function)
+        given = Given(function, HTTPConnection)
+        scope = limited.limit.scope_at(place_of(function))
         is_coroutine = inspect.iscoroutinefunction(function)
 
         @wraps(function)
         async def limited_endpoint(*args: Any, **kwargs: Any) -> Any:
             request, injected = given.take(args, kwargs)
-            asked = await limited.ask(request, place)
-            if asked is not None and not asked[2].allowed:
-                return limited.refusal(asked[2])
+            target: Any
+            limiter: Any = None
+            decision: Any = None
+            if limited.plain:
+                target = scope + limited.address(request.scope), rates, cost
+            else:
+                target = await limited.target(request, scope)
+            if target is not None:
+                limiter = limited.aio_limiter()
+                decision = await limiter.hit(*target)
+                if not decision:
+                    return limited.refusal(decision, request)
             if is_coroutine:
                 result = await function(*args, **kwargs)
             else:
                 result = await run_in_threadpool(function, *args, **kwargs)
-            if asked is None:
+            if target is None:
                 return result
-            used, target, decision = asked
             if deduct_when is not None and not deduct_when(result):
-                await used.aio.refund(*target)
+                await limiter.refund(*target)
             response = result if isinstance(result, Response) else injected
             if response is not None:
-                for name, value in fields_of(decision):
-                    response.headers[name] = value
+                add_raw_fields(response.raw_headers, decision)
             return result
 
         limited_endpoint.__signature__ = given.signature  # type: ignore[attr-defined]
@@ -309,18 +337,18 @@ class RateLimit:
         self._limited = _Limited(rates, client, limiter, trusted_hops, options)
 
     async def __call__(self, request: Any, response: Response) -> None:
-        path = getattr(request.scope.get("route"), "path", request.url.path)
-        asked = await self._limited.ask(request, path)
-        if asked is None:
+        path = getattr(request.scope.get("route"), "path", None)
+        if path is None:
+            path = request.url.path
+        limited = self._limited
+        target = await limited.target(request, limited.limit.scope_at(path))
+        if target is None:
             return
-        decision = asked[2]
-        if not decision.allowed:
-            message = self._limited.limit.error_message
-            if callable(message):
-                message = message(decision)
+        decision = await limited.aio_limiter().hit(*target)
+        if not decision:
+            message = limited.limit.message(decision)
             raise answered_by_us(Refused(decision, message, request))
-        for name, value in fields_of(decision):
-            response.headers[name] = value
+        add_raw_fields(response.raw_headers, decision)
 
 
 # --- the client -------------------------------------------------------------------

@@ -18,7 +18,7 @@ from time import time
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
-from flask import Blueprint, Flask, Response, current_app, jsonify, request
+from flask import Blueprint, Flask, Response, current_app, g, jsonify, request
 from flask.globals import request_ctx
 from werkzeug.datastructures import Headers
 from werkzeug.exceptions import HTTPException
@@ -26,12 +26,22 @@ from werkzeug.exceptions import HTTPException
 from redlane._core import Cache, Client, RateLimiter
 from redlane._default import default_client
 from redlane._http.address import client_address
+from redlane._http.asked_flask import closed, socket_of
 from redlane._http.flask_config import Settings, read_settings
 from redlane._http.health import deep_report, shallow_report
+from redlane._http.known import NAMES, known_in
 from redlane._http.limited import Limit, place_of
-from redlane._http.limits import fields_of
+from redlane._http.limits import add_fields
 from redlane._http.policy import Plan, Policy
-from redlane._http.share import Key, RouteError, Shared, Unshared, pattern_of, word
+from redlane._http.share import (
+    Key,
+    RouteError,
+    Shared,
+    Unshared,
+    is_final,
+    pattern_of,
+    word,
+)
 from redlane._http.stored import Fields, Serializer, Stored, answer, store
 from redlane._http.wsgi import (
     BOX,
@@ -74,8 +84,6 @@ class _Bound:
         self.learns = self.policy.ahead
         self.off = not state.settings.enabled
         self.call: Callable[..., Any] = app.ensure_sync(view)
-        if self.policy.ahead and callable(self.policy.key):
-            raise TypeError("ahead=True: the key cannot be made by a callable")
 
     def learn(self, host: str, path: str) -> None:
         """From now on, what is here is answered ahead of routing."""
@@ -105,7 +113,9 @@ class _Job:
 
     def __call__(self) -> Stored:
         if get_ident() != self.thread:  # behind, when the request is over
-            return refill(self.bound.ahead.inner, self.environ, self.key)
+            return refill(
+                self.bound.ahead.inner, self.environ, self.key, self.bound.shared
+            )
         shared = self.bound.shared
         if self.peek or shared.passing(self.key):
             raise Unshared
@@ -113,8 +123,17 @@ class _Job:
         stored = self.run()
         if stored is None:
             shared.pass_on(self.key)
+            if self.is_final():
+                shared.forget(self.key)
             raise Unshared if self.error is None else RouteError
         return stored
+
+    def is_final(self) -> bool:
+        """Of what is not stored: whether it says that an old one is no longer good."""
+        if self.response is not None:
+            return is_final(self.response.status_code)
+        error = self.error
+        return isinstance(error, HTTPException) and is_final(error.code or 500)
 
     def run(self) -> Stored | None:
         """The view's response: to be stored, or else in `response` or `error`."""
@@ -130,6 +149,8 @@ class _Job:
             self.environ.update(put_by)
         self.response = made
         if made.is_streamed or made.direct_passthrough or _personal():
+            return None
+        if not (self.identified or bound.policy.public) and _known():
             return None
         stored = store(
             bound.policy,
@@ -157,20 +178,24 @@ def _personal() -> bool:
     return bool(used) or not all(hasattr(f, "_redlane_limit") for f in later)
 
 
+def _known() -> bool:
+    """Whether the application has found out who asks."""
+    return known_in(vars(g))
+
+
 def _made(app: Flask, status: int, fields: Fields, body: bytes) -> Response:
     """A response of these bytes, with nothing done that has been done before."""
     headers = Headers()
     headers._list = fields  # adding them one by one checks each again
-    return app.response_class([body], status, headers)
+    count = len(fields)
+    made = app.response_class([body], status, headers)
+    if len(made.headers._list) != count:  # the constructor has a default
+        made.headers.remove("Content-Type")
+    return made
 
 
 def _answered(app: Flask, stored: Stored, asked: WsgiRequest, said: str) -> Response:
-    status, fields, body = answer(stored, asked, said)
-    typed = any(name.lower() == "content-type" for name, _ in fields)
-    made = _made(app, status, fields, body)
-    if not typed:  # the constructor has a default
-        made.headers.remove("Content-Type")
-    return made
+    return _made(app, *answer(stored, asked, said))
 
 
 class Redlane:
@@ -198,17 +223,23 @@ class Redlane:
         from redlane._http.flask_commands import commands
         from redlane._http.fragments import FragmentCache
 
+        if app in self._states:  # Redlane(app), and then init_app(app)
+            return self
         settings = read_settings(app.config, self._defaults)
         ahead = Ahead(app.wsgi_app)
         state = _State(app, settings, ahead)
         app.wsgi_app = ahead  # type: ignore[method-assign]
         self._states[app] = state
+        first = "redlane" not in app.extensions
         app.extensions["redlane"] = self
         app.jinja_env.add_extension(FragmentCache)
         app.jinja_env.globals["redlane_fragments"] = state.fragments
         app.cli.add_command(commands(settings.url))
-        if settings.limits and settings.limits_enabled:
-            _limit_all(app, state, Limit(settings.limits))
+        if settings.limits_enabled and first:  # another one has the same configuration
+            if settings.app_limits:
+                _limit_all(app, state, Limit(settings.app_limits, scope="*"))
+            if settings.limits:
+                _limit_all(app, state, Limit(settings.limits))
         return self
 
     def _state(self, app: Flask) -> _State:
@@ -244,7 +275,8 @@ class Redlane:
         return cache.invalidate(pattern_of(cache, path))
 
     def limit(self, rates: Any, **options: Any) -> Callable[[View], View]:
-        """Decorates a view: who asks too often is answered 429.
+        """Decorates a view: who asks too often is answered 429; a WebSocket of
+        flask-sock is closed with 1008.
 
         Below the route, and above `cached` if hits are to count.
 
@@ -255,7 +287,7 @@ class Redlane:
                 ours stand before the application)
             scope: limits of one scope count together; without it each view has its own
             cost: how much a request counts, or a callable that says so
-            methods: only requests with these methods count
+            methods: only requests with these methods count; with GET, HEAD does too
             exempt_when: a callable; true: the request does not count
             deduct_when: a callable of the response; false: the request is given back
             error_message: the text of a refusal, or a callable of the Decision
@@ -266,24 +298,32 @@ class Redlane:
         limit = Limit(rates, **options)
 
         def decorate(view: View) -> View:
-            place = place_of(view)
+            scope = limit.scope_at(place_of(view))
+            calls: WeakKeyDictionary[Flask, Callable[..., Any]] = WeakKeyDictionary()
 
             @wraps(view)
             def limited_view(*args: Any, **kwargs: Any) -> Any:
                 app = _app()
                 state = self._state(app)
-                call = app.ensure_sync(view)
-                target = _target(state, limit, place)
+                call = calls.get(app)
+                if call is None:
+                    call = calls[app] = app.ensure_sync(view)
+                target = _target(state, limit, scope)
                 if target is None:
                     return call(*args, **kwargs)
                 decision = state.limiter.hit(*target)
-                if not decision.allowed:
+                socket = socket_of(args)
+                if not decision:
+                    if socket is not None:
+                        raise closed(decision, limit.message(decision), socket)
                     return _refused(app, state, limit, decision)
-                made = app.make_response(call(*args, **kwargs))
+                made = call(*args, **kwargs)
+                if socket is None:  # a WebSocket's function has no response
+                    made = app.make_response(made)
                 if limit.deduct_when is not None and not limit.deduct_when(made):
                     state.limiter.refund(*target)
-                if state.settings.limit_headers:
-                    _tell(made, decision)
+                if socket is None and state.settings.limit_headers:
+                    add_fields(made.headers, decision)
                 return made
 
             limited_view._redlane_limited = True  # type: ignore[attr-defined]
@@ -351,45 +391,47 @@ class Redlane:
                 and environ.keys().isdisjoint(bound.special)
                 and BOX not in environ
                 and environ.get("CONTENT_LENGTH") in (None, "", "0")
+                and NAMES.isdisjoint(vars(g))
             ):
                 rest = bound.policy.plain(environ.get("QUERY_STRING", ""))
                 if rest is not None:
                     host, path = url_place_of(environ)
                     key = (environ["wsgi.url_scheme"], host, path, rest)
-                    job = _Job(app, bound, environ, key, args, kwargs)
-                    try:
-                        stored = bound.shared.fetch(*key, job)
-                    except Unshared:
-                        return _own(job)
+                    stored = bound.shared.peek(key)
+                    job = None
+                    if stored is None:
+                        job = _Job(app, bound, environ, key, args, kwargs)
+                        try:
+                            stored = bound.shared.fetch(*key, job)
+                        except Unshared:
+                            return _own(job)
                     now = time()
-                    if not (job.ran or stored.vary or stored.gzipped) and (
-                        now < stored.end
-                    ):
+                    if stored.plain and now < stored.end and not (job and job.ran):
                         if bound.learns:
                             bound.learn(host, path)
-                        tail = [
-                            ("Age", str(int(now - stored.created))),
-                            ("X-Cache", "HIT"),
-                        ]
-                        return _made(
-                            app, stored.status, stored.sent + tail, stored.body
-                        )
+                        fields = stored.hit_fields(now)
+                        return _made(app, stored.status, fields, stored.body)
+                    if job is None:
+                        job = _Job(app, bound, environ, key, args, kwargs)
                     return _found(job, WsgiRequest(environ), Plan(), stored)
             return _planned(app, bound, environ, args, kwargs)
 
         return cached_view  # type: ignore[return-value]
 
 
-def _target(state: _State, limit: Limit, place: str) -> tuple[str, Any, int] | None:
+def _target(state: _State, limit: Limit, scope: str) -> tuple[Any, ...] | None:
     """What the limiter is asked; None: the request does not count."""
     settings = state.settings
-    if not settings.limits_enabled or not limit.applies(request.method):
+    if not settings.limits_enabled:
+        return None
+    asked = request_ctx._get_current_object().request  # type: ignore[attr-defined]
+    if not limit.applies(asked.method):
         return None
     if limit.exempt_when is not None and limit.exempt_when():
         return None
     who = limit.key
     if who is None:
-        environ = request.environ
+        environ = asked.environ
         who = client_address(
             environ.get("REMOTE_ADDR"),
             environ.get("HTTP_X_FORWARDED_FOR"),
@@ -397,57 +439,55 @@ def _target(state: _State, limit: Limit, place: str) -> tuple[str, Any, int] | N
         )
     elif callable(who):
         who = who()
-    rates = limit.rates() if callable(limit.rates) else limit.rates
-    cost = limit.cost() if callable(limit.cost) else limit.cost
-    return limit.identity(who, place), rates, cost
+    rates, cost = limit.rates, limit.cost
+    if callable(rates):
+        rates = rates()
+    if callable(cost):
+        cost = cost()
+    return limit.identity(who, scope), rates, cost
 
 
 def _refused(app: Flask, state: _State, limit: Limit, decision: Any) -> Response:
     made = app.response_class(limit.body(decision), 429, mimetype="application/json")
-    fields = fields_of(decision)
-    if not state.settings.limit_headers:
-        fields = fields[-1:]  # Retry-After
-    for name, value in fields:
+    if state.settings.limit_headers:
+        add_fields(made.headers, decision)
+    else:
+        name, value = decision.headers()[-1]  # Retry-After
         made.headers[name] = value
     return made
-
-
-def _tell(made: Response, decision: Any) -> None:
-    """Adds the fields of a limit, in the place of those of one below."""
-    fields = fields_of(decision)
-    told = made.headers._list  # by the names as they are; see _made
-    if any(name == "X-RateLimit-Limit" for name, _ in told):
-        for name, value in fields:
-            made.headers[name] = value
-    else:
-        told += fields
 
 
 _DECISION = "redlane.decision"
 
 
 def _limit_all(app: Flask, state: _State, limit: Limit) -> None:
-    """The limit of views that have none of their own."""
+    """The limit of views that have none of their own; one with a scope counts all of
+    the application's together."""
 
     def before() -> Response | None:
         view = app.view_functions.get(request.endpoint or "")
         if view is None or request.endpoint == "static":
             return None
-        if getattr(view, "_redlane_limited", False):
+        if limit.scope is None and getattr(view, "_redlane_limited", False):
             return None
-        target = _target(state, limit, request.endpoint or "")
+        target = _target(state, limit, limit.scope_at(request.endpoint or ""))
         if target is None:
             return None
         decision = state.limiter.hit(*target)
-        if not decision.allowed:
+        if not decision:
             return _refused(app, state, limit, decision)
+        # What refuses tells; else the last one, which is the view's.
         request.environ[_DECISION] = decision
         return None
 
     def after(response: Response) -> Response:
         decision = request.environ.pop(_DECISION, None)
-        if decision is not None and state.settings.limit_headers:
-            _tell(response, decision)
+        if (
+            decision is not None
+            and state.settings.limit_headers
+            and "X-RateLimit-Limit" not in response.headers  # the view's own limit
+        ):
+            add_fields(response.headers, decision)
         return response
 
     app.before_request(before)
@@ -461,7 +501,7 @@ def _app() -> Flask:
 
 def _planned(app: Flask, bound: _Bound, environ: Any, args: Any, kwargs: Any) -> Any:
     """Requests that ask for something special, and those that fill a box."""
-    asked = WsgiRequest(environ)
+    asked = WsgiRequest(environ, _known())
     policy, shared = bound.policy, bound.shared
     key_text = policy.key(*args, **kwargs) if callable(policy.key) else policy.key
     plan = policy.plan(asked, key_text)
@@ -490,7 +530,7 @@ def _planned(app: Flask, bound: _Bound, environ: Any, args: Any, kwargs: Any) ->
 def _fill(job: _Job, box: Box, asked: WsgiRequest) -> Any:
     """The request fills the box of whoever called the application."""
     stored = job.run()
-    box.put(job.key, stored)
+    box.put(job.key, stored, stored is None and job.is_final())
     if stored is None:
         return _own(job)
     return _answered(job.app, stored, asked, "MISS")

@@ -225,7 +225,8 @@ merge_charge(RedlaneJournal *journal, RedlaneJournalEntry *entry,
     size_t before = redlane_charge_size(entry->charge);
 
     if ((entry->pending | entry->inflight) &
-        (REDLANE_PART_VALUE | REDLANE_PART_AMOUNT)) {
+            (REDLANE_PART_VALUE | REDLANE_PART_AMOUNT) ||
+        !redlane_charge_fits(entry->charge, &change->limit)) {
         return false; /* it is another tool's key */
     }
     if (!has_room(journal,

@@ -52,6 +52,14 @@ redlane_charge_growth(const RedlaneCharge *charge, const RedlaneLimit *limit,
     return size_with(capacity) - redlane_charge_size(charge);
 }
 
+bool
+redlane_charge_fits(const RedlaneCharge *charge, const RedlaneLimit *limit)
+{
+    return !charge ||
+           (charge->limit.kind == limit->kind &&
+            (limit->kind != REDLANE_LIMIT_LOG || charge->limit.count == limit->count));
+}
+
 static void
 open_times(RedlaneLimitMeter *meter, const RedlaneCharge *charge, char *times,
            int64_t now)

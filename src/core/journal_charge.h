@@ -19,9 +19,13 @@ size_t redlane_charge_size(const RedlaneCharge *charge);
 size_t redlane_charge_growth(const RedlaneCharge *charge, const RedlaneLimit *limit,
                              int64_t cost);
 
+/* Whether what that limit admits can be added: two of one key, of another kind or
+ * length of log, cannot. */
+bool redlane_charge_fits(const RedlaneCharge *charge, const RedlaneLimit *limit);
+
 /* Adds what was admitted at `now`, or, of a negative cost, gives it back; makes the
- * charge where there is none. `index`: of a FIXED limit, whose other windows are gone.
- * False: no memory, and it is as it was. */
+ * charge where there is none. It fits. `index`: of a FIXED limit, whose other windows
+ * are gone. False: no memory, and it is as it was. */
 bool redlane_charge_add(RedlaneCharge **charge, const RedlaneLimit *limit,
                         int64_t index, int64_t cost, int64_t now);
 

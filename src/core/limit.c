@@ -26,6 +26,12 @@ at_least(int64_t number, int64_t floor)
     return number < floor ? floor : number;
 }
 
+static int64_t
+within(int64_t number, int64_t most)
+{
+    return at_least(least(number, most), 0);
+}
+
 /* --- limits ------------------------------------------------------------------------
  */
 
@@ -97,16 +103,17 @@ static int64_t
 debt_left(RedlaneLimitMeter *meter, int64_t at, int64_t part)
 {
     const RedlaneLimit *limit = meter->limit;
-    int64_t most = limit->burst * limit->token, wait = at - meter->now;
+    int64_t most = limit->burst * limit->token, wait;
 
-    if (wait < 0) {
+    if (at < meter->now) {
         return 0;
     }
+    wait = at - meter->now;
     if (wait > most / limit->drain) {
         meter->moved = true;
         return most;
     }
-    return least(most, wait * limit->drain + part);
+    return least(most, wait * limit->drain + within(part, limit->drain));
 }
 
 /* What of the window before still counts, rounded up. */
@@ -127,20 +134,22 @@ static void
 open_sliding(RedlaneLimitMeter *meter, const RedlaneLimitState *state)
 {
     const RedlaneLimit *limit = meter->limit;
+    int64_t current = within(state->current, limit->count);
+    int64_t previous = within(state->previous, limit->count);
 
     meter->index = meter->now / limit->window;
     meter->phase = meter->now - meter->index * limit->window;
     meter->left = limit->window - meter->phase;
     if (state->index == meter->index) {
-        meter->current = state->current;
-        meter->previous = state->previous;
+        meter->current = current;
+        meter->previous = previous;
     }
     else if (state->index == meter->index - 1) {
-        meter->previous = state->current;
+        meter->previous = current;
     }
     else if (state->index > meter->index) {
         meter->moved = true;
-        meter->current = least(limit->count, state->current + state->previous);
+        meter->current = least(limit->count, current + previous);
     }
     meter->used = meter->current + weigh_previous(meter);
 }
@@ -154,7 +163,7 @@ redlane_limit_open(RedlaneLimitMeter *meter, const RedlaneLimit *limit,
     case REDLANE_LIMIT_FIXED:
         meter->index = state->index;
         meter->left = at_least((state->index + 1) * limit->window - now, 1);
-        meter->used = least(limit->count, state->current);
+        meter->used = within(state->current, limit->count);
         break;
     case REDLANE_LIMIT_SLIDING:
         open_sliding(meter, state);
@@ -209,6 +218,16 @@ redlane_limit_open_log(RedlaneLimitMeter *meter, const RedlaneLimit *limit, char
 /* --- decisions ---------------------------------------------------------------------
  */
 
+/* Microseconds until a time of a LOG counts no more. */
+static int64_t
+until_gone(const RedlaneLimitMeter *meter, size_t index)
+{
+    int64_t time = least(time_at(meter, index), meter->now);
+    int64_t first = meter->now - meter->limit->window + 1; /* that still counts */
+
+    return at_least(time, first) - first + 1;
+}
+
 /* Microseconds into a window at which `previous` weighs no more than `room`. */
 static int64_t
 phase_with_room(const RedlaneLimit *limit, int64_t previous, int64_t room)
@@ -256,9 +275,7 @@ redlane_limit_retry(const RedlaneLimitMeter *meter, int64_t cost)
         break;
     }
     over = meter->used + cost - limit->count;
-    return over > 0 ? time_at(meter, meter->gone + (size_t)over - 1) + limit->window -
-                          meter->now
-                    : 0;
+    return over > 0 ? until_gone(meter, meter->gone + (size_t)over - 1) : 0;
 }
 
 void
@@ -326,8 +343,7 @@ reset_of(const RedlaneLimitMeter *meter)
     case REDLANE_LIMIT_LOG:
         break;
     }
-    return time_at(meter, meter->gone + (size_t)meter->used - 1) + limit->window -
-           meter->now;
+    return until_gone(meter, meter->gone + (size_t)meter->used - 1);
 }
 
 void

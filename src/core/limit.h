@@ -16,6 +16,9 @@
  * exact; no accepted limit, cost or time can overflow. Where a scale must be rounded
  * (more than 2^51 units in all), that is to the strict side.
  *
+ * A state may be what another program wrote under the key: any numbers will do, and
+ * count as the nearest that are possible.
+ *
  * A clock that is set back gives nothing away and blocks no longer than a clock that
  * was right all the time could have: what lies in the future counts as of now.
  *

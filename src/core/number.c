@@ -192,14 +192,22 @@ redlane_number_parse_long_double(const char *text, size_t size, long double *val
 size_t
 redlane_number_format_int64(char *out, int64_t value)
 {
+    static const char pairs[] = "00010203040506070809101112131415161718192021222324"
+                                "25262728293031323334353637383940414243444546474849"
+                                "50515253545556575859606162636465666768697071727374"
+                                "75767778798081828384858687888990919293949596979899";
     char digits[REDLANE_INT64_TEXT];
     size_t at = sizeof(digits);
     uint64_t magnitude = value < 0 ? 0 - (uint64_t)value : (uint64_t)value;
 
-    do {
-        digits[--at] = (char)('0' + magnitude % 10);
-        magnitude /= 10;
-    } while (magnitude);
+    while (magnitude >= 10) { /* each division waits for the one before */
+        at -= 2;
+        memcpy(digits + at, pairs + 2 * (magnitude % 100), 2);
+        magnitude /= 100;
+    }
+    if (magnitude || at == sizeof(digits)) {
+        digits[--at] = (char)('0' + magnitude);
+    }
     if (value < 0) {
         digits[--at] = '-';
     }

@@ -303,6 +303,17 @@ const RedlaneScript redlane_scripts[REDLANE_SCRIPT_COUNT] = {
                                      .text = redlane_script_charge_text,
                                      .sha1 =
                                          "65d354da377e874dd9e8c5c01e37693dbea564ed"},
+    /* SLOT key; "a" | "x" | "r" | "p", token, limit, lease in ms.
+     * The key is a sorted set: token to the end of its lease, in ms of the server's
+     * clock. What has ended is dropped first ("p" writes nothing, and looks past it).
+     * "a": takes a slot where fewer than the limit are held; "x": a new lease from now
+     * on, where the token has a slot; "r": gives the slot back; "p": none of these.
+     * Returns whether that was done, how many slots are held then, and, where "a" took
+     * none, ms until so many leases have ended that one would be free. "a" with a token
+     * that has a slot is "x". The key lives for as long as its longest lease. */
+    [REDLANE_SCRIPT_SLOT] = {.name = "slot",
+                             .text = redlane_script_slot_text,
+                             .sha1 = "a316eb54523e002c079dd77f41eb9ddcb9440860"},
 };
 
 const RedlaneScript *

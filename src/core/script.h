@@ -27,6 +27,7 @@ typedef enum {
     REDLANE_SCRIPT_PRESENCE_READ,  /* who is online */
     REDLANE_SCRIPT_LIMIT,          /* rate limits: hit, peek or refund */
     REDLANE_SCRIPT_LIMIT_CHARGE,   /* replay of what a limit admitted elsewhere */
+    REDLANE_SCRIPT_SLOT,           /* slots of what may be in flight at once */
     REDLANE_SCRIPT_COUNT
 } RedlaneScriptId;
 

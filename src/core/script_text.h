@@ -4,5 +4,6 @@
 
 extern const char redlane_script_limit_text[];
 extern const char redlane_script_charge_text[];
+extern const char redlane_script_slot_text[];
 
 #endif

@@ -66,6 +66,9 @@
     X(AsyncClientType)                           \
     X(AsyncPipelineType)                         \
     X(AsyncReplyType)                            \
+    /* types/decision.c: tuples of names */      \
+    X(limit_names)                               \
+    X(limit_raw_names)                           \
     /* imported on first use; NULL until then */ \
     X(logger)                                    \
     X(logger_cache)                              \
@@ -91,7 +94,8 @@
     /* constant texts */                         \
     X(syntax_error)                              \
     X(set_result)                                \
-    X(set_exception)
+    X(set_exception)                             \
+    X(scope_names)
 
 struct RedlaneState {
 #define REDLANE_STATE_FIELD(name) PyObject *name;
@@ -103,7 +107,6 @@ struct RedlaneState {
     struct RedlaneFlows *flows;     /* types/flow.c */
     struct RedlaneReadyKept *ready; /* types/ready_awaitable.c: for the next ones */
     struct RedlaneDecisionsKept *decisions; /* types/decision.c: for the next ones */
-    unsigned long long rates_made;          /* types/limit_rates.c: their numbers */
     struct RedlaneLoops *loops;             /* wire/loop.c: the event loops in use */
     struct RedlaneBackground *background;   /* store/background.c: the one C thread */
 };

@@ -375,6 +375,7 @@ make_script(const Making *making)
     case REDLANE_SCRIPT_PRESENCE_LEAVE:
     case REDLANE_SCRIPT_PRESENCE_READ:
     case REDLANE_SCRIPT_LIMIT_CHARGE:
+    case REDLANE_SCRIPT_SLOT: /* a lease ends by itself */
     case REDLANE_SCRIPT_COUNT:
         break;
     }

@@ -196,20 +196,20 @@ change_log(RedlaneEngine *engine, const RedlaneLimitCall *call, size_t index,
         capacity = is_string(entry) && entry->value_size > sizeof(head)
                        ? (entry->value_size - sizeof(head)) / TIME_SIZE
                        : 0;
-        if (meter->gone + need > capacity && meter->gone) {
-            memmove(meter->times, meter->times + meter->gone * TIME_SIZE,
-                    used * TIME_SIZE);
-            meter->gone = 0;
-        }
-        if (need > capacity) {
+        if (need > capacity) { /* before anything moves: it may fail */
             capacity = need * 2 < LOG_GROWTH ? LOG_GROWTH : need * 2;
-            entry = grow_log(engine, call->on[index].key, entry,
-                             capacity < most ? capacity : most);
+            capacity = capacity < most ? capacity : most;
+            entry = grow_log(engine, call->on[index].key, entry, capacity);
             if (!entry) {
                 return false;
             }
         }
         meter->times = value_of(entry) + sizeof(head);
+        if (meter->gone + need > capacity) {
+            memmove(meter->times, meter->times + meter->gone * TIME_SIZE,
+                    used * TIME_SIZE);
+            meter->gone = 0;
+        }
         redlane_limit_add(meter, call->cost);
     }
     else {
@@ -335,7 +335,8 @@ read_limit(const RedlaneArg *argv, RedlaneLimit *limit, int64_t *index, bool *le
     *lenient = y != 0;
     switch (limit->kind) {
     case REDLANE_LIMIT_SLIDING:
-        return x > 0 && y > 0 && limit->count <= REDLANE_LIMIT_TIME_MAX / y;
+        return x > 0 && y > 0 && limit->count <= REDLANE_LIMIT_TIME_MAX / y &&
+               x <= REDLANE_LIMIT_TIME_MAX / y;
     case REDLANE_LIMIT_BUCKET:
         return x > 0 && y > 0 && z > 0 && x <= REDLANE_LIMIT_TIME_MAX / z;
     case REDLANE_LIMIT_FIXED:
@@ -344,6 +345,19 @@ read_limit(const RedlaneArg *argv, RedlaneLimit *limit, int64_t *index, bool *le
         break;
     }
     return limit->count <= REDLANE_LIMIT_LOG_MAX;
+}
+
+/* Twice in one call, a key's state would be changed under the eyes of the first. */
+static bool
+is_repeated(const RedlaneArg *keys, size_t index)
+{
+    for (size_t i = 0; i < index; i++) {
+        if (keys[i].size == keys[index].size &&
+            memcmp(keys[i].data, keys[index].data, keys[i].size) == 0) {
+            return true;
+        }
+    }
+    return false;
 }
 
 void
@@ -364,7 +378,8 @@ redlane_engine_run_limit(RedlaneEngine *engine, const RedlaneArg *keys, size_t c
     for (size_t i = 0; good && i < count; i++) {
         call.on[i].key = keys[i];
         call.on[i].limit = &limits[i];
-        good = read_limit(argv + ARGS_BEFORE + i * ARGS_EACH, &limits[i],
+        good = !is_repeated(keys, i) &&
+               read_limit(argv + ARGS_BEFORE + i * ARGS_EACH, &limits[i],
                           &call.on[i].index, &call.on[i].lenient) &&
                call.cost <= redlane_limit_most(&limits[i]);
     }

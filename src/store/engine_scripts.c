@@ -456,6 +456,7 @@ static const struct {
     [REDLANE_SCRIPT_PRESENCE_READ] = {redlane_script_presence_read, 4, 3},
     [REDLANE_SCRIPT_LIMIT] = {run_limit, ANY_NUMBER, ANY_NUMBER},
     [REDLANE_SCRIPT_LIMIT_CHARGE] = {run_limit_charge, 1, ANY_NUMBER},
+    [REDLANE_SCRIPT_SLOT] = {redlane_script_slot, 1, 4},
 };
 
 static bool

@@ -17,5 +17,7 @@ void redlane_script_presence_leave(RedlaneEngine *engine, const RedlaneScriptCal
                                    RedlaneReply *reply);
 void redlane_script_presence_read(RedlaneEngine *engine, const RedlaneScriptCall *call,
                                   RedlaneReply *reply);
+void redlane_script_slot(RedlaneEngine *engine, const RedlaneScriptCall *call,
+                         RedlaneReply *reply);
 
 #endif

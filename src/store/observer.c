@@ -112,11 +112,11 @@ redlane_observer_tell(const RedlaneObserver *observer, const RedlaneObserved *ob
     if (!call) { /* it was taken away meanwhile */
         return;
     }
+    Py_INCREF(call); /* what runs from here on may take it away */
     PyErr_Fetch(&type, &value, &traceback);
     if (type) {
         PyErr_NormalizeException(&type, &value, &traceback);
     }
-    Py_INCREF(call); /* it may take itself away */
     operation = name_operation(vectors, count, transaction);
     text = observer->keys ? show_commands(vectors, count) : Py_NewRef(Py_None);
     if (operation && text) {

@@ -75,11 +75,38 @@ redlane_async_twin_tp_repr(PyObject *self)
 
 /* --- methods --- */
 
-/* Runs in a flow. */
+typedef PyObject *(*FastCall)(PyObject *self, PyObject *const *args, Py_ssize_t nargs);
+typedef PyObject *(*KeywordCall)(PyObject *self, PyObject *const *args,
+                                 Py_ssize_t nargs, PyObject *kwnames);
+
+/* Runs in a flow. The method's own function is called: where another thread's collector
+ * ends what waits, the interpreter's code for calls would go on with the state of the
+ * thread that it had begun in, which may be gone. It is left to refuse what is wrong,
+ * and to call what never waits. */
 static PyObject *
 call_sync(PyObject *method, PyObject *const *args, size_t nargs, PyObject *kwnames)
 {
-    return PyObject_Vectorcall(((Method *)method)->sync, args, nargs, kwnames);
+    PyObject *sync = ((Method *)method)->sync, *self = args[0];
+    Py_ssize_t given = (Py_ssize_t)nargs - 1;
+    const PyMethodDef *code;
+
+    if (Py_IS_TYPE(sync, &PyMethodDescr_Type)) {
+        code = ((PyMethodDescrObject *)sync)->d_method;
+        if (code->ml_flags == (METH_FASTCALL | METH_KEYWORDS)) {
+            return ((KeywordCall)(void (*)(void))code->ml_meth)(self, args + 1, given,
+                                                                kwnames);
+        }
+        if (code->ml_flags == METH_FASTCALL && !kwnames) {
+            return ((FastCall)(void (*)(void))code->ml_meth)(self, args + 1, given);
+        }
+        if (code->ml_flags == METH_NOARGS && given == 0 && !kwnames) {
+            return code->ml_meth(self, NULL);
+        }
+        if (code->ml_flags == METH_O && given == 1 && !kwnames) {
+            return code->ml_meth(self, args[1]);
+        }
+    }
+    return PyObject_Vectorcall(sync, args, nargs, kwnames);
 }
 
 PyObject *

@@ -6,6 +6,7 @@
 
 #include "types/async_method.h"
 #include "types/limit_method.h"
+#include "types/rate_limiter.h"
 
 PyObject *
 redlane_async_rate_limiter_of(RedlaneState *state, PyObject *limiter)
@@ -33,7 +34,7 @@ async_rate_limiter_get(PyObject *self, void *name)
 PyDoc_STRVAR(
     async_rate_limiter_doc,
     "AsyncRateLimiter(client=None, algorithm=\"sliding-window\", on_error=\"memory\", "
-    "*, prefix=None, hashed=False)\n--\n\n"
+    "*, prefix=None, hashed=False, batch=None)\n--\n\n"
     "A :class:`RateLimiter` whose methods are awaited; also ``limiter.aio``.");
 
 int
@@ -52,6 +53,8 @@ redlane_async_rate_limiter_setup(PyObject *module)
         {"prefix", async_rate_limiter_get, NULL, "What its keys begin with.", "prefix"},
         {"on_error", async_rate_limiter_get, NULL,
          "Who decides while the server is away.", "on_error"},
+        {"batch", async_rate_limiter_get, NULL,
+         "How many hits are taken in one round trip, at most, or None.", "batch"},
         {NULL, NULL, NULL, NULL, NULL},
     };
     static PyType_Slot slots[] = {
@@ -81,6 +84,12 @@ redlane_async_rate_limiter_setup(PyObject *module)
         redlane_limit_method_add(module, type) < 0) {
         return -1;
     }
-    return redlane_async_methods_add(state, type, state->RateLimiterType, awaited,
-                                     false);
+    if (redlane_async_methods_add(state, type, state->RateLimiterType, awaited, false) <
+            0 ||
+        redlane_async_method_hasten(type, "hit", redlane_rate_limiter_hit_here) < 0 ||
+        redlane_async_method_hasten(type, "peek", redlane_rate_limiter_peek_here) < 0) {
+        return -1;
+    }
+    return redlane_async_method_hasten(type, "refund",
+                                       redlane_rate_limiter_refund_here);
 }

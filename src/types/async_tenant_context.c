@@ -33,7 +33,13 @@ PyDoc_STRVAR(key_doc, "key($self, name, /)\n--\n\n"
 static PyObject *
 async_context_key(PyObject *self, PyObject *name)
 {
-    return PyObject_CallMethod(((RedlaneAsyncTwin *)self)->sync, "key", "O", name);
+    PyObject *key = async_context_get(self, "key"), *text = NULL;
+
+    if (key) {
+        text = PyObject_CallOneArg(key, name);
+        Py_DECREF(key);
+    }
+    return text;
 }
 
 PyDoc_STRVAR(async_context_doc, "AsyncTenantContext(sync)\n--\n\n"

@@ -3,6 +3,8 @@
 #include "types/cache.h"
 #include "types/flight.h"
 
+#include <string.h>
+
 #define SCAN_COUNT "512"
 #define UNLINK_BATCH 512
 
@@ -144,6 +146,10 @@ redlane_cache_invalidate_pattern(RedlaneCache *cache, RedlaneArg pattern)
 
     if (redlane_tool_resolve(&cache->tool) < 0) {
         return NULL;
+    }
+    if (pattern.size > 1 && memcmp(pattern.data, "\\/", 2) == 0) {
+        pattern.data++; /* so written it would be of tenants' keys: core/glob.h */
+        pattern.size--;
     }
     redlane_flight_mark_pattern(cache->state, cache->tool.link, pattern);
     forget_near(cache, pattern);

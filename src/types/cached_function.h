@@ -98,6 +98,13 @@ PyObject *redlane_cached_function_vectorcall(PyObject *self, PyObject *const *ar
 /* The same of a coroutine function: an awaitable. */
 PyObject *redlane_cached_function_await(PyObject *self, PyObject *const *args,
                                         size_t nargsf, PyObject *kwnames);
+
+/* What a call would be answered with at once, without the function: a near result, or
+ * where `reads` what the store holds, which is to be an engine of this process. A new
+ * reference; NULL with no exception where there is nothing of that kind, and where
+ * options ask for more than a look (`unless`; for a read also freshness and tags). */
+PyObject *redlane_cached_function_peek(PyObject *self, PyObject *const *args,
+                                       size_t nargs, bool reads);
 extern PyMethodDef redlane_cached_function_methods[];
 
 #endif

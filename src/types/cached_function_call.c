@@ -299,6 +299,54 @@ redlane_cached_function_await(PyObject *function, PyObject *const *args, size_t 
     return await_flow(function, args, nargsf, kwnames);
 }
 
+/* What the store of `self` holds for a call, counted; NULL with no exception where that
+ * is nothing. */
+static PyObject *
+read_store(Call *call)
+{
+    RedlaneBuffer key = {0};
+    PyObject *value = NULL;
+
+    if (redlane_function_key(call, &key) == 1) {
+        RedlaneArg full = {key.data, key.size};
+
+        redlane_function_prepare(call);
+        call->fill.load = NULL;
+        if (redlane_fill_read(&call->fill, full, &value) == 1) {
+            REDLANE_FILL_COUNT(&call->fill, hits, 1);
+        }
+    }
+    redlane_buffer_free(&key);
+    return value;
+}
+
+PyObject *
+redlane_cached_function_peek(PyObject *function, PyObject *const *args, size_t nargs,
+                             bool reads)
+{
+    RedlaneCachedFunction *self = (RedlaneCachedFunction *)function;
+    RedlaneLevel0Key arguments;
+    PyObject *value = NULL;
+    Call call;
+
+    if (unlikely(self->unless || redlane_cache_is_disabled(self->cache))) {
+        return NULL;
+    }
+    if (reads) {
+        if (self->freshens || self->tags) {
+            return NULL;
+        }
+        start_call(&call, function, args, nargs, NULL);
+        Py_INCREF(self); /* decoding may run other code */
+        value = read_store(&call);
+        Py_DECREF(self);
+    }
+    else if (take_arguments(self, args, nargs, NULL, &arguments)) {
+        value = find_hit(self, &arguments);
+    }
+    return value;
+}
+
 /* The key of a method's arguments, which must fit the function. RAISES_NEG */
 static int
 make_key(Call *call, RedlaneBuffer *key)

@@ -167,6 +167,16 @@ method_tp_repr(PyObject *self)
                                 method->function->signature.shown, method->object);
 }
 
+/* As Python's bound methods have it: bound already. With it inspect.isroutine() is
+ * true, by which FastAPI 0.100 tells coroutine functions from objects that are called.
+ */
+static PyObject *
+method_tp_descr_get(PyObject *self, PyObject *Py_UNUSED(object),
+                    PyObject *Py_UNUSED(owner))
+{
+    return Py_NewRef(self);
+}
+
 static PyObject *
 method_tp_richcompare(PyObject *self, PyObject *other, int op)
 {
@@ -269,6 +279,7 @@ redlane_cached_method_setup(PyObject *module)
         {Py_tp_hash, method_tp_hash},
         {Py_tp_richcompare, method_tp_richcompare},
         {Py_tp_getattro, method_tp_getattro},
+        {Py_tp_descr_get, method_tp_descr_get},
         {Py_tp_call, PyVectorcall_Call},
         {Py_tp_methods, methods},
         {Py_tp_members, members},

@@ -143,8 +143,11 @@ cooldown_tp_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 static int
 cooldown_tp_traverse(PyObject *self, visitproc visit, void *arg)
 {
+    Cooldown *cooldown = (Cooldown *)self;
+
     Py_VISIT(Py_TYPE(self));
-    return redlane_tool_traverse(&((Cooldown *)self)->tool, visit, arg);
+    Py_VISIT(cooldown->prefix); /* one of a subclass of str may lead back here */
+    return redlane_tool_traverse(&cooldown->tool, visit, arg);
 }
 
 static void
@@ -167,13 +170,18 @@ static int
 read_left(Cooldown *cooldown, PyObject *reply, int64_t *left)
 {
     PyObject *number = redlane_result_integer(cooldown->state, reply);
+    int overflow = 0;
 
     if (!number) {
         return -1;
     }
-    *left = number == Py_None ? 0 : PyLong_AsLongLong(number);
+    *left = number == Py_None ? 0 : PyLong_AsLongLongAndOverflow(number, &overflow);
     Py_DECREF(number);
-    return PyErr_Occurred() ? -1 : 0;
+    if (overflow) {
+        PyErr_SetString(cooldown->state->ReplyError, "cooldown: not a time in ms");
+        return -1;
+    }
+    return 0;
 }
 
 /* The one argument of every method. RAISES_NEG */

@@ -3,8 +3,17 @@
 
 #include <structmember.h>
 
+#include "core/clock.h"
+#include "core/number.h"
+
 #define KEPT 16 /* objects for the next ones */
 #define US_PER_S 1e6
+#define WHOLE_US_PER_S INT64_C(1000000)
+#define NS_PER_US 1000
+/* '"{limit}-in-{window}s";q={limit};w={window}, ' is the longer one of what a limit has
+ * in a field. */
+#define PART_TEXT (4 * REDLANE_INT64_TEXT + 16)
+#define FIELDS 6
 
 typedef struct {
     int64_t limit, window, remaining, reset, retry;
@@ -207,6 +216,193 @@ decision_get_limits(PyObject *self, void *Py_UNUSED(closure))
     return all;
 }
 
+/* --- fields of a response -----------------------------------------------------------
+ */
+
+/* What a response says of a decision, in this order; the last one of a refusal only.
+ * RateLimit and its policy: draft-ietf-httpapi-ratelimit-headers-11. */
+static const struct {
+    const char *name, *raw; /* raw: as ASGI has it */
+} fields[FIELDS] = {
+    {"X-RateLimit-Limit", "x-ratelimit-limit"},
+    {"X-RateLimit-Remaining", "x-ratelimit-remaining"},
+    {"X-RateLimit-Reset", "x-ratelimit-reset"},
+    {"RateLimit-Policy", "ratelimit-policy"},
+    {"RateLimit", "ratelimit"},
+    {"Retry-After", "retry-after"},
+};
+
+typedef struct {
+    char data[REDLANE_LIMITS_MAX * PART_TEXT];
+    size_t size;
+} Text;
+
+static void
+add_text(Text *text, const char *added)
+{
+    size_t size = strlen(added);
+
+    memcpy(text->data + text->size, added, size);
+    text->size += size;
+}
+
+static void
+add_number(Text *text, int64_t number)
+{
+    text->size += redlane_number_format_int64(text->data + text->size, number);
+}
+
+/* Whole seconds, never too early. */
+static int64_t
+whole_seconds(int64_t microseconds)
+{
+    return microseconds / WHOLE_US_PER_S + (microseconds % WHOLE_US_PER_S > 0);
+}
+
+static int64_t
+at_least_one(int64_t number)
+{
+    return number > 1 ? number : 1;
+}
+
+/* The name of a limit, which its policy and its state begin with. */
+static void
+add_name(Text *text, const Part *part)
+{
+    add_text(text, text->size ? ", \"" : "\"");
+    add_number(text, part->limit);
+    add_text(text, "-in-");
+    add_number(text, at_least_one(part->window / WHOLE_US_PER_S));
+    add_text(text, "s\";");
+}
+
+static void
+write_policy(const Decision *self, Text *text)
+{
+    for (size_t i = 0; i < self->count; i++) {
+        add_name(text, &self->parts[i]);
+        add_text(text, "q=");
+        add_number(text, self->parts[i].limit);
+        add_text(text, ";w=");
+        add_number(text, at_least_one(self->parts[i].window / WHOLE_US_PER_S));
+    }
+}
+
+static void
+write_states(const Decision *self, Text *text)
+{
+    for (size_t i = 0; i < self->count; i++) {
+        add_name(text, &self->parts[i]);
+        add_text(text, "r=");
+        add_number(text, self->parts[i].remaining);
+        add_text(text, ";t=");
+        add_number(text, whole_seconds(self->parts[i].reset));
+    }
+}
+
+static void
+write_field(const Decision *self, size_t which, Text *text)
+{
+    const Part *part = &self->parts[self->tightest];
+    int64_t now;
+
+    text->size = 0;
+    switch (which) {
+    case 0:
+        add_number(text, part->limit);
+        break;
+    case 1:
+        add_number(text, part->remaining);
+        break;
+    case 2:
+        now = redlane_clock_read(CLOCK_REALTIME) / NS_PER_US;
+        add_number(text, whole_seconds(now + part->reset));
+        break;
+    case 3:
+        write_policy(self, text);
+        break;
+    case 4:
+        write_states(self, text);
+        break;
+    default:
+        add_number(text, at_least_one(whole_seconds(part->retry)));
+    }
+}
+
+/* Names as PyUnicode or, raw, PyBytes: a new tuple, or NULL. */
+static PyObject *
+make_names(bool raw)
+{
+    PyObject *names = PyTuple_New(FIELDS);
+
+    for (Py_ssize_t i = 0; names && i < FIELDS; i++) {
+        PyObject *name = raw ? PyBytes_FromString(fields[i].raw)
+                             : PyUnicode_InternFromString(fields[i].name);
+
+        if (!name) {
+            Py_CLEAR(names);
+            break;
+        }
+        PyTuple_SET_ITEM(names, i, name);
+    }
+    return names;
+}
+
+static PyObject *
+make_fields(const Decision *self, PyObject *names, bool raw)
+{
+    Py_ssize_t count = is_allowed((PyObject *)self) ? FIELDS - 1 : FIELDS;
+    PyObject *list = PyList_New(count);
+    Text text;
+
+    for (Py_ssize_t i = 0; list && i < count; i++) {
+        PyObject *value, *pair;
+
+        write_field(self, (size_t)i, &text);
+        value = raw ? PyBytes_FromStringAndSize(text.data, (Py_ssize_t)text.size)
+                    : PyUnicode_DecodeASCII(text.data, (Py_ssize_t)text.size, "strict");
+        pair = value ? PyTuple_Pack(2, PyTuple_GET_ITEM(names, i), value) : NULL;
+        Py_XDECREF(value);
+        if (!pair) {
+            Py_CLEAR(list);
+            break;
+        }
+        PyList_SET_ITEM(list, i, pair);
+    }
+    return list;
+}
+
+PyDoc_STRVAR(headers_doc,
+             "headers($self, /)\n--\n\n"
+             "What tells a client of it: X-RateLimit-Limit, -Remaining and -Reset,\n"
+             "RateLimit-Policy, RateLimit, and Retry-After where it is refused.\n\n"
+             "Returns:\n"
+             "    list[tuple[str, str]]: names and values of a response's fields.");
+
+static PyObject *
+decision_headers(PyObject *self, PyObject *Py_UNUSED(unused))
+{
+    const Decision *decision = (Decision *)self;
+
+    return make_fields(decision, decision->state->limit_names, false);
+}
+
+PyDoc_STRVAR(raw_headers_doc, "raw_headers($self, /)\n--\n\n"
+                              "The same as ASGI has them.\n\n"
+                              "Returns:\n"
+                              "    list[tuple[bytes, bytes]]: names in lower case.");
+
+static PyObject *
+decision_raw_headers(PyObject *self, PyObject *Py_UNUSED(unused))
+{
+    const Decision *decision = (Decision *)self;
+
+    return make_fields(decision, decision->state->limit_raw_names, true);
+}
+
+/* --- the type ------------------------------------------------------------------------
+ */
+
 static PyObject *
 decision_tp_repr(PyObject *self)
 {
@@ -257,6 +453,11 @@ add_status(PyObject *module, RedlaneState *state)
 int
 redlane_decision_setup(PyObject *module)
 {
+    static PyMethodDef methods[] = {
+        {"headers", decision_headers, METH_NOARGS, headers_doc},
+        {"raw_headers", decision_raw_headers, METH_NOARGS, raw_headers_doc},
+        {NULL, NULL, 0, NULL},
+    };
     static PyGetSetDef getset[] = {
         {"allowed", decision_get_allowed, NULL, "Whether every limit had room.", NULL},
         {"limit", decision_get_limit, NULL, "So much is admitted in a window.", NULL},
@@ -274,6 +475,7 @@ redlane_decision_setup(PyObject *module)
         {Py_tp_dealloc, decision_tp_dealloc},
         {Py_tp_repr, decision_tp_repr},
         {Py_nb_bool, decision_nb_bool},
+        {Py_tp_methods, methods},
         {Py_tp_getset, getset},
         {0, NULL},
     };
@@ -291,7 +493,10 @@ redlane_decision_setup(PyObject *module)
         PyErr_NoMemory();
         return -1;
     }
-    if (add_status(module, state) < 0) {
+    state->limit_names = make_names(false);
+    state->limit_raw_names = make_names(true);
+    if (!state->limit_names || !state->limit_raw_names ||
+        add_status(module, state) < 0) {
         return -1;
     }
     return redlane_state_add(module, &state->DecisionType, "Decision",

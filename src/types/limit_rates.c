@@ -9,6 +9,8 @@
 
 #define SHOWN 60 /* characters of a bad text in its error */
 #define US_PER_S 1000000
+#define FNV_BASIS UINT64_C(0xcbf29ce484222325) /* FNV-1a, of 64 bits */
+#define FNV_PRIME UINT64_C(0x100000001b3)
 
 /* Always returns -1. */
 static int
@@ -182,6 +184,9 @@ describe(RedlaneRates *rates, size_t index, int64_t burst)
                          burst);
     }
     rates->name_sizes[index] = (size_t)size;
+    for (int i = 0; i <= size; i++) { /* with its end, so that names stay apart */
+        rates->number = (rates->number ^ (unsigned char)name[i]) * FNV_PRIME;
+    }
 }
 
 static bool
@@ -210,7 +215,7 @@ make_rates(RedlaneState *state, RedlaneLimitKind kind, bool single, PyObject *ob
         return NULL;
     }
     rates->references = 1;
-    rates->number = ++state->rates_made;
+    rates->number = FNV_BASIS;
     rates->count = found.count;
     rates->most = INT64_MAX;
     for (size_t i = 0; i < found.count; i++) {

@@ -15,7 +15,7 @@
 
 typedef struct {
     size_t references;
-    uint64_t number; /* unlike any other's in this process */
+    uint64_t number; /* a hash of what they say, whatever said it */
     size_t count;
     int64_t most; /* no cost above it is ever admitted */
     RedlaneLimit limits[REDLANE_LIMITS_MAX];

@@ -302,7 +302,7 @@ read_reply(RedlaneRateLimiter *limiter, PyObject *reply, const RedlaneRates *rat
         PyObject *number = PyList_GET_ITEM(reply, i);
 
         numbers[i] = PyLong_CheckExact(number) ? PyLong_AsLongLong(number) : -1;
-        if (numbers[i] < 0) {
+        if (numbers[i] < 0 || numbers[i] > REDLANE_LIMIT_TIME_MAX) {
             PyErr_SetString(limiter->state->ReplyError,
                             "limit: not the script's reply");
             return -1;
@@ -348,63 +348,116 @@ deny(const RedlaneRates *rates, RedlaneLimitAnswer *answers)
     }
 }
 
-static PyObject *
-decide_script(RedlaneRateLimiter *limiter, char mode, const RedlaneIdentity *identity,
-              const RedlaneRates *rates, int64_t cost)
+int
+redlane_limiter_ask(RedlaneRateLimiter *limiter, char mode,
+                    const RedlaneIdentity *identity, const RedlaneRates *rates,
+                    int64_t cost, RedlaneLimitAnswer *answers, RedlaneAnswer *answer)
 {
-    RedlaneLimitAnswer answers[REDLANE_LIMITS_MAX];
-    RedlaneAnswer answer = REDLANE_ANSWER_SERVER;
     Script script;
     int result = 0;
 
     for (int i = 1; result == 0 && i <= TRIES; i++) {
-        answer = REDLANE_ANSWER_SERVER; /* of this try alone */
+        *answer = REDLANE_ANSWER_SERVER; /* of this try alone */
         fill_script(&script, limiter, &mode, identity, rates, cost, i == TRIES);
-        result = ask(limiter, &script, rates, &answer, answers);
+        result = ask(limiter, &script, rates, answer, answers);
     }
     if (result < 0) {
-        return NULL;
+        return -1;
     }
-    if (answer == REDLANE_ANSWER_NOTHING && limiter->on_error == REDLANE_LIMITER_DENY) {
+    if (*answer == REDLANE_ANSWER_NOTHING &&
+        limiter->on_error == REDLANE_LIMITER_DENY) {
         deny(rates, answers);
     }
     else if (result == 0) {
         PyErr_SetString(limiter->state->ReplyError,
                         "limit: the server's clock does not stand still long enough");
-        return NULL;
+        return -1;
     }
-    else if (mode == 'h' && is_refused(rates, answers)) {
+    return 0;
+}
+
+bool
+redlane_limiter_count(RedlaneRateLimiter *limiter, const RedlaneIdentity *identity,
+                      const RedlaneRates *rates, int64_t cost,
+                      const RedlaneLimitAnswer *answers, RedlaneAnswer answer)
+{
+    bool refused = is_refused(rates, answers);
+
+    if (refused && answer != REDLANE_ANSWER_NOTHING) {
         note_blocked(limiter, identity, rates, cost, answers);
     }
+    limiter->counts.away += answer != REDLANE_ANSWER_SERVER;
+    count_hit(limiter, refused);
+    return refused;
+}
+
+static PyObject *
+decide_script(RedlaneRateLimiter *limiter, char mode, const RedlaneIdentity *identity,
+              RedlaneRates *rates, int64_t cost)
+{
+    RedlaneLimitAnswer answers[REDLANE_LIMITS_MAX];
+    RedlaneAnswer answer;
+
+    if (limiter->batch && mode == 'h') {
+        return redlane_limiter_take(limiter, identity, rates, cost);
+    }
+    if (redlane_limiter_ask(limiter, mode, identity, rates, cost, answers, &answer) <
+        0) {
+        return NULL;
+    }
     if (mode == 'h') {
-        limiter->counts.away += answer != REDLANE_ANSWER_SERVER;
-        count_hit(limiter, is_refused(rates, answers));
+        redlane_limiter_count(limiter, identity, rates, cost, answers, answer);
+    }
+    else if (limiter->batch) {
+        redlane_limiter_add_ahead(limiter, identity, rates, cost, answers);
     }
     return redlane_decision_new(limiter->state, rates->limits, answers, rates->count,
                                 0);
+}
+
+/* The engine's decision, one out of what was taken in advance, or that of an identity
+ * that is known to be blocked. NULL without an exception: the server has to be asked.
+ */
+static PyObject *
+decide_here(RedlaneRateLimiter *limiter, char mode, const RedlaneIdentity *identity,
+            const RedlaneRates *rates, int64_t cost)
+{
+    RedlaneEngine *engine = redlane_engine_store_find(limiter->tool.store);
+    PyObject *decision;
+
+    if (redlane_link_closed(limiter->tool.link)) {
+        return NULL;
+    }
+    if (engine) {
+        return decide_engine(limiter, engine, mode, identity, rates, cost);
+    }
+    if (mode != 'h') {
+        return NULL;
+    }
+    if (limiter->batch) {
+        decision = redlane_limiter_spend(limiter, identity, rates, cost);
+        if (decision || PyErr_Occurred()) {
+            return decision;
+        }
+    }
+    decision = find_blocked(limiter, identity, rates, cost);
+    limiter->counts.remembered += decision != NULL;
+    limiter->counts.refused += decision != NULL;
+    return decision;
 }
 
 static PyObject *
 decide(RedlaneRateLimiter *limiter, char mode, const RedlaneIdentity *identity,
        RedlaneRates *rates, int64_t cost)
 {
-    RedlaneEngine *engine;
     PyObject *decision;
 
     if (redlane_tool_resolve(&limiter->tool) < 0) {
         return NULL;
     }
-    engine = redlane_engine_store_find(limiter->tool.store);
-    if (engine && !redlane_link_closed(limiter->tool.link)) {
-        return decide_engine(limiter, engine, mode, identity, rates, cost);
-    }
-    if (mode == 'h') {
-        decision = find_blocked(limiter, identity, rates, cost);
-        if (decision || PyErr_Occurred()) {
-            limiter->counts.remembered += decision != NULL;
-            limiter->counts.refused += decision != NULL;
-            return decision;
-        }
+    decision = decide_here(limiter, mode, identity, rates, cost);
+    if (decision || PyErr_Occurred()) {
+        return decision;
     }
     if (mode == 'r') {
         drop_blocked(limiter, identity);
@@ -429,6 +482,23 @@ redlane_limiter_decide(RedlaneRateLimiter *limiter, char mode,
     return decision;
 }
 
+PyObject *
+redlane_limiter_decide_here(RedlaneRateLimiter *limiter, char mode,
+                            const RedlaneIdentity *identity, const RedlaneRates *rates,
+                            int64_t cost)
+{
+    PyObject *decision;
+
+    if (!limiter->tool.store || !redlane_tool_is_current(&limiter->tool)) {
+        return NULL;
+    }
+    decision = decide_here(limiter, mode, identity, rates, cost);
+    if (unlikely(!decision && PyErr_Occurred()) && mode == 'h') {
+        limiter->counts.errors++;
+    }
+    return decision;
+}
+
 int
 redlane_limiter_reset(RedlaneRateLimiter *limiter, const RedlaneIdentity *identity,
                       RedlaneRates *rates)
@@ -445,9 +515,11 @@ redlane_limiter_reset(RedlaneRateLimiter *limiter, const RedlaneIdentity *identi
                                            window_at(&rates->limits[i], now), keys[i])};
     }
     drop_blocked(limiter, identity);
+    redlane_limiter_forget_ahead(limiter, identity);
     reply = redlane_tool_execute(&limiter->tool, REDLANE_CMD_DEL, argv, rates->count,
                                  false);
     drop_blocked(limiter, identity);
+    redlane_limiter_forget_ahead(limiter, identity);
     if (!reply) {
         return -1;
     }

@@ -4,6 +4,7 @@
 #include <stddef.h>
 #include <structmember.h>
 
+#include "py/errors.h"
 #include "types/async_rate_limiter.h"
 #include "types/call.h"
 #include "types/limit_method.h"
@@ -30,9 +31,11 @@ is_text(PyObject *object, const char *text)
            PyUnicode_CompareWithASCIIString(object, text) == 0;
 }
 
-/* RAISES_NEG */
+/* Before there is an object: an error shows what was given, which runs its code, and
+ * that could find one that is not ready. RAISES_NEG */
 static int
-read_options(RedlaneRateLimiter *self, PyObject *algorithm, PyObject *on_error)
+read_options(RedlaneState *state, PyObject *algorithm, PyObject *on_error,
+             RedlaneLimitKind *kind, RedlaneLimiterOnError *chosen)
 {
     size_t known = sizeof(algorithms) / sizeof(algorithms[0]), i, action;
 
@@ -40,28 +43,23 @@ read_options(RedlaneRateLimiter *self, PyObject *algorithm, PyObject *on_error)
          i++) {
     }
     if (algorithm && i == known) {
-        PyErr_Format(self->state->ConfigurationError,
+        PyErr_Format(state->ConfigurationError,
                      "algorithm must be 'sliding-window', 'fixed-window', "
                      "'sliding-log', 'moving-window', 'token-bucket' or 'gcra', not %R",
                      algorithm);
         return -1;
     }
-    self->kind = algorithm ? algorithms[i].kind : REDLANE_LIMIT_SLIDING;
-    self->algorithm =
-        algorithm ? Py_NewRef(algorithm) : PyUnicode_FromString("sliding-window");
-    if (!self->algorithm) {
-        return -1;
-    }
+    *kind = algorithm ? algorithms[i].kind : REDLANE_LIMIT_SLIDING;
     if (!on_error) {
         return 0;
     }
     for (action = 0; action <= REDLANE_LIMITER_DENY; action++) {
         if (is_text(on_error, on_errors[action])) {
-            self->on_error = (RedlaneLimiterOnError)action;
+            *chosen = (RedlaneLimiterOnError)action;
             return 0;
         }
     }
-    PyErr_Format(self->state->ConfigurationError,
+    PyErr_Format(state->ConfigurationError,
                  "on_error must be 'memory', 'allow' or 'deny', not %R", on_error);
     return -1;
 }
@@ -103,21 +101,56 @@ read_prefix(RedlaneRateLimiter *self, PyObject *prefix)
     return 0;
 }
 
+/* How much is taken in advance. Only where what is charged counts in whole windows does
+ * it not matter when in the window it is spent. RAISES_NEG */
+static int
+read_batch(RedlaneRateLimiter *self, PyObject *batch)
+{
+    int overflow = 0;
+
+    if (batch == Py_None) {
+        return 0;
+    }
+    if (!PyLong_Check(batch) || PyBool_Check(batch)) {
+        PyErr_Format(PyExc_TypeError, "batch must be an int or None, not %.100s",
+                     Py_TYPE(batch)->tp_name);
+        return -1;
+    }
+    self->batch = PyLong_AsLongLongAndOverflow(batch, &overflow);
+    if (overflow || self->batch < 2 || self->batch > REDLANE_AHEAD_MAX) {
+        PyErr_SetString(self->state->ConfigurationError, "batch must be 2 to 1000000");
+        return -1;
+    }
+    if (self->kind != REDLANE_LIMIT_SLIDING && self->kind != REDLANE_LIMIT_FIXED) {
+        PyErr_Format(self->state->ConfigurationError,
+                     "batch is for 'sliding-window' and 'fixed-window': with '%U' more "
+                     "could pass at once than the limit says",
+                     self->algorithm);
+        return -1;
+    }
+    return 0;
+}
+
 /* RateLimiter(client=None, algorithm="sliding-window", on_error="memory", *,
- * prefix=None, hashed=False) */
+ * prefix=None, hashed=False, batch=None) */
 static PyObject *
 rate_limiter_tp_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
-    static char *names[] = {"client", "algorithm", "on_error",
-                            "prefix", "hashed",    NULL};
+    static char *names[] = {"client", "algorithm", "on_error", "prefix",
+                            "hashed", "batch",     NULL};
     PyObject *client = Py_None, *algorithm = NULL, *on_error = NULL, *prefix = NULL;
+    PyObject *batch = Py_None;
     RedlaneState *state = redlane_state_of_type(type);
+    RedlaneLimiterOnError action = REDLANE_LIMITER_MEMORY;
+    RedlaneLimitKind kind;
     RedlaneRateLimiter *self;
     int hashed = 0;
 
-    if (!state || !PyArg_ParseTupleAndKeywords(args, kwargs, "|OOO$Op:RateLimiter",
-                                               names, &client, &algorithm, &on_error,
-                                               &prefix, &hashed)) {
+    if (!state ||
+        !PyArg_ParseTupleAndKeywords(args, kwargs, "|OOO$OpO:RateLimiter", names,
+                                     &client, &algorithm, &on_error, &prefix, &hashed,
+                                     &batch) ||
+        read_options(state, algorithm, on_error, &kind, &action) < 0) {
         return NULL;
     }
     self = (RedlaneRateLimiter *)type->tp_alloc(type, 0);
@@ -125,8 +158,13 @@ rate_limiter_tp_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
         return NULL;
     }
     self->state = state;
+    self->kind = kind;
+    self->on_error = action;
     self->hashed = hashed != 0;
-    if (read_options(self, algorithm, on_error) < 0 || read_prefix(self, prefix) < 0 ||
+    self->algorithm =
+        algorithm ? Py_NewRef(algorithm) : PyUnicode_FromString("sliding-window");
+    if (!self->algorithm || read_prefix(self, prefix) < 0 ||
+        read_batch(self, batch) < 0 ||
         redlane_tool_init(&self->tool, state, client,
                           self->on_error == REDLANE_LIMITER_MEMORY
                               ? REDLANE_POLICY_MEMORY
@@ -139,8 +177,12 @@ rate_limiter_tp_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 static int
 rate_limiter_tp_traverse(PyObject *self, visitproc visit, void *arg)
 {
+    RedlaneRateLimiter *limiter = (RedlaneRateLimiter *)self;
+
     Py_VISIT(Py_TYPE(self));
-    return redlane_tool_traverse(&((RedlaneRateLimiter *)self)->tool, visit, arg);
+    Py_VISIT(limiter->algorithm); /* one of a subclass of str may lead back here */
+    Py_VISIT(limiter->prefix);
+    return redlane_tool_traverse(&limiter->tool, visit, arg);
 }
 
 /* A client breaks any cycle, and finalisers may still ask. */
@@ -167,6 +209,7 @@ rate_limiter_tp_dealloc(PyObject *object)
         redlane_blocked_clear(self->blocked);
         PyMem_Free(self->blocked);
     }
+    redlane_limiter_free_ahead(self);
     redlane_rates_forget(&self->rates);
     Py_CLEAR(self->algorithm);
     Py_CLEAR(self->prefix);
@@ -259,6 +302,52 @@ decide(PyObject *object, char mode, const RedlaneCall *call, PyObject *const *ar
     return decision;
 }
 
+/* What is wrong with the arguments, the call that waits says when it is awaited. */
+static PyObject *
+decide_here(PyObject *object, char mode, const RedlaneCall *call, PyObject *const *args,
+            Py_ssize_t nargs, PyObject *kwnames)
+{
+    RedlaneRateLimiter *self = (RedlaneRateLimiter *)object;
+    PyObject *decision;
+    Target target;
+
+    if (read_target(self, call, args, nargs, kwnames, &target) < 0) {
+        if (!redlane_errors_is_interruption()) {
+            PyErr_Clear();
+        }
+        return NULL;
+    }
+    decision = redlane_limiter_decide_here(self, mode, &target.identity, target.rates,
+                                           target.cost);
+    redlane_rates_release(target.rates);
+    return decision;
+}
+
+static const RedlaneCall hit_call = {"hit", call_names, 2, 3};
+static const RedlaneCall peek_call = {"peek", call_names, 2, 3};
+static const RedlaneCall refund_call = {"refund", call_names, 2, 3};
+
+PyObject *
+redlane_rate_limiter_hit_here(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
+                              PyObject *kwnames)
+{
+    return decide_here(self, 'h', &hit_call, args, nargs, kwnames);
+}
+
+PyObject *
+redlane_rate_limiter_peek_here(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
+                               PyObject *kwnames)
+{
+    return decide_here(self, 'p', &peek_call, args, nargs, kwnames);
+}
+
+PyObject *
+redlane_rate_limiter_refund_here(PyObject *self, PyObject *const *args,
+                                 Py_ssize_t nargs, PyObject *kwnames)
+{
+    return decide_here(self, 'r', &refund_call, args, nargs, kwnames);
+}
+
 PyDoc_STRVAR(
     hit_doc,
     "hit($self, /, identity, rates, cost=1)\n--\n\n"
@@ -280,9 +369,7 @@ static PyObject *
 rate_limiter_hit(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
                  PyObject *kwnames)
 {
-    static const RedlaneCall call = {"hit", call_names, 2, 3};
-
-    return decide(self, 'h', &call, args, nargs, kwnames);
+    return decide(self, 'h', &hit_call, args, nargs, kwnames);
 }
 
 PyDoc_STRVAR(peek_doc, "peek($self, /, identity, rates, cost=1)\n--\n\n"
@@ -292,9 +379,7 @@ static PyObject *
 rate_limiter_peek(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
                   PyObject *kwnames)
 {
-    static const RedlaneCall call = {"peek", call_names, 2, 3};
-
-    return decide(self, 'p', &call, args, nargs, kwnames);
+    return decide(self, 'p', &peek_call, args, nargs, kwnames);
 }
 
 PyDoc_STRVAR(refund_doc,
@@ -308,9 +393,7 @@ static PyObject *
 rate_limiter_refund(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
                     PyObject *kwnames)
 {
-    static const RedlaneCall call = {"refund", call_names, 2, 3};
-
-    return decide(self, 'r', &call, args, nargs, kwnames);
+    return decide(self, 'r', &refund_call, args, nargs, kwnames);
 }
 
 PyDoc_STRVAR(reset_doc, "reset($self, /, identity, rates)\n--\n\n"
@@ -341,23 +424,33 @@ PyDoc_STRVAR(
     "What hits came to in this process.\n\n"
     "Returns:\n"
     "    dict: ``allowed``, ``refused``, ``remembered`` (those of the refused\n"
-    "    that cost no round trip), ``away`` (decided by ``on_error``, the server\n"
-    "    being away) and ``errors`` (hits that raised).");
+    "    that cost no round trip), ``ahead`` (those of the allowed that cost none:\n"
+    "    see ``batch``), ``away`` (decided by ``on_error``, the server being away)\n"
+    "    and ``errors`` (hits that raised).");
 
 static PyObject *
 rate_limiter_stats(PyObject *object, PyObject *Py_UNUSED(unused))
 {
     const RedlaneRateLimiter *self = (RedlaneRateLimiter *)object;
 
-    return Py_BuildValue("{sKsKsKsKsK}", "allowed", self->counts.allowed, "refused",
+    return Py_BuildValue("{sKsKsKsKsKsK}", "allowed", self->counts.allowed, "refused",
                          self->counts.refused, "remembered", self->counts.remembered,
-                         "away", self->counts.away, "errors", self->counts.errors);
+                         "ahead", self->counts.ahead, "away", self->counts.away,
+                         "errors", self->counts.errors);
 }
 
 static PyObject *
 rate_limiter_get_on_error(PyObject *self, void *Py_UNUSED(closure))
 {
     return PyUnicode_FromString(on_errors[((RedlaneRateLimiter *)self)->on_error]);
+}
+
+static PyObject *
+rate_limiter_get_batch(PyObject *self, void *Py_UNUSED(closure))
+{
+    int64_t batch = ((RedlaneRateLimiter *)self)->batch;
+
+    return batch ? PyLong_FromLongLong(batch) : Py_NewRef(Py_None);
 }
 
 static PyObject *
@@ -380,7 +473,7 @@ rate_limiter_tp_repr(PyObject *self)
 PyDoc_STRVAR(
     rate_limiter_doc,
     "RateLimiter(client=None, algorithm=\"sliding-window\", on_error=\"memory\", *, "
-    "prefix=None, hashed=False)\n--\n\n"
+    "prefix=None, hashed=False, batch=None)\n--\n\n"
     "Limits how often something may happen, for each identity.\n\n"
     "Args:\n"
     "    client: a Client, a URL, or None for the default client.\n"
@@ -391,7 +484,10 @@ PyDoc_STRVAR(
     "        alone; or \"allow\" or \"deny\", always.\n"
     "    prefix: of its keys; for fixed windows they are then\n"
     "        ``{prefix}:{identity}:{unix_seconds // window}``.\n"
-    "    hashed: identities stand in keys, and in logs, as their SHA-256.");
+    "    hashed: identities stand in keys, and in logs, as their SHA-256.\n"
+    "    batch: so many hits (2 to 1,000,000) of an identity that hits often are\n"
+    "        taken from the server in one round trip, at most, and spent within a\n"
+    "        second; sliding and fixed windows only.");
 
 #define METHOD(name, doc)                                     \
     {#name, (PyCFunction)(void (*)(void))rate_limiter_##name, \
@@ -420,6 +516,8 @@ redlane_rate_limiter_setup(PyObject *module)
     static PyGetSetDef getset[] = {
         {"on_error", rate_limiter_get_on_error, NULL,
          "Who decides while the server is away.", NULL},
+        {"batch", rate_limiter_get_batch, NULL,
+         "How many hits are taken in one round trip, at most, or None.", NULL},
         {"aio", rate_limiter_get_aio, NULL, "The AsyncRateLimiter of the same limits.",
          NULL},
         {NULL, NULL, NULL, NULL, NULL},

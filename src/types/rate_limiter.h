@@ -4,6 +4,7 @@
 
 #include <stdbool.h>
 
+#include "core/limit_ahead.h"
 #include "core/limit_blocked.h"
 #include "types/limit_rates.h"
 #include "types/tool.h"
@@ -32,9 +33,14 @@ typedef struct {
     int64_t shift; /* microseconds that the server's clock is ahead, as last heard */
     RedlaneRatesCache rates;
     RedlaneBlockedTable *blocked; /* made on first need, or NULL */
+    int64_t batch;                /* units to take in advance, or 0: none */
+    RedlaneAheadTable *ahead;     /* made on first need, or NULL */
+    int ahead_depth;              /* of the process that has taken them */
+    uint64_t asked;               /* numbers those who take some */
     struct {
         unsigned long long allowed, refused; /* hits */
         unsigned long long remembered; /* refused without asking: known to be blocked */
+        unsigned long long ahead;      /* allowed likewise: charged in advance */
         unsigned long long away;       /* decided by `on_error` */
         unsigned long long errors;     /* raised */
     } counts;
@@ -57,6 +63,54 @@ int redlane_limiter_identity(RedlaneRateLimiter *limiter, PyObject *object,
 PyObject *redlane_limiter_decide(RedlaneRateLimiter *limiter, char mode,
                                  const RedlaneIdentity *identity, RedlaneRates *rates,
                                  int64_t cost);
+
+/* One hit, peek or refund as the server, or who stands in for it, decides it:
+ * answers[], and by whom. Nothing is counted or remembered. RAISES_NEG */
+int redlane_limiter_ask(RedlaneRateLimiter *limiter, char mode,
+                        const RedlaneIdentity *identity, const RedlaneRates *rates,
+                        int64_t cost, RedlaneLimitAnswer *answers,
+                        RedlaneAnswer *answer);
+
+/* Whether a hit was refused; counts it, and remembers a refusal. */
+bool redlane_limiter_count(RedlaneRateLimiter *limiter, const RedlaneIdentity *identity,
+                           const RedlaneRates *rates, int64_t cost,
+                           const RedlaneLimitAnswer *answers, RedlaneAnswer answer);
+
+/* limiter_ahead.c: where the limiter has a batch.
+ *
+ * A hit spends what was taken in advance: a Decision, or NULL where there is too little
+ * of it (no exception). */
+PyObject *redlane_limiter_spend(RedlaneRateLimiter *limiter,
+                                const RedlaneIdentity *identity,
+                                const RedlaneRates *rates, int64_t cost);
+
+/* A hit that asks, and takes more than its cost where that is worth it. */
+PyObject *redlane_limiter_take(RedlaneRateLimiter *limiter,
+                               const RedlaneIdentity *identity, RedlaneRates *rates,
+                               int64_t cost);
+
+/* The answers to a peek or refund, with what was taken in advance. */
+void redlane_limiter_add_ahead(RedlaneRateLimiter *limiter,
+                               const RedlaneIdentity *identity,
+                               const RedlaneRates *rates, int64_t cost,
+                               RedlaneLimitAnswer *answers);
+
+void redlane_limiter_forget_ahead(RedlaneRateLimiter *limiter,
+                                  const RedlaneIdentity *identity);
+void redlane_limiter_free_ahead(RedlaneRateLimiter *limiter);
+
+/* The same where nothing has to be waited for. NULL without an exception: it has. */
+PyObject *redlane_limiter_decide_here(RedlaneRateLimiter *limiter, char mode,
+                                      const RedlaneIdentity *identity,
+                                      const RedlaneRates *rates, int64_t cost);
+
+/* hit, peek and refund, likewise: RedlaneAsyncQuick. */
+PyObject *redlane_rate_limiter_hit_here(PyObject *self, PyObject *const *args,
+                                        Py_ssize_t nargs, PyObject *kwnames);
+PyObject *redlane_rate_limiter_peek_here(PyObject *self, PyObject *const *args,
+                                         Py_ssize_t nargs, PyObject *kwnames);
+PyObject *redlane_rate_limiter_refund_here(PyObject *self, PyObject *const *args,
+                                           Py_ssize_t nargs, PyObject *kwnames);
 
 /* Forgets what counts: 1 where there was anything. RAISES_NEG */
 int redlane_limiter_reset(RedlaneRateLimiter *limiter, const RedlaneIdentity *identity,

@@ -93,38 +93,53 @@ grow_ring(RedlaneStream *stream)
     return 0;
 }
 
-/* Whether so much waits that it goes out now. Not while a socket is full, nor inside of
- * what sends or receives already: requests leave in the order in which they stand. */
+/* Whether what is asked for now may go out now: not while a socket is full, nor inside
+ * of what sends or receives already. Requests leave in the order in which they stand.
+ */
 static bool
-is_due_early(const RedlaneStream *stream)
+is_open(const RedlaneStream *stream)
 {
     const RedlaneConnection *connection = stream->connection;
 
-    return stream->tail - stream->unsent >= REDLANE_STREAM_EARLY && !stream->busy &&
-           !stream->working && connection->sent == connection->out.size;
+    return stream->phase == REDLANE_STREAM_READY && !stream->busy && !stream->working &&
+           connection->sent == connection->out.size;
 }
 
-/* Has the loop call us in time. It may run anything. RAISES_NEG */
-static int
-book_turn(RedlaneStream *stream, int64_t deadline)
+/* Whether the next request seems to be alone in its turn, and leaves at once: the
+ * server would wait for the turn's end. Not where the server has said something, which
+ * the loop would see first: a connection that it closed, or an answer that nobody asked
+ * for. */
+static bool
+leaves_at_once(const RedlaneStream *stream)
 {
-    RedlaneLoop *loop = stream->channel->loop;
+    return !stream->crowded && stream->live == 0 && stream->unsent == stream->tail &&
+           is_open(stream) && redlane_connection_usable_nogil(stream->connection);
+}
 
+/* Whether so much waits that it does not wait for the turn's end. */
+static bool
+is_due_early(const RedlaneStream *stream)
+{
+    return stream->tail - stream->unsent >= REDLANE_STREAM_EARLY && is_open(stream);
+}
+
+/* Has the loop flush in this turn. It may run anything. RAISES_NEG */
+static int
+book_flush(RedlaneStream *stream)
+{
     if (stream->phase == REDLANE_STREAM_READY && !stream->flushing) {
-        if (redlane_loop_call_soon(loop, stream->on_flush) < 0) {
+        if (redlane_loop_call_soon(stream->channel->loop, stream->on_flush) < 0) {
             return -1;
         }
         stream->flushing = true;
     }
-    return redlane_loop_wake_at(loop, deadline);
+    return 0;
 }
 
 /* RAISES_NEG */
 static int
-append(RedlaneStream *stream, RedlaneErrand *errand)
+append(RedlaneStream *stream, RedlaneErrand *errand, bool at_once)
 {
-    bool ready = stream->phase == REDLANE_STREAM_READY;
-
     if (stream->tail - stream->head == stream->capacity && grow_ring(stream) < 0) {
         return -1;
     }
@@ -135,11 +150,11 @@ append(RedlaneStream *stream, RedlaneErrand *errand)
         .elements = errand->elements,
         .transaction = errand->transaction,
         .decode = errand->decode,
-        .ready = ready,
+        .ready = stream->phase == REDLANE_STREAM_READY,
     };
     stream->tail++;
     stream->live++;
-    if (ready && unlikely(is_due_early(stream))) {
+    if (at_once || unlikely(is_due_early(stream))) {
         redlane_stream_flush(stream);
     }
     return 0;
@@ -149,13 +164,18 @@ int
 redlane_stream_push(RedlaneStream *stream, RedlaneErrand *errand)
 {
     RedlaneChannel *channel = stream->channel;
+    bool at_once;
     int result;
 
     Py_INCREF(stream);
-    result = book_turn(stream, errand->deadline);
+    result = redlane_loop_wake_at(channel->loop, errand->deadline); /* runs anything */
+    at_once = result == 0 && leaves_at_once(stream);
+    if (result == 0 && !at_once) {
+        result = book_flush(stream);
+    }
     if (likely(result == 0)) {
         result = likely(stream->phase != REDLANE_STREAM_ENDED)
-                     ? append(stream, errand)
+                     ? append(stream, errand, at_once)
                      : redlane_channel_send(channel, errand); /* it ended meanwhile */
     }
     Py_DECREF(stream);

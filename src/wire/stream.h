@@ -58,6 +58,7 @@ struct RedlaneStream {
     int watched;                   /* descriptor, or -1 */
     bool reads, writes;            /* what it is watched for */
     bool flushing;                 /* on_flush is due */
+    bool crowded;                  /* several were under way when it last was */
     bool working;                  /* it sends or receives: what is asked for waits */
     bool busy;
     bool alone;       /* has one request, which blocks */

@@ -348,6 +348,7 @@ redlane_stream_on_flush(PyObject *object, PyObject *unused)
 
     (void)unused;
     stream->flushing = false;
+    stream->crowded = stream->tail - stream->head > 1;
     if (stream->phase == REDLANE_STREAM_READY) {
         Py_INCREF(stream);
         redlane_stream_flush(stream);

@@ -38,6 +38,7 @@ void test_journal_charge(void);
 void test_journal_model(void);
 void test_json(void);
 void test_limit(void);
+void test_limit_ahead(void);
 void test_lock(void);
 void test_number(void);
 void test_reply(void);

@@ -70,6 +70,7 @@ main(void)
     test_journal_model();
     test_json();
     test_limit();
+    test_limit_ahead();
     test_lock();
     test_number();
     test_reply();

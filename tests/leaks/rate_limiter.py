@@ -22,7 +22,12 @@ def cases(url: str) -> Iterator[tuple[str, Once]]:
         limiter = RateLimiter(client, algorithm)  # type: ignore[arg-type]
         yield f"{algorithm}: used", lambda one=limiter: use(one)
         yield f"{algorithm}: refused", lambda one=limiter: one.hit("full", "1/year")
+    for algorithm in ("sliding-window", "fixed-window"):
+        batched = RateLimiter(client, algorithm, batch=50)  # type: ignore[arg-type]
+        yield f"{algorithm}: a batch", lambda one=batched: use(one)
+        yield f"{algorithm}: spent", lambda one=batched: one.hit("u", "1000000/year")
     limiter = RateLimiter(client)
+    yield "bad batch", lambda: refused(lambda: RateLimiter(client, batch=1))
     yield "dropped unused", lambda: RateLimiter(client, prefix="p", hashed=True).aio
     yield "many rates", lambda: limiter.peek("u", f"{next(numbers) % 1000 + 1}/day")
     yield "tuples", lambda: limiter.peek("u", [(5, 60), "7/hour"])

@@ -16,10 +16,17 @@ __all__ = ["client_address"]
 UNKNOWN = "local"  # a Unix socket has no address
 
 
-@lru_cache(maxsize=4096)
+_LONGEST = 100  # characters; what is longer is no address, and is not remembered
+
+
 def _normal(text: str) -> str | None:
     """An address as limits count it, IPv6 by its /64: one subscriber has all of that.
     None: it is none."""
+    return _read(text) if len(text) <= _LONGEST else None
+
+
+@lru_cache(maxsize=4096)
+def _read(text: str) -> str | None:
     text = text.strip().strip('"')
     if text.startswith("["):
         text = text[1:].partition("]")[0]

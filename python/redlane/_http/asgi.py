@@ -7,8 +7,10 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from time import time
 from typing import Any
 
+from redlane._core import _look
+from redlane._http.known import known_to_asgi
 from redlane._http.share import Key, Shared, Unshared, word
-from redlane._http.stored import Fields, Stored, answer
+from redlane._http.stored import Fields, Raw, Stored, answer
 from redlane._http.wsgi import Box
 
 __all__ = [
@@ -18,8 +20,6 @@ __all__ = [
     "AsgiRequest",
     "Box",
     "Places",
-    "Seen",
-    "look",
     "raw_fields",
     "refill",
     "special_names",
@@ -30,14 +30,12 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
-Raw = list[tuple[bytes, bytes]]
-# Scheme, host, path and query of a request without any special field; or None.
-Seen = tuple[str, str, str, str]
 
 # Where a box, and what learns places, stand in the scope.
 BOX = "redlane.box"
 AHEAD = "redlane.ahead"
 _MOST_PLACES = 4096
+_NOTHING: frozenset[bytes] = frozenset()
 # What a request through the whole application begins with (ASGI's HTTP scope).
 _SCOPE = (
     *("type", "asgi", "http_version", "method", "scheme", "path", "raw_path"),
@@ -61,8 +59,8 @@ def special_names(special: frozenset[str]) -> frozenset[bytes]:
 
 def _path(scope: Scope) -> str:
     path: str = scope["path"]
-    root: str = scope.get("root_path") or ""
-    if root and not path.startswith(root):
+    root: str = (scope.get("root_path") or "").rstrip("/")
+    if root and path != root and not path.startswith(f"{root}/"):
         path = root + path
     if path.isascii():
         return path
@@ -74,30 +72,13 @@ def _server(scope: Scope) -> str:
     return "" if not server else f"{server[0]}:{server[1]}"
 
 
-def look(scope: Scope, special: frozenset[bytes]) -> Seen | None:
-    """None: the request is to be read with care."""
-    host = None
-    for name, value in scope["headers"]:
-        if name in special:
-            return None
-        if name == b"host":
-            if host is not None:
-                return None
-            host = value.decode("latin-1")
-    return (
-        scope.get("scheme", "http"),
-        _server(scope) if host is None else host,
-        _path(scope),
-        scope["query_string"].decode("latin-1"),
-    )
-
-
 class AsgiRequest:
     """A request as policies read it."""
 
-    __slots__ = ("body", "fields", "host", "method", "path", "query", "scheme")
+    __slots__ = ("body", "fields", "host", "known", "method", "path", "query", "scheme")
 
     def __init__(self, scope: Scope) -> None:
+        self.known = known_to_asgi(scope)
         fields: dict[str, str] = {}
         for raw, content in scope["headers"]:
             name = raw.decode("latin-1").lower()
@@ -116,6 +97,10 @@ class AsgiRequest:
             "transfer-encoding" in fields
         )
 
+    @property
+    def place(self) -> tuple[str, str]:
+        return self.host, self.path
+
     def header(self, name: str) -> str | None:
         return self.fields.get(name)
 
@@ -128,18 +113,15 @@ def raw_fields(fields: Fields) -> Raw:
 
 
 def hit_fields(stored: Stored, now: float) -> Raw:
-    """The fields of a plain hit."""
-    raw = stored.raw
-    if raw is None:
-        raw = stored.raw = raw_fields(stored.sent)
-    return [
-        *raw,
-        (b"age", b"%d" % int(now - stored.created)),
-        (b"x-cache", b"HIT"),
-    ]
+    """The fields of a plain hit; the caller's own list."""
+    age = max(int(now - stored.created), 0)
+    told = stored.told_raw
+    if told is None or told[0] != age:
+        told = stored.told_raw = (age, raw_fields(stored.hit_fields(now)))
+    return told[1].copy()
 
 
-async def refill(app: App, scope: Scope, key: Key) -> Stored:
+async def refill(app: App, scope: Scope, key: Key, shared: Shared) -> Stored:
     """What the application answers to this request now, as one of its own.
 
     Raises:
@@ -158,18 +140,50 @@ async def refill(app: App, scope: Scope, key: Key) -> Stored:
         if root is None:
             continue
         box = Box(key)
-        await app({**fresh, "root_path": root, BOX: box}, _receive, _send)
+        nobody = _Nobody(box)
+        try:
+            await app(
+                {**fresh, "root_path": root, BOX: box}, nobody.receive, nobody.send
+            )
+        except Exception:
+            if not nobody.left:
+                raise
         if box.stored is not None:
             return box.stored
+        if box.final:
+            await shared.forget_async(key)
+            break
     raise Unshared
 
 
-async def _receive() -> Message:
-    return {"type": "http.request", "body": b"", "more_body": False}
+class _Nobody:
+    """The client of a request that is made for the cache's sake. It leaves when the
+    response has come, or is found to be a stream, which may have no end."""
 
+    def __init__(self, box: Box) -> None:
+        self.box = box
+        self.asked = self.left = False
+        self.done = asyncio.Event()
 
-async def _send(message: Message) -> None:
-    """Nobody is there to read it."""
+    async def receive(self) -> Message:
+        if not self.asked:
+            self.asked = True
+            return {"type": "http.request", "body": b"", "more_body": False}
+        # Never twice at once: who listens for the client's leaving asks again and
+        # again, and would leave no turn to anybody else.
+        await self.done.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(self, message: Message) -> None:
+        if message["type"] != "http.response.body":
+            return
+        more = message.get("more_body", False)
+        if self.left and more:
+            raise OSError("the client has left")
+        if not more or self.box.stored is None:
+            self.left = more
+            self.done.set()
+        await asyncio.sleep(0)
 
 
 class _Job:
@@ -197,7 +211,7 @@ class _Job:
 
     async def __call__(self) -> Stored:
         if asyncio.current_task() is not self.task:
-            return await refill(self.inner, self.scope, self.key)
+            return await refill(self.inner, self.scope, self.key, self.shared)
         if self.shared.passing(self.key):
             raise Unshared
         self.ran = True
@@ -252,12 +266,9 @@ class Ahead:
         scope[AHEAD] = self.places
         known = self.places.known
         if known and scope["method"] in ("GET", "HEAD"):
-            host = None
-            for name, value in scope["headers"]:
-                if name == b"host":
-                    host = value.decode("latin-1")
-                    break
-            place = (_server(scope) if host is None else host, _path(scope))
+            seen = _look(scope, _NOTHING)
+            # No host, or two: to be read with care.
+            place = AsgiRequest(scope).place if seen is None else (seen[1], seen[2])
             found = known.get(place)
             if found is not None:
                 await self._serve(found[0], found[1], scope, receive, send)
@@ -272,25 +283,36 @@ class Ahead:
         receive: Receive,
         send: Send,
     ) -> None:
-        seen = look(scope, special) if scope["method"] == "GET" else None
+        seen = None
+        if scope["method"] == "GET" and not known_to_asgi(scope):
+            seen = _look(scope, special)
         rest = None if seen is None else shared.policy.plain(seen[3])
-        if seen is not None and rest is not None:
-            key = (*seen[:3], rest)
+        if seen is None or rest is None:
+            await self._serve_planned(shared, scope, receive, send)
+            return
+        key = (seen[0], seen[1], seen[2], rest)
+        stored = shared.peek_async(key)
+        if stored is None:
             job = _Job(shared, key, self.app, scope, receive, send)
-            found = shared.peek(key) if shared.embedded else None
             try:
-                stored = found or await shared.fetch_async(*key, job)
+                stored = await shared.fetch_async(*key, job)
             except Unshared:
                 await job.own()
                 return
             if job.ran:
                 await job.own()
                 return
-            now = time()
-            if not stored.vary and not stored.gzipped and now < stored.end:
-                await _give(send, stored.status, hit_fields(stored, now), stored.body)
-                return
-        await self._serve_planned(shared, scope, receive, send)
+        now = time()
+        if not stored.plain or now >= stored.end:
+            await self._serve_planned(shared, scope, receive, send)
+            return
+        start = {
+            "type": "http.response.start",
+            "status": stored.status,
+            "headers": hit_fields(stored, now),
+        }
+        await send(start)
+        await send({"type": "http.response.body", "body": stored.body})
 
     async def _serve_planned(
         self, shared: Shared, scope: Scope, receive: Receive, send: Send

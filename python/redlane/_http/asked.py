@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
-from functools import cache
 from typing import Any, Protocol
 
 from redlane._core import ConfigurationError
@@ -46,8 +45,9 @@ class Asked(Protocol):
 
     def address(self, hops: int | None) -> str: ...
 
-    def tell(self, decision: Any, result: Any) -> None:
-        """The response gets the fields of the limit."""
+    def tell(self, decision: Any, result: Any, limited: Any) -> None:
+        """The response gets the fields of the limit; this is the result of `limited`,
+        the function with its limit."""
         ...
 
     def refusal(self, decision: Any, message: str | None) -> RateLimitExceeded:
@@ -60,22 +60,34 @@ def asked_in(
 ) -> Asked | None:
     """The request of a call; None: there is none. What FastAPI gave for it goes out of
     the arguments."""
-    if "starlette.requests" in sys.modules:
-        found = _finder("asgi")(*opened.take(kwargs), args, kwargs)
+    modules = sys.modules  # only of a framework that is there already
+    if "starlette.requests" in modules:
+        connection, response = opened.take(kwargs)
+        found = (_find_asgi or _load_asgi())(connection, response, args, kwargs)
         if found is not None:
             return found
-    if "flask.globals" in sys.modules:
-        return _finder("flask")(args)
+    if "flask.globals" in modules:
+        return (_find_flask or _load_flask())(args)
     return None
 
 
-@cache
-def _finder(framework: str) -> Callable[..., Asked | None]:
-    """Only of a framework that is there already."""
-    if framework == "flask":
-        from redlane._http.asked_flask import find
-    else:
-        from redlane._http.asked_asgi import find  # type: ignore[assignment]
+_find_asgi: Callable[..., Asked | None] | None = None
+_find_flask: Callable[..., Asked | None] | None = None
+
+
+def _load_asgi() -> Callable[..., Asked | None]:
+    global _find_asgi
+    from redlane._http.asked_asgi import find
+
+    _find_asgi = find
+    return find
+
+
+def _load_flask() -> Callable[..., Asked | None]:
+    global _find_flask
+    from redlane._http.asked_flask import find
+
+    _find_flask = find
     return find
 
 

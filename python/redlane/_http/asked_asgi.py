@@ -13,10 +13,10 @@ from starlette.websockets import WebSocket, WebSocketState
 from redlane._http.address import client_address
 from redlane._http.asked import hops_of, reason_of
 from redlane._http.fastapi_route import route_of
-from redlane._http.limits import body_of, fields_of
+from redlane._http.limits import add_raw_fields, body_of
 from redlane._limit import RateLimitExceeded
 
-__all__ = ["Asked", "Refused", "answered_by_us", "find"]
+__all__ = ["Asked", "Refused", "answered_by_us", "find", "forwarded_in"]
 
 POLICY_VIOLATION = 1008  # a WebSocket's code for it
 
@@ -33,12 +33,12 @@ class Refused(RateLimitExceeded, HTTPException):
         self.connection = connection
         self.status_code = self.response.status_code
         self.detail = str(self.args[0])
-        self.headers = dict(fields_of(decision))
+        self.headers = dict(decision.headers())
 
 
 def response_of(decision: Any, message: str | None) -> Response:
     body = body_of(decision) if message is None else body_of(decision, message)
-    fields = dict(fields_of(decision))
+    fields = dict(decision.headers())
     return Response(body, 429, fields, media_type="application/json")
 
 
@@ -81,6 +81,16 @@ def answered_by_us(error: Refused) -> Refused:
     return error
 
 
+def forwarded_in(scope: Any) -> str | None:
+    """X-Forwarded-For, its lines joined; None: there is none, as mostly."""
+    fields = scope["headers"]
+    for name, _ in fields:
+        if name == b"x-forwarded-for":
+            lines = [value for name, value in fields if name == b"x-forwarded-for"]
+            return b",".join(lines).decode("latin-1")
+    return None
+
+
 class Asked:
     """A call in the course of a request."""
 
@@ -108,19 +118,19 @@ class Asked:
         return True
 
     def address(self, hops: int | None) -> str:
-        lines = self.request.headers.getlist("x-forwarded-for")
-        peer = self.request.client
-        host = None if peer is None else peer.host
-        if not lines:
+        scope = self.request.scope
+        peer = scope.get("client")
+        host = None if peer is None else peer[0]
+        forwarded = forwarded_in(scope)
+        if forwarded is None:
             return client_address(host)
-        return client_address(host, ",".join(lines), hops_of(hops))
+        return client_address(host, forwarded, hops_of(hops))
 
-    def tell(self, decision: Any, result: Any) -> None:
+    def tell(self, decision: Any, result: Any, limited: Any) -> None:
         """The fields of the limit, into the response."""
         response = result if isinstance(result, Response) else self.response
         if response is not None:
-            for name, value in fields_of(decision):
-                response.headers[name] = value
+            add_raw_fields(response.raw_headers, decision)
 
     def refusal(self, decision: Any, message: str | None) -> RateLimitExceeded:
         return answered_by_us(Refused(decision, message, self.request))

@@ -5,21 +5,16 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from flask import (
-    Response,
-    after_this_request,
-    current_app,
-    has_request_context,
-    request,
-)
+from flask import Response, after_this_request, request
+from flask.globals import request_ctx
 from werkzeug.exceptions import TooManyRequests
 
 from redlane._http.address import client_address
 from redlane._http.asked import HOPS, hops_of, reason_of
-from redlane._http.limits import body_of, fields_of
+from redlane._http.limits import add_fields, body_of
 from redlane._limit import RateLimitExceeded
 
-__all__ = ["Asked", "Refused", "find"]
+__all__ = ["Asked", "Refused", "closed", "find", "socket_of"]
 
 POLICY_VIOLATION = 1008  # a WebSocket's code for it
 
@@ -38,19 +33,19 @@ class Refused(RateLimitExceeded, TooManyRequests):  # type: ignore[misc] # retry
         told, message = self.decision, self.told
         body = body_of(told) if message is None else body_of(told, message)
         made = Response(body, self.code, mimetype="application/json")
-        made.headers.extend(fields_of(told))
+        add_fields(made.headers, told)
         return made
 
 
-def _closed(decision: Any, message: str | None, socket: Any) -> RateLimitExceeded:
+def closed(decision: Any, message: str | None, socket: Any) -> RateLimitExceeded:
     """A WebSocket of flask-sock was accepted before its function could be called. That
     ends now as if the client had gone: flask-sock expects such an error."""
     gone: Any = sys.modules["simple_websocket"].ConnectionClosed
     kind: Any = type("Closed", (RateLimitExceeded, gone), {})
     if socket.connected:
         socket.close(POLICY_VIOLATION, reason_of(message))
-    closed: RateLimitExceeded = kind(decision, message)
-    return closed
+    error: RateLimitExceeded = kind(decision, message)
+    return error
 
 
 class Asked:
@@ -58,9 +53,10 @@ class Asked:
 
     waits = False  # the event loop of a coroutine is this request's alone
 
-    __slots__ = ("socket",)
+    __slots__ = ("context", "socket")
 
-    def __init__(self, socket: Any) -> None:
+    def __init__(self, context: Any, socket: Any) -> None:
+        self.context = context
         self.socket = socket
 
     @property
@@ -69,34 +65,46 @@ class Asked:
 
     @property
     def method(self) -> str | None:
-        return request.method
+        method: str = self.context.request.method
+        return method
 
     @property
     def endpoint(self) -> str:
-        return request.endpoint or ""
+        return self.context.request.endpoint or ""
 
     @property
     def counts(self) -> bool:
-        return _setting("limits_enabled", True)
+        return self.setting("limits_enabled")
+
+    def setting(self, name: str) -> bool:
+        """What the application's Redlane says, if it has one."""
+        lane = self.context.app.extensions.get("redlane")
+        return lane is None or bool(getattr(lane.settings, name))
 
     def address(self, hops: int | None) -> str:
-        environ = request.environ
+        environ = self.context.request.environ
         peer = environ.get("REMOTE_ADDR")
         forwarded = environ.get("HTTP_X_FORWARDED_FOR")
         if not forwarded:
             return client_address(peer)
         if hops is None:
-            hops = current_app.config.get(HOPS)
+            hops = self.context.app.config.get(HOPS)
         return client_address(peer, forwarded, hops_of(hops))
 
-    def tell(self, decision: Any, result: Any) -> None:
-        if self.socket is not None or not _setting("limit_headers", True):
+    def tell(self, decision: Any, result: Any, limited: Any) -> None:
+        if self.socket is not None or not self.setting("limit_headers"):
+            return
+        context = self.context
+        if (
+            isinstance(result, Response)
+            and not context._after_request_functions
+            and context.app.view_functions.get(self.endpoint) is limited
+        ):
+            _tell(result, decision)  # nothing comes between the view and its response
             return
 
         def add(response: Response) -> Response:
-            if response.status_code != 429:  # another limit has refused
-                for name, value in fields_of(decision):
-                    response.headers[name] = value
+            _tell(response, decision)
             return response
 
         add._redlane_limit = True  # type: ignore[attr-defined]
@@ -104,20 +112,29 @@ class Asked:
 
     def refusal(self, decision: Any, message: str | None) -> RateLimitExceeded:
         if self.socket is not None:
-            return _closed(decision, message, self.socket)
+            return closed(decision, message, self.socket)
         return Refused(decision, message)
 
 
-def _setting(name: str, default: bool) -> bool:
-    """What the application's Redlane says, if it has one."""
-    lane = current_app.extensions.get("redlane")
-    return default if lane is None else bool(getattr(lane.settings, name))
+def _tell(response: Response, decision: Any) -> None:
+    if response.status_code != 429:  # another limit has refused
+        add_fields(response.headers, decision)
+
+
+_current: Any = request_ctx._get_current_object  # type: ignore[attr-defined]
+
+
+def socket_of(args: tuple[Any, ...]) -> Any | None:
+    """The WebSocket of flask-sock that a function is called for."""
+    sockets = sys.modules.get("simple_websocket") if args else None
+    if sockets is None:
+        return None
+    return next((one for one in args if isinstance(one, sockets.Server)), None)
 
 
 def find(args: tuple[Any, ...]) -> Asked | None:
-    if not has_request_context():
+    try:
+        context = _current()
+    except RuntimeError:  # outside of a request
         return None
-    sockets = sys.modules.get("simple_websocket")
-    if not args or sockets is None:
-        return Asked(None)
-    return Asked(next((one for one in args if isinstance(one, sockets.Server)), None))
+    return Asked(context, socket_of(args))

@@ -2,42 +2,44 @@
 
 from __future__ import annotations
 
-import asyncio
 import inspect
+from asyncio import current_task
 from collections.abc import Awaitable, Callable
 from time import time
 from typing import Any
 
 from starlette.concurrency import run_in_threadpool
-from starlette.requests import Request
+from starlette.exceptions import HTTPException
+from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response, StreamingResponse
 
-from redlane._core import Cache, ConfigurationError
+from redlane._core import Cache, ConfigurationError, _look
 from redlane._http.asgi import (
     AHEAD,
     BOX,
     AsgiRequest,
     Places,
     hit_fields,
-    look,
     raw_fields,
     refill,
     special_names,
 )
 from redlane._http.fastapi_route import Declared, declared_by, renderer_of, route_of
+from redlane._http.known import known_to_asgi
 from redlane._http.policy import Plan, Policy
-from redlane._http.share import Key, RouteError, Shared, Unshared, word
+from redlane._http.share import Key, RouteError, Shared, Unshared, is_final, word
 from redlane._http.stored import Stored, answer, store
 from redlane._http.wsgi import Box
 
-__all__ = ["Endpoint", "Given"]
+__all__ = ["Endpoint", "Given", "parameter_of"]
 
 # Parameters that are added to those of an endpoint.
 REQUEST = "redlane_request"
 RESPONSE = "redlane_response"
 
 
-def _parameter_of(parameters: Any, kind: type) -> str | None:
+def parameter_of(parameters: Any, kind: type) -> str | None:
+    """The name of the parameter that is declared to be such."""
     for name, parameter in parameters.items():
         annotation = parameter.annotation
         if inspect.isclass(annotation) and issubclass(annotation, kind):
@@ -47,16 +49,18 @@ def _parameter_of(parameters: Any, kind: type) -> str | None:
 
 class Given:
     """A function's parameters with a request and a response among them, which the
-    frameworks that look at parameters then give."""
+    frameworks that look at parameters then give. `kind` HTTPConnection: a WebSocket
+    may stand in the request's place."""
 
-    def __init__(self, function: Any) -> None:
+    def __init__(self, function: Any, kind: type[HTTPConnection] = Request) -> None:
+        self.kind = kind
         try:
             signature = inspect.signature(function, eval_str=True)
         except Exception:  # noqa: BLE001 - names that are not there yet
             signature = inspect.signature(function)
         named = signature.parameters
-        self.request = _parameter_of(named, Request)
-        self.response = _parameter_of(named, Response)
+        self.request = parameter_of(named, kind)
+        self.response = parameter_of(named, Response)
         added: list[tuple[str, type]] = []
         if self.request is None:
             added.append((REQUEST, Request))
@@ -71,35 +75,47 @@ class Given:
             inspect.Parameter(name, keyword, annotation=kind) for name, kind in added
         ]
         self.signature = signature.replace(parameters=[*parameters, *last])
+        # By which names both come, and which of them the function does not take.
+        self.request_name = self.request or REQUEST
+        self.response_name = self.response or RESPONSE
+        self.added = tuple(name for name, _ in added)
 
     def take(
         self, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> tuple[Request, Response | None]:
+    ) -> tuple[Any, Response | None]:
         """Both, out of `kwargs` where the function does not take them itself."""
-        injected = kwargs.get(self.response or RESPONSE)
-        if self.response is None:
-            kwargs.pop(RESPONSE, None)
-        request = kwargs.get(self.request or REQUEST)
-        if self.request is None:
-            kwargs.pop(REQUEST, None)
+        injected = kwargs.get(self.response_name)
+        request = kwargs.get(self.request_name)
+        self.leave(kwargs)
         if request is None:
-            request = next((a for a in args if isinstance(a, Request)), None)
-            if request is None:
-                raise TypeError("an endpoint is called with a request")
+            request = self.among(args)
         return request, injected
+
+    def leave(self, kwargs: dict[str, Any]) -> None:
+        """Leaves what the function itself takes."""
+        for name in self.added:
+            kwargs.pop(name, None)
+
+    def among(self, args: tuple[Any, ...]) -> Any:
+        """The request among positional arguments."""
+        for given in args:
+            if isinstance(given, self.kind):
+                return given
+        raise TypeError("an endpoint is called with a request")
 
 
 class Bound:
     """An endpoint's policy at one route."""
 
-    __slots__ = ("declared", "policy", "render", "shared", "special")
+    __slots__ = (
+        *("declared", "endpoint", "learns", "policy", "render", "shared", "special"),
+    )
 
-    def __init__(
-        self, cache: Cache, options: dict[str, Any], route: Any | None
-    ) -> None:
+    def __init__(self, endpoint: Endpoint, cache: Cache, route: Any | None) -> None:
+        self.endpoint = endpoint
         self.declared = Declared() if route is None else declared_by(route)
         self.render = None if route is None else renderer_of(route)
-        given = dict(options)
+        given = dict(endpoint.options)
         vary = given.get("vary", ())
         listed = [vary] if isinstance(vary, str) else list(vary)
         given["vary"] = [*listed, *self.declared.vary()]
@@ -115,6 +131,7 @@ class Bound:
             )
         self.shared = Shared(cache, self.policy)
         self.special = special_names(self.policy.special)
+        self.learns = self.policy.ahead
 
     def learn(self, scope: Any, host: str, path: str) -> None:
         """From now on, what is here is answered ahead of routing."""
@@ -135,19 +152,24 @@ class _Job:
     error: Exception | None = None
 
     def __init__(
-        self, bound: Bound, key: Key, request: Request, call: Any, injected: Any
+        self,
+        bound: Bound,
+        key: Key,
+        request: Request,
+        injected: Response | None,
+        given: tuple[tuple[Any, ...], dict[str, Any]],
     ) -> None:
         self.bound = bound
         self.key = key
         self.request = request
-        self.call: Callable[[], Awaitable[Any]] = call
-        self.injected: Response | None = injected
-        self.task = asyncio.current_task()
+        self.injected = injected
+        self.given = given
+        self.task = current_task()
 
     async def __call__(self) -> Stored:
         scope = self.request.scope
-        if asyncio.current_task() is not self.task:  # behind: the request is over
-            return await refill(scope["app"], scope, self.key)
+        if current_task() is not self.task:  # behind: the request is over
+            return await refill(scope["app"], scope, self.key, self.bound.shared)
         shared = self.bound.shared
         if self.peek or shared.passing(self.key):
             raise Unshared
@@ -155,14 +177,24 @@ class _Job:
         stored = await self.run()
         if stored is None:
             shared.pass_on(self.key)
+            if self.is_final():
+                await shared.forget_async(self.key)
             raise Unshared if self.error is None else RouteError
         return stored
+
+    def is_final(self) -> bool:
+        """Of what is not stored: whether it says that an old one is no longer good."""
+        if self.response is not None:
+            return is_final(self.response.status_code)
+        return isinstance(self.error, HTTPException) and is_final(
+            self.error.status_code
+        )
 
     async def made(self) -> tuple[Response, list[tuple[bytes, bytes]]]:
         """The endpoint's response, and what it adds by the one that it is given."""
         injected = self.injected
         before = 0 if injected is None else len(injected.raw_headers)
-        result = await self.call()
+        result = await self.bound.endpoint.run(*self.given)
         if isinstance(result, Response):
             return result, []
         if self.bound.render is None:
@@ -188,7 +220,7 @@ class _Job:
         stored = None
         if not self._personal() and not isinstance(response, StreamingResponse):
             body = getattr(response, "body", None)
-            if isinstance(body, bytes):
+            if isinstance(body, bytes) and _plainly_sent(response):
                 stored = store(
                     self.bound.policy,
                     AsgiRequest(self.request.scope),
@@ -206,8 +238,17 @@ class _Job:
 
     def _personal(self) -> bool:
         """Whether this request has a session or sets a cookie."""
-        session = self.request.scope.get("session")
+        scope = self.request.scope
+        session = scope.get("session")
         if session or getattr(session, "accessed", False):
+            return True
+        if not (self.identified or self.bound.policy.public) and known_to_asgi(scope):
+            return True
+        # The body of a GET, which HTTP/2 brings with nothing that announces it.
+        given = vars(self.request)
+        if given.get("_body") or (
+            given.get("_stream_consumed") and "_body" not in given
+        ):
             return True
         injected = self.injected
         return injected is not None and any(
@@ -230,54 +271,101 @@ class Endpoint:
         # By the route: one endpoint may stand at several.
         self.bounds: dict[int, tuple[Any, Bound | None]] = {}
 
-    def bound_of(self, scope: Any, injected: bool) -> Bound | None:
-        """None: FastAPI calls, and what its route declares cannot be told."""
-        route = scope.get("route")
-        inner = scope.get("fastapi")
-        place = route if inner is None else route_of(scope)
-        known = self.bounds.get(id(place))
-        if known is not None and known[0] is place:
-            return known[1]
+    def bind(self, scope: Any, place: Any, injected: bool) -> Bound | None:
+        """None: FastAPI calls, and what its route reads cannot be told."""
         described = route_of(scope)
         bound = None
         if described is not None or not injected:
-            bound = Bound(self.make_cache(), self.options, described)
+            bound = Bound(self, self.make_cache(), described)
+            if bound.declared.boundless:
+                bound = None
         if len(self.bounds) > 1024:
             self.bounds.clear()
         self.bounds[id(place)] = (place, bound)
         return bound
 
-    async def __call__(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        request, injected = self.given.take(args, kwargs)
+    async def run(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """The function itself."""
+        self.given.leave(kwargs)
+        if self.is_coroutine:
+            return await self.function(*args, **kwargs)
+        return await run_in_threadpool(self.function, *args, **kwargs)
 
-        def call() -> Awaitable[Any]:
-            if self.is_coroutine:
-                given: Awaitable[Any] = self.function(*args, **kwargs)
-                return given
-            return run_in_threadpool(self.function, *args, **kwargs)
+    def make(self) -> Callable[..., Awaitable[Any]]:
+        """What is called in the function's place. Written for the plain hit: all of it
+        in one coroutine, and nothing made that only a miss needs."""
+        request_name = self.given.request_name
+        response_name = self.given.response_name
+        bounds = self.bounds
 
-        scope = request.scope
-        bound = self.bound_of(scope, injected is not None)
-        if bound is None or _overridden(scope, bound):
-            return await call()
-        seen = look(scope, bound.special) if scope["method"] == "GET" else None
-        rest = None if seen is None else bound.policy.plain(seen[3])
-        if seen is None or rest is None or BOX in scope:
-            return await _planned(bound, request, call, injected, (args, kwargs))
-        key = (*seen[:3], rest)
-        job = _Job(bound, key, request, call, injected)
-        shared = bound.shared
-        found = shared.peek(key) if shared.embedded else None
-        try:
-            stored = found or await shared.fetch_async(*key, job)
-        except Unshared:
-            return await _own(job)
-        now = time()
-        if job.ran or stored.vary or stored.gzipped or now >= stored.end:
-            return await _found(job, AsgiRequest(scope), Plan(), stored)
-        if bound.policy.ahead:
-            bound.learn(scope, seen[1], seen[2])
-        return _made(stored.status, hit_fields(stored, now), stored.body, injected)
+        async def serve(*args: Any, **kwargs: Any) -> Any:
+            request = kwargs.get(request_name)
+            if request is None:
+                request = self.given.among(args)
+            injected = kwargs.get(response_name)
+            scope = request.scope
+            place = scope.get("route")
+            if scope.get("fastapi"):
+                place = route_of(scope)
+            known = bounds.get(id(place))
+            if known is not None and known[0] is place:
+                bound = known[1]
+            else:
+                bound = self.bind(scope, place, injected is not None)
+            if bound is None or _overridden(scope, bound):
+                return await self.run(args, kwargs)
+            seen = None
+            if (
+                scope["method"] == "GET"
+                and BOX not in scope
+                and not known_to_asgi(scope)
+            ):
+                seen = _look(scope, bound.special)
+            if seen is None or (rest := bound.policy.plain(seen[3])) is None:
+                return await _planned(bound, request, injected, args, kwargs)
+            key = (seen[0], seen[1], seen[2], rest)
+            shared = bound.shared
+            stored = shared.peek_async(key)
+            job = None
+            if stored is None:
+                job = _Job(bound, key, request, injected, (args, kwargs))
+                try:
+                    stored = await shared.fetch_async(*key, job)
+                except Unshared:
+                    return await _own(job)
+            now = time()
+            if not stored.plain or now >= stored.end or (job is not None and job.ran):
+                if job is None:
+                    job = _Job(bound, key, request, injected, (args, kwargs))
+                return await _found(job, AsgiRequest(scope), Plan(), stored)
+            if bound.learns:
+                bound.learn(scope, key[1], key[2])
+            made = _Hit.__new__(_Hit)
+            made.body = stored.body
+            made.raw_headers = raw = hit_fields(stored, now)
+            if stored.status != 200:
+                made.status_code = stored.status
+            if injected is not None and injected.raw_headers:
+                raw += injected.raw_headers  # what dependencies say to this request
+            return made
+
+        return serve
+
+
+class _Hit(Response):
+    """A response whose bytes are ready: nothing is done that has been done before."""
+
+    status_code = 200
+    background = None
+
+
+def _plainly_sent(response: Response) -> bool:
+    """Whether its body is what is sent of it."""
+    kind = type(response)
+    # Templates tell tests what they were made of, and are sent like any other.
+    return kind.__call__ is Response.__call__ or kind.__module__ == (
+        "starlette.templating"
+    )
 
 
 def _overridden(scope: Any, bound: Bound) -> bool:
@@ -288,19 +376,17 @@ def _overridden(scope: Any, bound: Bound) -> bool:
 
 
 def _made(status: int, raw: Any, body: bytes, injected: Response | None) -> Response:
-    """A response of these bytes, with nothing done that has been done before."""
-    made = Response.__new__(Response)
+    made = _Hit.__new__(_Hit)
     made.status_code = status
-    made.background = None
     made.body = body
     if injected is not None and injected.raw_headers:
-        raw = raw + injected.raw_headers  # what dependencies say to this request
+        raw = raw + injected.raw_headers
     made.raw_headers = raw
     return made
 
 
 async def _planned(
-    bound: Bound, request: Request, call: Any, injected: Any, given: Any
+    bound: Bound, request: Request, injected: Any, args: Any, kwargs: Any
 ) -> Any:
     """Requests that ask for something special, and those that fill a box."""
     scope = request.scope
@@ -308,10 +394,11 @@ async def _planned(
     policy, shared = bound.policy, bound.shared
     key_text = policy.key
     if callable(key_text):
-        key_text = key_text(*given[0], **given[1])
+        bound.endpoint.given.leave(kwargs)
+        key_text = key_text(*args, **kwargs)
     plan = policy.plan(asked, key_text)
     key = shared.key_of(asked, plan)
-    job = _Job(bound, key, request, call, injected)
+    job = _Job(bound, key, request, injected, (args, kwargs))
     job.identified = plan.identified
     box: Box | None = scope.get(BOX)
     if plan.bypass:
@@ -323,7 +410,7 @@ async def _planned(
         return response
     if box is not None and asked.method == "GET":
         stored = await job.run()
-        box.put(key, stored)
+        box.put(key, stored, stored is None and job.is_final())
         if stored is None:
             return await _own(job)
         return _answered(job, stored, asked, "MISS")
@@ -365,8 +452,7 @@ def _answered(job: _Job, stored: Stored, asked: AsgiRequest, said: str) -> Respo
 
 
 def _client_error(error: Exception | None) -> bool:
-    code = getattr(error, "status_code", None)
-    return isinstance(code, int) and code < 500
+    return isinstance(error, HTTPException) and error.status_code < 500
 
 
 async def _found(job: _Job, asked: AsgiRequest, plan: Plan, stored: Stored) -> Response:

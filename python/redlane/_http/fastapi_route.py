@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Awaitable, Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, get_args
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -29,6 +29,7 @@ class Declared:
         self.cookies: list[str] = []
         self.queries: list[str] = []  # of security schemes
         self.secured = False
+        self.boundless = False  # it may read any field
         self.calls: set[Any] = set()  # dependencies, which may be overridden
 
     def vary(self) -> list[str]:
@@ -58,19 +59,63 @@ def _walk(dependant: Any) -> Iterator[Any]:
         yield from _walk(part)
 
 
-def _names(field: Any, dashes: bool) -> list[str]:
+def _models(kind: Any) -> Iterator[Any]:
+    """The models of an annotation, which may be optional or annotated."""
+    if inspect.isclass(kind) and isinstance(getattr(kind, "model_fields", None), dict):
+        yield kind
+    for part in get_args(kind):
+        yield from _models(part)
+
+
+def _spelled(alias: Any) -> list[str]:
+    """The names of an alias: a text, or a choice or a path of Pydantic's."""
+    if isinstance(alias, str):
+        return [alias]
+    choices = getattr(alias, "choices", None)
+    if choices is not None:
+        return [name for choice in choices for name in _spelled(choice)]
+    path = getattr(alias, "path", None)
+    return [path[0]] if path and isinstance(path[0], str) else []
+
+
+def _names_of(name: str, info: Any, dashes: bool) -> list[str]:
+    """What a field of a model reads, by any of its names."""
+    spelled = [
+        *_spelled(getattr(info, "validation_alias", None)),
+        *_spelled(getattr(info, "alias", None)),
+    ]
+    return [*spelled, name.replace("_", "-") if dashes else name]
+
+
+def _names(field: Any, header: bool) -> list[str]:
     """The names that a parameter reads; a model's are those of its fields."""
     info = getattr(field, "field_info", None)
     kind = getattr(info, "annotation", None) or getattr(field, "type_", None)
-    inner = getattr(kind, "model_fields", None) if inspect.isclass(kind) else None
-    if not isinstance(inner, dict):
-        return [str(field.alias)]
-    names = []
-    for name, part in inner.items():
-        alias = getattr(part, "validation_alias", None) or getattr(part, "alias", None)
-        plain = name.replace("_", "-") if dashes else name
-        names.append(alias if isinstance(alias, str) else plain)
-    return names
+    models = list(_models(kind))
+    if not models:
+        return [str(field.alias), *_spelled(getattr(info, "validation_alias", None))]
+    dashes = header and bool(getattr(info, "convert_underscores", True))
+    return [
+        found
+        for model in models
+        for name, part in model.model_fields.items()
+        for found in _names_of(
+            name, part, header and bool(getattr(part, "convert_underscores", dashes))
+        )
+    ]
+
+
+def _takes_any(field: Any) -> bool:
+    """Whether a parameter's model is given fields that it does not name."""
+    info = getattr(field, "field_info", None)
+    for model in _models(getattr(info, "annotation", None)):
+        if model.model_config.get("extra") == "allow":
+            return True
+        known = getattr(model, "__pydantic_decorators__", None)
+        for part in getattr(known, "model_validators", {}).values():
+            if part.info.mode in ("before", "wrap"):
+                return True
+    return False
 
 
 def declared_by(route: Any) -> Declared:
@@ -81,6 +126,7 @@ def declared_by(route: Any) -> Declared:
     for part in _walk(route.dependant):
         for field in part.header_params:
             found.headers += [name.lower() for name in _names(field, True)]
+            found.boundless |= _takes_any(field)
         for field in part.cookie_params:
             found.cookies += _names(field, False)
         if part.call is not None:

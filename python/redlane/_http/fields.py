@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from datetime import timezone
 from email.utils import parsedate_to_datetime
 
 __all__ = [
@@ -25,6 +26,7 @@ _DIRECTIVE = re.compile(
     """,
     re.VERBOSE,
 )
+_SEPARATOR = re.compile("[,;]")
 _TAG = re.compile(r'\s*(?:W/)?("[^"]*")\s*(?:,|$)')
 
 
@@ -41,10 +43,11 @@ def directives(value: str | None) -> dict[str, str | None]:
                 quoted = re.sub(r"\\(.)", r"\1", quoted)
             found.setdefault(match[1].lower(), plain if quoted is None else quoted)
             at = match.end()
-        comma = value.find(",", at)
-        if comma < 0:
+        # Some write semicolons: rather read one too many than miss a "private".
+        separator = _SEPARATOR.search(value, at)
+        if separator is None:
             break
-        at = comma + 1
+        at = separator.end()
     return found
 
 
@@ -80,7 +83,10 @@ def read_date(value: str | None) -> float | None:
     if not value:
         return None
     try:
-        return parsedate_to_datetime(value).timestamp()
+        date = parsedate_to_datetime(value)
+        if date.tzinfo is None:  # as that of asctime: all of HTTP's are in UTC
+            date = date.replace(tzinfo=timezone.utc)
+        return date.timestamp()
     except (TypeError, ValueError, IndexError, OverflowError):
         return None
 

@@ -49,6 +49,10 @@ _CACHE_HINTS = {
     "CACHE_REDIS_SENTINELS": "Sentinel is not spoken here",
     "CACHE_REDIS_CLUSTER": "Cluster is not spoken here",
 }
+_ALGORITHMS = (
+    *("sliding-window", "fixed-window", "sliding-log", "moving-window"),
+    *("token-bucket", "gcra"),
+)
 # Flask-Limiter's.
 _STRATEGIES = {
     "fixed-window": "fixed-window",
@@ -56,6 +60,10 @@ _STRATEGIES = {
     "moving-window": "moving-window",
     "sliding-window-counter": "sliding-window",
 }
+_ALGORITHMS = (
+    *("sliding-window", "fixed-window", "sliding-log", "moving-window"),
+    *("token-bucket", "gcra"),
+)
 _LIMIT_READ = frozenset(
     [
         "RATELIMIT_ENABLED",
@@ -124,7 +132,8 @@ class Settings:
         self.defaults: dict[str, Any] = {}
         self.trusted_hops = 0
         self.limit_url: str | None = None
-        self.limits: str | None = None
+        self.limits: str | None = None  # of each view that has none of its own
+        self.app_limits: str | None = None  # of all views together
         self.limits_enabled = True
         self.limit_algorithm = "sliding-window"
         self.limit_headers = True
@@ -191,11 +200,21 @@ def _read(config: Mapping[str, Any], defaults: Mapping[str, Any]) -> Settings:
     return settings
 
 
-def _checked(name: str, read: Callable[[], Any]) -> Any:
+def _checked(name: str, wanted: str, read: Callable[[], Any]) -> Any:
+    """What is wrong is not told: it may be a secret in the wrong place."""
     try:
         return read()
-    except (TypeError, ValueError) as error:
-        raise ConfigurationError(f"{name}: {error}") from None
+    except (TypeError, ValueError):
+        raise ConfigurationError(f"{name}: {wanted}") from None
+
+
+def _seal(config: Mapping[str, Any]) -> Any:
+    seal = config["REDLANE_SEAL"]
+    try:
+        Cache("memory://", seal=seal)
+    except (TypeError, ValueError) as error:  # which tells no key
+        raise ConfigurationError(f"REDLANE_SEAL: {error}") from None
+    return seal
 
 
 def _flag(config: Mapping[str, Any], name: str) -> bool:
@@ -220,10 +239,22 @@ def _usable(url: str, name: str) -> str:
     return url
 
 
-def _listed(value: Any) -> list[str]:
+def _listed(config: Mapping[str, Any], name: str) -> list[str]:
+    value = config[name]
     if isinstance(value, str):
         return [part.strip() for part in value.split(",") if part.strip()]
+    if not isinstance(value, Iterable) or isinstance(value, (bytes, Mapping)):
+        raise ConfigurationError(f"{name}: a list, or a text with commas")
     return [str(part) for part in value]
+
+
+def _rates(text: str, name: str) -> str:
+    _checked(
+        name,
+        "no rate limits, such as '100 per minute'",
+        lambda: RateLimiter("memory://").peek("check", text),
+    )
+    return text
 
 
 def _read_own(config: Mapping[str, Any], settings: Settings) -> None:
@@ -233,6 +264,7 @@ def _read_own(config: Mapping[str, Any], settings: Settings) -> None:
         if not isinstance(client, Client):
             raise ConfigurationError("REDLANE_CLIENT: no Client")
         settings.client = client
+        settings.limit_url = None
     if "REDLANE_URL" in given:
         settings.url = _url(config, "REDLANE_URL")
         settings.limit_url = None
@@ -240,7 +272,7 @@ def _read_own(config: Mapping[str, Any], settings: Settings) -> None:
         ("REDLANE_PREFIX", "prefix", None),
         ("REDLANE_FALLBACK", "fallback", ("memory", "none", "raise")),
         ("REDLANE_LIMITS", "limits", None),
-        ("REDLANE_LIMIT_ALGORITHM", "limit_algorithm", None),
+        ("REDLANE_LIMIT_ALGORITHM", "limit_algorithm", _ALGORITHMS),
         ("REDLANE_LIMIT_PREFIX", "limit_prefix", None),
         ("REDLANE_LIMIT_ON_ERROR", "limit_on_error", ("memory", "allow", "deny")),
     ):
@@ -248,6 +280,8 @@ def _read_own(config: Mapping[str, Any], settings: Settings) -> None:
             value = str(config[name])
             if allowed is not None and value not in allowed:
                 raise ConfigurationError(f"{name}: one of {', '.join(allowed)}")
+            if name == "REDLANE_LIMITS":
+                _rates(value, name)
             setattr(settings, attribute, value)
     for name, attribute in (
         ("REDLANE_ENABLED", "enabled"),
@@ -258,22 +292,25 @@ def _read_own(config: Mapping[str, Any], settings: Settings) -> None:
         if name in given:
             setattr(settings, attribute, _flag(config, name))
     if "REDLANE_SEAL" in given:
-        settings.seal = config["REDLANE_SEAL"]
+        settings.seal = _seal(config)
     if "REDLANE_TRUSTED_HOPS" in given:
-        hops = _checked(
-            "REDLANE_TRUSTED_HOPS", lambda: int(config["REDLANE_TRUSTED_HOPS"])
-        )
+        name, wanted = "REDLANE_TRUSTED_HOPS", "a number from 0 to 100"
+        hops = _checked(name, wanted, lambda: int(config[name]))
         if not 0 <= hops <= 100:
-            raise ConfigurationError("REDLANE_TRUSTED_HOPS: a number from 0 to 100")
+            raise ConfigurationError(f"{name}: {wanted}")
         settings.trusted_hops = hops
     read: dict[str, Any] = {}
     if "REDLANE_DEFAULT_TTL" in given:
         read["ttl"] = config["REDLANE_DEFAULT_TTL"]
-        _checked("REDLANE_DEFAULT_TTL", lambda: period(read["ttl"], "a TTL"))
+        _checked(
+            "REDLANE_DEFAULT_TTL",
+            "no period, such as 60 or '10m'",
+            lambda: period(read["ttl"], "a TTL"),
+        )
     if "REDLANE_IGNORE_COOKIES" in given:
-        read["ignore_cookies"] = _listed(config["REDLANE_IGNORE_COOKIES"])
+        read["ignore_cookies"] = _listed(config, "REDLANE_IGNORE_COOKIES")
     if "REDLANE_IDENTITY_HEADERS" in given:  # beside those that are known
-        more = _listed(config["REDLANE_IDENTITY_HEADERS"])
+        more = _listed(config, "REDLANE_IDENTITY_HEADERS")
         read["identity_headers"] = [*IDENTITY_HEADERS, *more]
     for name, option in (
         ("REDLANE_OBEY_CLIENT", "obey_client"),
@@ -296,9 +333,10 @@ def _read_caching(config: Mapping[str, Any], settings: Settings) -> None:
         _warn(f"CACHE_TYPE={config['CACHE_TYPE']!r} is not known here: Redis or memory")
     timeout = config.get("CACHE_DEFAULT_TIMEOUT")
     if timeout is not None:
-        seconds = _checked("CACHE_DEFAULT_TIMEOUT", lambda: float(timeout))
+        name, wanted = "CACHE_DEFAULT_TIMEOUT", "no number of seconds"
+        seconds = _checked(name, wanted, lambda: float(timeout))
         if not math.isfinite(seconds) or seconds < 0:
-            raise ConfigurationError("CACHE_DEFAULT_TIMEOUT: no number of seconds")
+            raise ConfigurationError(f"{name}: {wanted}")
         if seconds > 0:  # 0 is without end there, as no TTL is here
             settings.defaults["ttl"] = seconds
     prefix = config.get("CACHE_KEY_PREFIX")
@@ -320,9 +358,18 @@ def _caching_url(config: Mapping[str, Any]) -> str | None:
     password = quote(str(config.get("CACHE_REDIS_PASSWORD") or ""), safe="")
     login = f"{user}:{password}@" if user or password else ""
     place = f"[{host}]" if ":" in host else host
-    port = config.get("CACHE_REDIS_PORT") or 6379
-    url = f"redis://{login}{place}:{port}/{config.get('CACHE_REDIS_DB') or 0}"
+    port = _whole(config, "CACHE_REDIS_PORT", 6379)
+    number = _whole(config, "CACHE_REDIS_DB", 0)
+    url = f"redis://{login}{place}:{port}/{number}"
     return _usable(url, "CACHE_REDIS_HOST")
+
+
+def _whole(config: Mapping[str, Any], name: str, default: int) -> int:
+    value = config.get(name) or default
+    try:
+        return int(value)
+    except (TypeError, ValueError):
+        raise ConfigurationError(f"{name}: no number") from None
 
 
 def _read_limiter(config: Mapping[str, Any], settings: Settings) -> None:
@@ -353,12 +400,13 @@ def _read_limiter(config: Mapping[str, Any], settings: Settings) -> None:
         if known is None:
             raise ConfigurationError(f"RATELIMIT_STRATEGY: {strategy!r} is not known")
         settings.limit_algorithm = known
-    for name in ("RATELIMIT_DEFAULT", "RATELIMIT_APPLICATION"):
+    for name, attribute in (
+        ("RATELIMIT_DEFAULT", "limits"),
+        ("RATELIMIT_APPLICATION", "app_limits"),
+    ):
         limits = config.get(name)
         if isinstance(limits, str) and limits:
-            settings.limits = (
-                f"{settings.limits};{limits}" if settings.limits else limits
-            )
+            setattr(settings, attribute, _rates(limits, name))
         elif limits:
             _warn(f"{name}: a callable is not honoured")
     prefix = config.get("RATELIMIT_KEY_PREFIX")

@@ -36,8 +36,11 @@ class FragmentCache(Extension):
                 break
         if not given:
             parser.fail("cache: for how long?", token.lineno)
-        place = nodes.Const(f"{parser.name}:{token.lineno}")
         body = parser.parse_statements(("name:endcache",), drop_needle=True)
+        # By what it says, too: two may stand in one line, templates made of texts have
+        # no name, and another text is another part.
+        told = digest((repr(body),))
+        place = nodes.Const(f"{parser.name}:{token.lineno}:{told}")
         call = self.call_method("_cached", [place, *given])
         return nodes.CallBlock(call, [], [], body).set_lineno(token.lineno)
 

@@ -18,6 +18,7 @@ from fnmatch import fnmatchcase
 from typing import Any, Literal, Protocol
 from urllib.parse import parse_qsl, urlencode
 
+from redlane._core import ConfigurationError
 from redlane._http.fields import MOST_SECONDS, directives, names, read_cookies
 from redlane._http.fields import seconds_of as argument_seconds
 
@@ -86,6 +87,56 @@ IDENTITY_HEADERS = (
     "dpop",
     "signature",
     "token",
+    "client-cert",
+    "ssl-client-cert",
+    "ssl-client-subject-dn",
+    "x-ssl-client-dn",
+    "x-ssl-client-s-dn",
+    "x-ssl-client-subject-dn",
+    "x-arr-clientcert",
+    "x-amzn-mtls-clientcert",
+    "x-amzn-mtls-clientcert-leaf",
+    "x-amzn-mtls-clientcert-subject",
+    "x-amzn-oidc-accesstoken",
+    "x-goog-api-key",
+    "x-goog-authenticated-user-id",
+    "x-serverless-authorization",
+    "x-endpoint-api-userinfo",
+    "x-apigateway-api-userinfo",
+    "x-ms-client-principal-id",
+    "x-ms-client-principal-name",
+    "x-functions-key",
+    "ocp-apim-subscription-key",
+    "cf-access-authenticated-user-email",
+    "tailscale-user-login",
+    "x-consumer-id",
+    "x-consumer-username",
+    "x-credential-identifier",
+    "x-rapidapi-key",
+    "x-rapidapi-user",
+    "x-pomerium-jwt-assertion",
+    "x-vouch-user",
+    "x-webauth-user",
+    "x-authentik-username",
+    "x-forwarded-preferred-username",
+    "x-forwarded-groups",
+    "x-auth-request-preferred-username",
+    "x-auth-request-groups",
+    "remote-email",
+    "remote-groups",
+    "x-username",
+    "x-user-name",
+    "x-user-email",
+    "x-account-id",
+    "x-tenant",
+    "x-tenant-id",
+    "x-org-id",
+    "x-organization-id",
+    "x-customer-id",
+    "x-device-id",
+    "x-vault-token",
+    "x-gitlab-token",
+    "x-shopify-access-token",
 )
 _ALWAYS = ("authorization", "proxy-authorization", "remote-user")
 # … and in queries, for routes whose key does not hold all of the query.
@@ -115,7 +166,12 @@ IDENTITY_PARAMETERS = frozenset(
 )
 # Fields that ask for something else than the response itself. If-None-Match and
 # If-Modified-Since are answered from what is stored.
-_PRECONDITIONS = ("if-match", "if-unmodified-since", "if-range", "range")
+_PRECONDITIONS = (
+    *("if-match", "if-unmodified-since", "if-range", "range"),
+    # … or for another method or URL, of applications that know them.
+    *("x-http-method-override", "x-http-method", "x-method-override"),
+    *("x-original-url", "x-rewrite-url"),
+)
 _ASKED = ("cache-control", "pragma", "if-none-match", "if-modified-since")
 
 _PART = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(ms|[wdhms])")
@@ -131,6 +187,7 @@ class Request(Protocol):
     path: str  # its bytes as Latin-1, with what the application is mounted at
     query: str
     body: bool  # whether it brings one
+    known: bool  # whether the application, or the server, has found out who asks
 
     def header(self, name: str) -> str | None:
         """A field's value, by its name in lower case; lines joined by commas."""
@@ -251,7 +308,14 @@ class Policy:
         if key is not None and not (isinstance(key, str) or callable(key)):
             raise TypeError("key must be a text or a callable that returns one")
         if ahead and on_error is not None:
-            raise ValueError("ahead=True and on_error: a failure is found behind hooks")
+            raise ConfigurationError(
+                "ahead=True and on_error: a failure is found behind hooks"
+            )
+        if ahead and callable(key):
+            raise ConfigurationError(
+                "ahead=True: a callable key needs the view's arguments, which only"
+                " routing finds"
+            )
         self.on_error = on_error
         self.gzip = gzip
         self.public = public
@@ -285,12 +349,11 @@ class Policy:
             and not self.vary
             and not self.vary_cookies
         )
-        # Told to caches downstream: who has cookies is answered otherwise.
-        self.sent_vary = tuple(
-            dict.fromkeys(
-                (*self.vary, *(("cookie",) if not public or self.vary_cookies else ()))
-            )
-        )
+        # Told to caches downstream: who has credentials is answered otherwise.
+        others = () if public else ("cookie", "authorization")
+        if self.vary_cookies:
+            others = ("cookie", *others)
+        self.sent_vary = tuple(dict.fromkeys((*self.vary, *others)))
 
     def plain(self, query: str) -> str | None:
         """The rest of the key of a request with no special field; None: plan() says."""
@@ -299,6 +362,10 @@ class Policy:
     def plan(self, request: Request, key: str | None = None) -> Plan:
         """What to do with a request; `key`: what the route's `key` option made."""
         plan = Plan()
+        if key is None and isinstance(self.key, str):
+            key = self.key
+        if self.key is not None and not (key is None or isinstance(key, str)):
+            raise TypeError(f"key must give a text, not {type(key).__name__}")
         if (
             request.method not in ("GET", "HEAD")
             or request.body
@@ -322,12 +389,25 @@ class Policy:
     def _barred(self, request: Request, plan: Plan) -> bool:
         if any(request.header(name) is not None for name in self.bars):
             return True
-        if self.public or self.vary_cookie:
+        if self.public:
+            return False
+        if request.known and not self._tells(request):
+            return True
+        if self.vary_cookie:
             return False
         cookies = request.header("cookie")
         return cookies is not None and any(
             name not in self.vary_cookies and not self._harmless(name)
             for name, _ in read_cookies(cookies)
+        )
+
+    def _tells(self, request: Request) -> bool:
+        """Whether something in the key says who asks."""
+        sent = {name for name, _ in read_cookies(request.header("cookie"))}
+        return not sent.isdisjoint(self.vary_cookies) or any(
+            request.header(name) is not None
+            for name in self.vary
+            if name == "cookie" or name in self.identity
         )
 
     def _harmless(self, cookie: str) -> bool:
@@ -357,7 +437,9 @@ class Policy:
         if self.query is True:
             chosen = query
         else:
-            pairs = parse_qsl(query, keep_blank_values=True, errors="surrogateescape")
+            # As bytes: what stands there unquoted is UTF-8 like what is quoted.
+            raw = query.encode("latin-1", "replace").decode("utf-8", "surrogateescape")
+            pairs = parse_qsl(raw, keep_blank_values=True, errors="surrogateescape")
             if self.query is not False:
                 kept = self.query
             if not self.public and any(
@@ -378,9 +460,9 @@ class Policy:
             value = request.header(name)
             if name == "cookie" and value is not None:
                 value = "; ".join(
-                    f"{key}={content}"
-                    for key, content in read_cookies(value)
-                    if not self._harmless(key)
+                    part
+                    for part in map(str.strip, value.split(";"))
+                    if part and not self._harmless(part.partition("=")[0].strip())
                 )
             plan.identified |= value is not None and (
                 name == "cookie" or name in self.identity

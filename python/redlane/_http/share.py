@@ -17,10 +17,19 @@ from time import monotonic, time
 from typing import Any
 
 from redlane import Cache
+from redlane._core import _peek
 from redlane._http.policy import Plan, Policy, Request, digest, query_digest, vary_rest
 from redlane._http.stored import Stored
 
-__all__ = ["Key", "RouteError", "Shared", "Unshared", "pattern_of", "word"]
+__all__ = [
+    "Key",
+    "RouteError",
+    "Shared",
+    "Unshared",
+    "is_final",
+    "pattern_of",
+    "word",
+]
 
 Key = tuple[str, str, str, str]  # scheme, host, path, digest of what else
 
@@ -40,8 +49,17 @@ class RouteError(Unshared):
     """The route has failed: an old response may stand in."""
 
 
+def is_final(status: int) -> bool:
+    """Whether a response that is not stored says that an old one is no longer good:
+    what has failed, or was asked too soon, says nothing."""
+    return status < 500 and status not in (408, 425, 429)
+
+
 def _lifetime(stored: Stored) -> float | None:
-    return stored.lifetime
+    """What is left of it: it may have been old when it came."""
+    if stored.lifetime is None:
+        return None
+    return min(max(stored.end - time(), 0.001), stored.lifetime)
 
 
 def cached_response(scheme: str, host: str, path: str, rest: str, job: Any) -> Stored:
@@ -85,22 +103,41 @@ class Shared:
         self._afetch = afetch
         self.fetch_async: Callable[..., Coroutine[Any, Any, Stored]] = afetch
         self.renew_async: Callable[..., Coroutine[Any, Any, Stored]] = afetch.refresh
-        # The engine of this process never makes anybody wait: no need to await a hit.
-        self.embedded = (
-            str(cache.client.url).startswith("memory:")
-            and policy.stale is None
-            and policy.on_error is None
-            and not policy.tags
+        # The engine of this process makes nobody wait: a look at it is a call.
+        self._embedded = (
+            policy.stale is None and policy.on_error is None and not policy.tags
         )
+        self.keeps = policy.stale is not None or policy.on_error is not None
         self._skip = len(cache.prefix) + 1 if cache.prefix else 0
+        self._client: Any = None  # whose engine that is
+        self._reads = False
 
     def peek(self, key: Key) -> Stored | None:
-        """Where `embedded`: what is stored, without leave to compute it."""
-        if not self.cache.client.url.startswith("memory:"):
-            self.embedded = False  # configure() has set another default client
-            return None
-        found: Stored | None = self.cache.get(self.key_text(*key, None)[self._skip :])
+        """What is stored, where that is at hand in this process; else fetch() tells."""
+        reads = self._reads if self.cache.client is self._client else self._look()
+        found: Stored | None = _peek(self._fetch, reads, *key, None)
         return found
+
+    def peek_async(self, key: Key) -> Stored | None:
+        """peek(), for who calls fetch_async()."""
+        reads = self._reads if self.cache.client is self._client else self._look()
+        found: Stored | None = _peek(self._afetch, reads, *key, None)
+        return found
+
+    def _look(self) -> bool:
+        """configure() may have set another default client."""
+        self._client = self.cache.client
+        self._reads = self._embedded and self._client.url.startswith("memory:")
+        return self._reads
+
+    def _name(self, key: Key) -> str:
+        """As the cache's own methods have it, without the prefix."""
+        return self.key_text(*key, None)[self._skip :]
+
+    def _learn(self, stored: Stored | None) -> None:
+        """What another worker has stored may have a Vary that was not seen here."""
+        if stored is not None and stored.vary:
+            self.varies = True
 
     # What was found not to be shared a moment ago.
 
@@ -161,16 +198,30 @@ class Shared:
             return None
         return stored
 
+    def forget(self, key: Key) -> None:
+        """What is stored there is no longer good, not even for want of better."""
+        if self.keeps:
+            self._fetch.invalidate(*key, None)
+
+    async def forget_async(self, key: Key) -> None:
+        """forget(), awaited."""
+        if self.keeps:
+            await self._afetch.invalidate(*key, None)
+
     def drop(self, request: Request) -> None:
         """After a change by way of this URL (RFC 9111, 4.4): what is stored of it is no
         longer good. Where the route varies, all of its variants go, and queries too."""
-        self._fetch.invalidate(*self._url_key(request), None)
+        key = self._url_key(request)
+        self._learn(self.cache.get(self._name(key)))
+        self._fetch.invalidate(*key, None)
         for pattern in self._variants(request):
             self.cache.invalidate(pattern)
 
     async def drop_async(self, request: Request) -> None:
         """drop(), awaited."""
-        await self._afetch.invalidate(*self._url_key(request), None)
+        key = self._url_key(request)
+        self._learn(await self.cache.aio.get(self._name(key)))
+        await self._afetch.invalidate(*key, None)
         for pattern in self._variants(request):
             await self.cache.aio.invalidate(pattern)
 
@@ -198,7 +249,7 @@ def pattern_of(cache: Cache, path: str) -> str:
     def field(path: str) -> str:
         return path
 
-    raw = path.encode().decode("latin-1")
+    raw = path.encode("utf-8", "surrogateescape").decode("latin-1")
     if "*" in raw:
         quoted = "*".join(
             escape(json.dumps(part, ensure_ascii=False)[1:-1])

@@ -1,14 +1,15 @@
 """A response as it is stored, and what is sent of it (RFC 9111, RFC 9110).
 
-    "RLH1" | length of the head, 4 bytes | head, JSON | body
+    "RLH2" | digest of the head, 16 bytes | length of the head, 4 | head, JSON | body
 
-The head holds status, fields, when it was made and for how long it is good. What every
-hit sends is put together once, when the bytes are read.
+The head holds status, fields, when it was made, for how long it is good, and a digest
+of the body. What every hit sends is put together once, when the bytes are read.
 """
 
 from __future__ import annotations
 
 import hashlib
+import re
 import zlib
 from collections.abc import Iterable
 from time import time
@@ -26,27 +27,46 @@ from redlane._http.fields import (
 )
 from redlane._http.policy import Policy, Request, lifetime_of, vary_rest
 
-__all__ = ["STORABLE", "Answer", "Fields", "Serializer", "Stored", "answer", "store"]
+__all__ = [
+    "STORABLE",
+    "Answer",
+    "Fields",
+    "Raw",
+    "Serializer",
+    "Stored",
+    "answer",
+    "store",
+]
 
 Fields = list[tuple[str, str]]
+Raw = list[tuple[bytes, bytes]]
 Answer = tuple[int, Fields, bytes]
 
 # Complete, and the same for whoever asks again. Redirects that are not permanent often
 # depend on who asks; errors are left alone.
 STORABLE = frozenset((200, 203, 204, 300, 301, 308))
 
-_MAGIC = b"RLH1"
+_MAGIC = b"RLH2"
+_NAMED = 20  # bytes that tell a response from all others
 # Of one connection or one moment; what is sent of them is made for each answer.
 _DROPPED = frozenset(
     (
         *("age", "connection", "content-length", "date", "keep-alive", "te", "trailer"),
         *("proxy-authenticate", "proxy-authentication-info", "proxy-connection"),
+        "authentication-info",
         *("transfer-encoding", "upgrade", "x-cache"),
         # … or of one client.
         *("ratelimit", "ratelimit-policy", "x-ratelimit-limit"),
         *("x-ratelimit-remaining", "x-ratelimit-reset"),
     )
 )
+_COOKIES = ("set-cookie", "set-cookie2")
+_NEVER = _DROPPED.union(_COOKIES, ("content-range",))
+_LINES = re.compile(
+    r"(?:[!#$%&'*+\-.^_`|~0-9A-Za-z]+:[^\x00-\x08\n-\x1f\x7f\u0100-\U0010ffff]*\n)*"
+)
+_ETAG = re.compile(r'(?:W/)?"[!#-~\x80-\xff]*"')
+_MOST_TIME = 2.0**40
 _KEPT_BY_304 = frozenset(
     ["cache-control", "content-location", "etag", "expires", "vary", "last-modified"]
 )
@@ -80,9 +100,11 @@ class Stored:
         "gzipped",
         "head",
         "lifetime",
-        "raw",
+        "plain",
         "sent",
         "status",
+        "told",
+        "told_raw",
         "vary",
     )
 
@@ -99,11 +121,24 @@ class Stored:
         self.sent: Fields = [(name, value) for name, value in head.fields]
         if head.status != 204:
             self.sent.append(("Content-Length", str(len(body))))
-        self.raw: list[tuple[bytes, bytes]] | None = None  # as ASGI has them
+        # What a plain hit sends at one Age, also as ASGI has it.
+        self.told: tuple[int, Fields] | None = None
+        self.told_raw: tuple[int, Raw] | None = None
         self.gzipped = any(
             name.lower() == "content-encoding" and value.strip().lower() == "gzip"
             for name, value in head.fields
         )
+        # Whether it answers each request that has its key, as it is.
+        self.plain = not (self.vary or self.gzipped)
+
+    def hit_fields(self, now: float) -> Fields:
+        """The fields of a plain hit; the caller's own list."""
+        age = max(int(now - self.created), 0)
+        told = self.told
+        if told is None or told[0] != age:
+            tail = [("Age", str(age)), ("X-Cache", "HIT")]
+            told = self.told = (age, self.sent + tail)
+        return told[1].copy()
 
     def matches(self, request: Request) -> bool:
         """Whether its own Vary lets it answer this request."""
@@ -114,8 +149,7 @@ class Serializer:
     """For Cache: Stored to bytes and back.
 
     The near cache keeps what was read from a server; what the memory engine gives is
-    read anew at each hit. So small responses are kept here too, by their heads, which
-    hold a digest of the body.
+    read anew at each hit. So small responses are kept here too, by their digests.
     """
 
     _MOST = 256
@@ -128,25 +162,64 @@ class Serializer:
         if not isinstance(value, Stored):
             raise TypeError(f"no response: {type(value).__name__}")
         head = _encode(value.head)
-        return b"".join((_MAGIC, len(head).to_bytes(4, "big"), head, value.body))
+        digest = hashlib.sha256(head).digest()[:16]
+        size = len(head).to_bytes(4, "big")
+        return b"".join((_MAGIC, digest, size, head, value.body))
 
     def loads(self, data: bytes, /) -> Stored:
-        if data[:4] != _MAGIC:
-            raise ValueError("no stored response")
-        end = 8 + int.from_bytes(data[4:8], "big")
-        raw = data[:end]
-        kept = self._kept.get(raw)
+        named = data[:_NAMED]
+        kept = self._kept.get(named)
         if kept is not None:
             return kept
-        head = _decode(raw[8:])
-        if any("\n" in part or "\r" in part for pair in head.fields for part in pair):
-            raise ValueError("no field of a response")
-        stored = Stored(head, bytes(data[end:]))
-        if len(data) <= self._LARGEST:
+        if named[:4] != _MAGIC:
+            raise ValueError("no stored response")
+        end = _NAMED + 4 + int.from_bytes(data[_NAMED : _NAMED + 4], "big")
+        raw = data[_NAMED + 4 : end]
+        head = _decode(raw)
+        if not _sound(head):
+            raise ValueError("no head of a response")
+        body = bytes(data[end:])
+        stored = Stored(head, body)
+        # What is not as its digests say never stands in for what is.
+        if (
+            len(data) <= self._LARGEST
+            and named[4:] == hashlib.sha256(raw).digest()[:16]
+            and head.digest == hashlib.sha256(body).hexdigest()[:32]
+        ):
             if len(self._kept) >= self._MOST:
                 self._kept.clear()
-            self._kept[raw] = stored
+            self._kept[named] = stored
         return stored
+
+
+def _sound(head: _Head) -> bool:
+    """Whether it could have been stored here: bytes on a server may be anybody's, and
+    what is sent of them must be one response, whole and well-formed."""
+    text = "".join([f"{name}:{value}\n" for name, value in head.fields])
+    return (
+        head.status in STORABLE
+        and 0 < head.created < _MOST_TIME
+        and (head.lifetime is None or head.lifetime > 0)
+        and text.count("\n") == len(head.fields)
+        and _LINES.fullmatch(text) is not None
+        and ("ETag", head.etag) in head.fields
+        and _NEVER.isdisjoint([name.lower() for name, _ in head.fields])
+    )
+
+
+def _inflated(body: bytes) -> bytes | None:
+    """What was made gzip, in one piece or several; None: it is no such thing."""
+    pieces = []
+    try:
+        while body:
+            packer = zlib.decompressobj(31)
+            pieces.append(packer.decompress(body))
+            if not packer.eof:
+                return None
+            body = packer.unused_data
+    except zlib.error:
+        return None
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 
 def _allowed(fields: Fields, now: float) -> tuple[bool, int | None, bool, bool]:
@@ -204,11 +277,7 @@ def store(
     now = time() if now is None else now
     given = [(str(name), str(value)) for name, value in fields]
     present = {name.lower() for name, _ in given}
-    if status not in STORABLE or present & {
-        "set-cookie",
-        "set-cookie2",
-        "content-range",
-    }:
+    if status not in STORABLE or present & {*_COOKIES, "content-range"}:
         return None
     may, allowed, controlled, strict = _allowed(given, now)
     listed = names([value for name, value in given if name.lower() == "vary"])
@@ -230,7 +299,7 @@ def store(
         kept.append(("Content-Encoding", "gzip"))
     etag = next((v for n, v in given if n.lower() == "etag"), None)
     digest = hashlib.sha256(body).hexdigest()[:32]
-    if etag is None or coded:
+    if etag is None or coded or not _ETAG.fullmatch(etag):
         etag = f'"{digest}"'
     sent_vary = list(dict.fromkeys((*listed, *policy.sent_vary)))
     if coded:
@@ -275,8 +344,11 @@ def answer(
 ) -> Answer:
     """Status, fields and body that answer this request; `word` is X-Cache's."""
     fields, body, etag = stored.sent, stored.body, stored.head.etag
+    plain = None
     if stored.gzipped and not accepts_gzip(request.header("accept-encoding")):
-        body = zlib.decompress(body, 31)
+        plain = _inflated(body)  # None: as the view has made it
+    if plain is not None:
+        body = plain
         etag = etag[:-1] + '-i"'
         fields = [
             ("ETag", etag) if (lower := name.lower()) == "etag"

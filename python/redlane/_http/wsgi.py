@@ -18,7 +18,10 @@ Application = Callable[[Environ, Callable[..., Any]], Iterable[bytes]]
 # Where a box stands in the environ: the request is one that fills it.
 BOX = "redlane.box"
 _MOST_PLACES = 4096
-_SERVER_USERS = ("REMOTE_USER", "SSL_CLIENT_S_DN")
+_SERVER_USERS = (
+    *("REMOTE_USER", "SSL_CLIENT_S_DN", "SSL_CLIENT_CERT", "SSL_CLIENT_M_SERIAL"),
+    *("HTTPS_DN", "HTTPS_CC"),  # as uWSGI calls them
+)
 
 _REASONS = {
     200: "200 OK",
@@ -57,10 +60,13 @@ def place_of(environ: Environ) -> tuple[str, str]:
 class WsgiRequest:
     """A request as policies read it."""
 
-    __slots__ = ("body", "environ", "host", "method", "path", "query", "scheme")
+    __slots__ = (
+        *("body", "environ", "host", "known", "method", "path", "query", "scheme"),
+    )
 
-    def __init__(self, environ: Environ) -> None:
+    def __init__(self, environ: Environ, known: bool = False) -> None:
         self.environ = environ
+        self.known = known
         self.method: str = environ["REQUEST_METHOD"]
         self.scheme: str = environ["wsgi.url_scheme"]
         self.host, self.path = place_of(environ)
@@ -71,25 +77,30 @@ class WsgiRequest:
 
     def header(self, name: str) -> str | None:
         value: str | None = self.environ.get(environ_name(name))
-        if value is None and name == "remote-user":
-            for told in _SERVER_USERS:  # who it is by the server itself
-                value = self.environ.get(told) or value
+        if name == "remote-user":  # who it is by the server itself
+            told = [self.environ.get(user) or "" for user in _SERVER_USERS]
+            if any(told):  # whatever the client says
+                value = "\n".join((*told, value or ""))
         return value
 
 
 class Box:
     """What a request that runs through the whole application stores for others."""
 
-    __slots__ = ("key", "stored")
+    __slots__ = ("answered", "final", "key", "stored")
 
     def __init__(self, key: Key | None) -> None:
         self.key = key  # where it is wanted
+        self.answered = False
+        self.final = False  # what is answered now ends what was stored before
         self.stored: Stored | None = None
 
-    def put(self, key: Key, stored: Stored | None) -> None:
+    def put(self, key: Key, stored: Stored | None, final: bool = False) -> None:
+        self.answered = True
         # The application may see another host or scheme than stands in front of it.
         if self.key is None or self.key == key:
             self.stored = stored
+            self.final = final
 
 
 class _Ahead:
@@ -112,7 +123,7 @@ class _Ahead:
 
     def __call__(self) -> Stored:
         if get_ident() != self.thread:
-            return refill(self.inner, self.environ, self.key)
+            return refill(self.inner, self.environ, self.key, self.shared)
         if self.shared.passing(self.key):
             raise Unshared
         self.ran = True
@@ -146,7 +157,7 @@ class _Nothing:
 _ONE_REQUEST = ("werkzeug.", "flask.", "redlane.", "gunicorn.socket", "wsgi.input")
 
 
-def refill(inner: Application, environ: Environ, key: Key) -> Stored:
+def refill(inner: Application, environ: Environ, key: Key, shared: Shared) -> Stored:
     """What the application answers to this request now, as one of its own.
 
     Raises:
@@ -162,13 +173,17 @@ def refill(inner: Application, environ: Environ, key: Key) -> Stored:
     box = fresh[BOX] = Box(key)
     body = inner(fresh, _start)
     try:
-        for _ in body:
-            pass
+        # A middleware may call the application when its body is first asked for. No
+        # more than that is: what is not stored may be a stream without an end.
+        if not box.answered:
+            next(iter(body), None)
     finally:
         close = getattr(body, "close", None)
         if close is not None:
             close()
     if box.stored is None:
+        if box.final:
+            shared.forget(key)
         raise Unshared
     return box.stored
 
@@ -231,20 +246,18 @@ class Ahead:
         ):
             host, path = place_of(environ)
             key = (environ["wsgi.url_scheme"], host, path, rest)
-            job = _Ahead(shared, key, environ, self.inner, start)
-            try:
-                stored = shared.fetch(*key, job)
-            except Unshared:
-                return self._own(job)
-            if job.ran:
-                return self._own(job)
+            stored = shared.peek(key)
+            if stored is None:
+                job = _Ahead(shared, key, environ, self.inner, start)
+                try:
+                    stored = shared.fetch(*key, job)
+                except Unshared:
+                    return self._own(job)
+                if job.ran:
+                    return self._own(job)
             now = time()
-            if not stored.vary and not stored.gzipped and now < stored.end:
-                age = str(int(now - stored.created))
-                start(
-                    _REASONS[stored.status],
-                    [*stored.sent, ("Age", age), ("X-Cache", "HIT")],
-                )
+            if stored.plain and now < stored.end:
+                start(_REASONS[stored.status], stored.hit_fields(now))
                 return [stored.body]
         return self._serve_planned(shared, environ, start)
 

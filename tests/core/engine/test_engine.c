@@ -145,6 +145,56 @@ test_script_arguments(RedlaneEngine *engine)
     CHECK(strstr(ask_vector(engine, argv, 5), "can't be negative"));
 }
 
+static const char *
+ask_slot(RedlaneEngine *engine, const char *mode, int token, const char *lease)
+{
+    char name[8];
+    RedlaneArg argv[] = {REDLANE_ARG_LITERAL("EVALSHA"),
+                         {redlane_scripts[REDLANE_SCRIPT_SLOT].sha1, 40},
+                         REDLANE_ARG_LITERAL("1"),
+                         REDLANE_ARG_LITERAL("slots"),
+                         {mode, 1},
+                         {name, (size_t)snprintf(name, sizeof(name), "t%d", token)},
+                         REDLANE_ARG_LITERAL("20"),
+                         {lease, strlen(lease)}};
+
+    return ask_vector(engine, argv, 8);
+}
+
+/* Many slots come, go and end, the limit being 20. */
+static void
+test_slots(RedlaneEngine *engine)
+{
+    static const char modes[][2] = {"a", "a", "x", "r", "p"};
+    static const char leases[][8] = {"1", "2", "100000", "200000"};
+    struct timespec pause = {0, 3 * 1000 * 1000};
+    int done, held;
+
+    srand(7);
+    for (int i = 0; i < 20000; i++) {
+        const char *mode = modes[rand() % 5];
+        const char *reply = ask_slot(engine, mode, rand() % 40, leases[rand() % 4]);
+
+        CHECK(sscanf(reply, "*3 :%d :%d :", &done, &held) == 2);
+        CHECK(held >= 0 && held <= 20);
+        if (i % 1000 == 0) {
+            (void)nanosleep(&pause, NULL);
+        }
+    }
+    for (int i = 0; i < 40; i++) {
+        (void)ask_slot(engine, "r", i, "1");
+    }
+    CHECK(strcmp(ask_slot(engine, "p", 0, "1"), "*3 :1 :0 :0") == 0);
+    CHECK_REPLY(engine, "EXISTS slots", ":0");
+    CHECK(strcmp(ask_slot(engine, "a", 1, "0"),
+                 "-ERR bad arguments for the script 'slot'") == 0);
+    CHECK(strcmp(ask_slot(engine, "a", 1, "1000"), "*3 :1 :1 :0") == 0);
+    CHECK(strstr(ask(engine, "DEL slots"), ":1"));
+    CHECK_REPLY(engine, "SET slots x", "+OK");
+    CHECK(strstr(ask_slot(engine, "a", 1, "1000"), "-WRONGTYPE"));
+    CHECK_REPLY(engine, "DEL slots", ":1");
+}
+
 /* Expired keys go without being read: the sweep of later writes meets them. */
 static void
 test_sweep(RedlaneEngine *engine)
@@ -186,6 +236,7 @@ test_engine(void)
     test_refusals(engine);
     test_transactions(engine);
     test_script_arguments(engine);
+    test_slots(engine);
     test_sweep(engine);
     test_info(engine);
     redlane_engine_free(engine);

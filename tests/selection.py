@@ -1,0 +1,98 @@
+"""What each run of the tests leaves out, and why.
+
+`make test` runs everything, on the installed server and without sanitizers. The other
+runs look for what only they can find: how the C behaves in this process under the
+sanitizers, and what another server answers. Names are those of files, without "test_".
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+
+import pytest
+
+# Under the sanitizers, by reason. What drives the C in this process stays in.
+UNSANITIZED = {
+    "programs of their own, with sanitizers of their own or none": (
+        *("benchmarks", "core_c", "engine_c", "fuzz", "near_c", "packaging"),
+        *("pubsub_c",),
+    ),
+    "counts the bytes of a malloc that is not the sanitizer's": (
+        *("engine_memory", "memory_malloc", "near_memory"),
+    ),
+    "reads sources, stubs and documents": (
+        *("docs", "selection", "source_rules", "stubs", "twins"),
+    ),
+    "tests of the tools of tests, without the library": (
+        *("fetch_servers", "history", "proxy"),
+    ),
+    "Python alone: no call reaches the C": ("http_rules",),
+    "applications and tools in processes of their own; each start takes seconds": (
+        *("apps_share", "cli", "cli_live", "cli_stored", "http_servers"),
+        *("mural_workers", "near_gunicorn"),
+    ),
+    "every tool in many processes; each is seen by itself elsewhere": (
+        *("near_histories", "promise_histories", "soak_mixed"),
+    ),
+}
+
+# On other servers, by reason. What asks for no server stays out by itself.
+SERVERLESS = {
+    "the server answers as the tests' own script has it, or as little as it can": (
+        *("async_hostile", "async_interrupts", "async_resources", "async_running"),
+        *("hostile_limits", "hostile_python", "hostile_streams", "hostile_values"),
+        *("wire_bulk", "wire_key", "wire_replies"),
+    ),
+    "about values and functions in Python; the server only keeps bytes": (
+        *("async_values", "cached_function", "decorated_call", "decorated_options"),
+        *("decorated_secrets", "envelope", "level0", "seal", "seal_functions"),
+        *("typed_results",),
+    ),
+    "about leaks, memory and processes of the client": (
+        *("async_ends", "async_leaks", "herd_expired", "herd_processes", "leaks"),
+        *("limit_processes", "memory_malloc", "near_bounds", "near_forks"),
+        *("near_gunicorn", "near_memory", "promise_leaks", "soak_mixed"),
+        *("stress_cache", "stress_memory", "stress_processes", "stress_replies"),
+        *("task_ends",),
+    ),
+    "applications and frameworks, on what the rest has shown": (
+        *("apps_share", "async_cache_fastapi", "cli", "docs", "http_attacks"),
+        *("http_fastapi", "http_flask", "http_forged", "http_limit_attacks"),
+        *("http_limits", "http_openapi", "http_places", "http_rules", "http_security"),
+        *("http_servers", "http_sites", "mural", "mural_live", "mural_outage"),
+        *("mural_seed", "mural_workers", "otel", "secrets_of_parts", "seed_snippets"),
+    ),
+    "of the plain programs in C, whose server makes no difference": ("pubsub_c",),
+}
+
+
+def left_out() -> Iterator[str]:
+    """The files that this run leaves out."""
+    if "REDLANE_SANITIZED" in os.environ:
+        yield from named(UNSANITIZED.values())
+    if os.environ.get("REDLANE_TEST_SERVERS"):
+        yield from named(SERVERLESS.values())
+
+
+def named(tables: Iterable[Iterable[str]]) -> Iterator[str]:
+    return (f"test_{name}.py" for names in tables for name in names)
+
+
+def is_for_servers(item: pytest.Item) -> bool:
+    """Whether another server could make a difference: not to a test that asks for none,
+    nor to its form on the engine. Of the loops one is enough: loops and servers vary
+    one at a time."""
+    assert isinstance(item, pytest.Function)
+    params = item.callspec.params.values() if hasattr(item, "callspec") else ()
+    words = {value for value in params if isinstance(value, str)}
+    return "server_binary" in item.fixturenames and not words & {"engine", "uvloop"}
+
+
+def select(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Takes out the tests that make no difference on another server."""
+    if not os.environ.get("REDLANE_TEST_SERVERS"):
+        return
+    out = [item for item in items if not is_for_servers(item)]
+    config.hook.pytest_deselected(items=out)
+    items[:] = [item for item in items if is_for_servers(item)]
