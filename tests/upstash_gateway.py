@@ -89,7 +89,9 @@ class _Link:
                 return None
             return (await self._reader.readexactly(int(rest) + 2))[:-2]
         if kind == b"*":
-            return None if rest == b"-1" else [await self.read() for _ in range(int(rest))]
+            return (
+                None if rest == b"-1" else [await self.read() for _ in range(int(rest))]
+            )
         raise ValueError(f"not RESP: {line!r}")
 
     async def close(self) -> None:
@@ -132,7 +134,11 @@ class Gateway:
         """The ASGI application."""
         if scope["type"] != "http":
             return
-        path = scope.get("raw_path", scope["path"].encode()).split(b"?")[0].decode("latin-1")
+        path = (
+            scope.get("raw_path", scope["path"].encode())
+            .split(b"?")[0]
+            .decode("latin-1")
+        )
         fields = {k.lower(): v.decode("latin-1") for k, v in scope["headers"]}
         query = dict(parse_qsl(scope["query_string"].decode("latin-1")))
         body = await _read_body(receive)
@@ -189,7 +195,9 @@ class Gateway:
                     replies = await link.ask(commands)
                 return [_result_of(reply, encode) for reply in replies]
             return await self._transaction(commands, encode)
-        command = _command_of(_parse(body)) if path == "/" else _path_command(path, body)
+        command = (
+            _command_of(_parse(body)) if path == "/" else _path_command(path, body)
+        )
         if path != "/":
             command += [
                 word.encode()
@@ -270,7 +278,9 @@ async def _until_gone(receive: Receive) -> None:
         pass
 
 
-async def _respond(send: Send, status: int, answer: Any, fields: dict[str, str]) -> None:
+async def _respond(
+    send: Send, status: int, answer: Any, fields: dict[str, str]
+) -> None:
     more = [(k.replace("_", "-").encode(), v.encode()) for k, v in fields.items()]
     body = json.dumps(answer).encode()
     length = str(len(body)).encode()
