@@ -105,19 +105,27 @@ is_open(const RedlaneStream *stream)
            connection->sent == connection->out.size;
 }
 
+/* Over HTTP all requests of a turn share one, whose price is far above a turn's. */
+static bool
+waits_for_turn(const RedlaneStream *stream)
+{
+    return stream->channel && stream->channel->settings->scheme == REDLANE_SCHEME_REST;
+}
+
 /* Whether the next request is alone, and leaves at once: the server would wait for a
  * turn of the loop. Where others come in the same turn, it costs one write more. */
 static bool
 is_alone(const RedlaneStream *stream)
 {
-    return stream->live == 0 && stream->unsent == stream->tail && is_open(stream);
+    return !waits_for_turn(stream) && stream->live == 0 && stream->unsent == stream->tail && is_open(stream);
 }
 
 /* Whether so much waits that it does not wait for the turn's end. */
 static bool
 is_due_early(const RedlaneStream *stream)
 {
-    return stream->tail - stream->unsent >= REDLANE_STREAM_EARLY && is_open(stream);
+    return stream->tail - stream->unsent >= REDLANE_STREAM_EARLY &&
+           !waits_for_turn(stream) && is_open(stream);
 }
 
 /* Has the loop call us in time. It may run anything. RAISES_NEG */
