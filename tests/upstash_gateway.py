@@ -20,6 +20,7 @@ import asyncio
 import base64
 import contextlib
 import json
+import socket
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
@@ -89,7 +90,9 @@ class _Link:
                 return None
             return (await self._reader.readexactly(int(rest) + 2))[:-2]
         if kind == b"*":
-            return None if rest == b"-1" else [await self.read() for _ in range(int(rest))]
+            return (
+                None if rest == b"-1" else [await self.read() for _ in range(int(rest))]
+            )
         raise ValueError(f"not RESP: {line!r}")
 
     async def close(self) -> None:
@@ -124,6 +127,13 @@ class Gateway:
         """Closes the connection of the next `times` requests, unanswered."""
         self.refusals += [None] * times
 
+    def be_kind(self) -> None:
+        """Forgets what it was told to do, and what it has seen."""
+        self.token = TOKEN
+        self.refusals.clear()
+        self.requests.clear()
+        self.delay = self.answer_delay = 0.0
+
     @property
     def count(self) -> int:
         return len(self.requests)
@@ -132,7 +142,11 @@ class Gateway:
         """The ASGI application."""
         if scope["type"] != "http":
             return
-        path = scope.get("raw_path", scope["path"].encode()).split(b"?")[0].decode("latin-1")
+        path = (
+            scope.get("raw_path", scope["path"].encode())
+            .split(b"?")[0]
+            .decode("latin-1")
+        )
         fields = {k.lower(): v.decode("latin-1") for k, v in scope["headers"]}
         query = dict(parse_qsl(scope["query_string"].decode("latin-1")))
         body = await _read_body(receive)
@@ -189,7 +203,9 @@ class Gateway:
                     replies = await link.ask(commands)
                 return [_result_of(reply, encode) for reply in replies]
             return await self._transaction(commands, encode)
-        command = _command_of(_parse(body)) if path == "/" else _path_command(path, body)
+        command = (
+            _command_of(_parse(body)) if path == "/" else _path_command(path, body)
+        )
         if path != "/":
             command += [
                 word.encode()
@@ -270,7 +286,9 @@ async def _until_gone(receive: Receive) -> None:
         pass
 
 
-async def _respond(send: Send, status: int, answer: Any, fields: dict[str, str]) -> None:
+async def _respond(
+    send: Send, status: int, answer: Any, fields: dict[str, str]
+) -> None:
     more = [(k.replace("_", "-").encode(), v.encode()) for k, v in fields.items()]
     body = json.dumps(answer).encode()
     length = str(len(body)).encode()
@@ -355,6 +373,8 @@ def running_gateway(redis_port: int) -> Iterator[Gateway]:
     gateway = Gateway(redis_port)
     with listen_on_loopback() as listener:
         gateway.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        # Else the second part of an answer waits 40 ms for the first to be confirmed.
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         config = uvicorn.Config(
             gateway.app,
             log_config=None,

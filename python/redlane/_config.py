@@ -67,10 +67,12 @@ def _from_upstash() -> str:
     url, token = (_variable(name) for name in _UPSTASH)
     if url is None or token is None:
         given, missing = _UPSTASH if token is None else reversed(_UPSTASH)
-        raise _core.ConfigurationError(f"{given} is set, and {missing} is not")
+        raise _core.ConfigurationError(f"{given}: it goes with {missing}")
+    if not all("!" <= character <= "~" for character in token):
+        raise _core.ConfigurationError(f"{_UPSTASH[1]}: must be printable ASCII")
     if not url.lower().startswith(("https://", "http://")) or "?" in url:
         raise _core.ConfigurationError(
-            f"{_UPSTASH[0]}: must be the https:// URL of a database"
+            f"{_UPSTASH[0]}: must be an https:// URL without a query"
         )
     whole = f"{url}?token={_quote(token)}"
     _core._check_url(whole, _UPSTASH[0])

@@ -14,6 +14,8 @@ forked child has none until it asks something itself.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import logging
 import os
 import socket
 import struct
@@ -36,6 +38,7 @@ from redlane._rest_topics import Topics
 
 __all__ = ["start"]
 
+_THREAD = "redlane-rest"
 _RECEIVE = 256 << 10
 _DESCRIPTOR = struct.Struct("i")
 
@@ -62,7 +65,7 @@ def start(
     """
     server = HttpServer(url, token.decode(), timeout, pool_size, max_reply)
     relay = _Relay(server)
-    thread = threading.Thread(target=relay.run, name="redlane-rest", daemon=True)
+    thread = threading.Thread(target=relay.run, name=_THREAD, daemon=True)
     _relays.add(relay)
     relay.control = socket.socket(fileno=control)
     try:
@@ -113,9 +116,8 @@ class _Relay:
 
     async def _serve(self, end: socket.socket) -> None:
         try:
-            await _Connection(end, self.server).serve()
-        except OSError:
-            pass  # the other end is gone
+            with contextlib.suppress(OSError):  # the other end is gone
+                await _Connection(end, self.server).serve()
         finally:
             self.ends.discard(end)
             close_end(end)
@@ -129,10 +131,8 @@ class _Relay:
 
 def close_end(end: socket.socket) -> None:
     """Closes it also for a forked child that has inherited it."""
-    try:
+    with contextlib.suppress(OSError):
         end.shutdown(socket.SHUT_RDWR)
-    except OSError:
-        pass
     end.close()
 
 
@@ -223,4 +223,10 @@ def _forget_parents() -> None:
     _relays.clear()
 
 
+def _is_not_ours(record: logging.LogRecord) -> bool:
+    return record.threadName != _THREAD
+
+
+# httpx writes a line at INFO for each request; redlane has its own for each command.
+logging.getLogger("httpx").addFilter(_is_not_ours)
 os.register_at_fork(after_in_child=_forget_parents)

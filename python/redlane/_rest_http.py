@@ -164,7 +164,11 @@ class HttpServer:
             try:
                 async with self._gate:
                     status, fields, content = await self._send(path, body)
-            except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
+            except (
+                httpx.ConnectError,
+                httpx.ConnectTimeout,
+                httpx.PoolTimeout,
+            ) as error:
                 if last:
                     raise FailedError(failure("away", _problem(error))) from None
             except (httpx.HTTPError, httpx.StreamError, OSError) as error:
@@ -245,9 +249,7 @@ def refusal_of(status: int, fields: httpx.Headers, content: bytes) -> Exception:
         return _AnsweredError(text)
     if status == 401:
         known = text.startswith(("WRONGPASS", "NOAUTH"))
-        return FailedError(
-            failure("refused", text if known else f"WRONGPASS {shown}")
-        )
+        return FailedError(failure("refused", text if known else f"WRONGPASS {shown}"))
     if status == 403:
         known = text.startswith("NOPERM")
         return FailedError(failure("refused", text if known else f"NOPERM {shown}"))

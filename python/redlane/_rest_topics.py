@@ -50,9 +50,7 @@ class Topics:
         here, since the streams say themselves when they end."""
         return command[0] in _KINDS or (self._subscribed and command[0] == b"PING")
 
-    def take(
-        self, command: list[bytes]
-    ) -> tuple[asyncio.Future[bytes], asyncio.Event]:
+    def take(self, command: list[bytes]) -> tuple[asyncio.Future[bytes], asyncio.Event]:
         """Its answer, and what is to be set once that is written."""
         answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
         written = asyncio.Event()
@@ -148,9 +146,11 @@ def _message_of(kind: str, name: bytes, event: bytes) -> bytes | None:
     shown = name.decode("utf-8", "replace").encode()
     if kind == "subscribe":
         head = b"message," + shown + b","
-        return _strings(b"message", name, event[len(head) :]) if event.startswith(
-            head
-        ) else None
+        return (
+            _strings(b"message", name, event[len(head) :])
+            if event.startswith(head)
+            else None
+        )
     head = b"pmessage," + shown + b","
     if not event.startswith(head):
         return None

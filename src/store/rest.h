@@ -1,5 +1,5 @@
-/* What a server behind HTTP needs above the wire: the relay's thread, which is Python's,
- * and a look at what it says of the link in place of replies. GIL held. */
+/* What a server behind HTTP needs above the wire: the relay's thread, which is
+ * Python's, and a look at what it says of the link in place of replies. GIL held. */
 #ifndef REDLANE_STORE_REST_H
 #define REDLANE_STORE_REST_H
 

@@ -141,8 +141,8 @@ redlane_client_tp_init(PyObject *object, PyObject *args, PyObject *kwargs)
             PyObject_TypeCheck(object, (PyTypeObject *)self->state->AsyncClientType)
                 ? "|O$OOOOOOOOOOOOOO:AsyncClient"
                 : "|O$OOOOOOOOOOOOOO:Client",
-            keywords, &arguments.url, &arguments.token, &arguments.fallback, &arguments.timeout,
-            &arguments.connect_timeout, &arguments.pool_size,
+            keywords, &arguments.url, &arguments.token, &arguments.fallback,
+            &arguments.timeout, &arguments.connect_timeout, &arguments.pool_size,
             &arguments.decode_responses, &arguments.name, &arguments.max_reply,
             &arguments.max_memory, &arguments.tls_ca, &arguments.tls_cert,
             &arguments.tls_key, &arguments.tls_key_password,

@@ -343,17 +343,23 @@ read_options(RedlaneState *state, const RedlaneClientArguments *arguments,
 
 /* What an HTTP header takes: printable ASCII. */
 static int
-read_token(RedlaneState *state, PyObject *object, RedlaneSettings *draft)
+read_token(RedlaneState *state, PyObject *object, const char *source,
+           RedlaneSettings *draft)
 {
     bool rest = draft->scheme == REDLANE_SCHEME_REST;
     Py_ssize_t size;
     const char *text;
 
     if (!is_given(object)) {
-        return rest ? refuse(state, "token", "given for an https:// URL") : 0;
+        if (rest) {
+            PyErr_Format(state->ConfigurationError,
+                         "%s: an https:// URL is opened with its token (token=)",
+                         source);
+        }
+        return rest ? -1 : 0;
     }
     if (!rest) {
-        return refuse(state, "token", "given for an https:// URL alone");
+        return refuse(state, "token", "left out: it goes with an https:// URL");
     }
     if (!PyUnicode_Check(object) || !PyUnicode_IS_ASCII(object) ||
         PyUnicode_GET_LENGTH(object) == 0) {
@@ -410,7 +416,8 @@ redlane_client_options_read(RedlaneState *state,
     encrypted = url.scheme == REDLANE_URL_REDISS;
     slow = encrypted || draft.scheme == REDLANE_SCHEME_REST;
     if (read_options(state, arguments, &query, slow, &draft) < 0 ||
-        read_token(state, prefer(arguments->token, query.token), &draft) < 0 ||
+        read_token(state, prefer(arguments->token, query.token), arguments->source,
+                   &draft) < 0 ||
         read_fallback(state, arguments->fallback, policy) < 0 ||
         read_decode(state, arguments->decode_responses, decode) < 0 ||
         read_tls(state, arguments, &query, encrypted, &draft.tls) < 0) {

@@ -19,8 +19,8 @@ rest_is_read(PyObject *module, PyObject *name)
     if (PyBytes_AsStringAndSize(name, &data, &size) < 0) {
         return NULL;
     }
-    return PyBool_FromLong(
-        redlane_command_find(data, (size_t)size)->flags & REDLANE_COMMAND_READ);
+    return PyBool_FromLong(redlane_command_find(data, (size_t)size)->flags &
+                           REDLANE_COMMAND_READ);
 }
 
 PyDoc_STRVAR(script_text_doc,

@@ -54,8 +54,8 @@ redlane_relay_new(void)
         return NULL;
     }
     relay->control = -1;
-    relay->fork = (RedlaneForkHook){
-        REDLANE_FORK_POOL, fork_prepare, fork_parent, fork_child, relay, NULL};
+    relay->fork = (RedlaneForkHook){REDLANE_FORK_POOL, fork_prepare, fork_parent,
+                                    fork_child,        relay,        NULL};
     if (pthread_mutex_init(&relay->lock, NULL) != 0) {
         free(relay);
         return NULL;
@@ -122,7 +122,8 @@ hand_over(RedlaneRelay *relay, int peer)
     (void)pthread_mutex_lock(&relay->lock);
     errno = EPIPE;
     while (relay->control >= 0 &&
-           (written = send(relay->control, &peer, sizeof(peer), REDLANE_SEND_FLAGS)) < 0 &&
+           (written = send(relay->control, &peer, sizeof(peer), REDLANE_SEND_FLAGS)) <
+               0 &&
            errno == EINTR) {
     }
     (void)pthread_mutex_unlock(&relay->lock);

@@ -28,9 +28,9 @@ typedef struct {
     char *username; /* or NULL */
     char *password; /* or NULL; wiped when freed. REST: the token */
     size_t password_size;
-    char *name;      /* CLIENT SETNAME, or NULL */
-    char *redacted;  /* the URL as it may be shown: no password */
-    RedlaneTls *tls; /* rediss://, or NULL */
+    char *name;          /* CLIENT SETNAME, or NULL */
+    char *redacted;      /* the URL as it may be shown: no password */
+    RedlaneTls *tls;     /* rediss://, or NULL */
     RedlaneRelay *relay; /* REST, or NULL; with a lock of its own */
     int port;
     int db;

@@ -117,7 +117,8 @@ waits_for_turn(const RedlaneStream *stream)
 static bool
 is_alone(const RedlaneStream *stream)
 {
-    return !waits_for_turn(stream) && stream->live == 0 && stream->unsent == stream->tail && is_open(stream);
+    return !waits_for_turn(stream) && stream->live == 0 &&
+           stream->unsent == stream->tail && is_open(stream);
 }
 
 /* Whether so much waits that it does not wait for the turn's end. */
