@@ -382,6 +382,7 @@ def running_gateway(redis_port: int) -> Iterator[Gateway]:
             loop="asyncio",
             interface="asgi3",
             timeout_graceful_shutdown=1,
+            timeout_keep_alive=600,  # no connection ends by itself, however slow we are
         )
         server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run, args=([listener],), daemon=True)

@@ -35,6 +35,9 @@ __all__ = ["FailedError", "HttpServer", "keep_alive", "refusal_of"]
 # One request holds so much at most; what is beyond it goes in the next.
 _COMMANDS_MOST = 1000
 _BYTES_MOST = 512 << 10
+# Many servers close what is idle for 5 s, and a write that meets that end may have been
+# executed, for all that we know.
+_IDLE_MOST = 4.0  # seconds
 _RETRY_MOST = 3600  # seconds that a server's Retry-After is believed
 # Of an answer, beside what its strings hold.
 _ANSWER_ROOM = 64 << 10
@@ -78,7 +81,9 @@ class HttpServer:
             },
             timeout=httpx.Timeout(limit, connect=self._timeout, pool=limit),
             limits=httpx.Limits(
-                max_connections=None, max_keepalive_connections=self._pool_size
+                max_connections=None,
+                max_keepalive_connections=self._pool_size,
+                keepalive_expiry=_IDLE_MOST,
             ),
             follow_redirects=False,
             trust_env=not plain,

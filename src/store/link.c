@@ -200,8 +200,7 @@ redlane_link_near(RedlaneLink *link, RedlaneArg prefix)
 {
     RedlaneMembers *members = &link->members;
 
-    if (!members->guard || members->closed ||
-        members->settings->scheme == REDLANE_SCHEME_REST) { /* nothing is pushed */
+    if (!members->guard || members->closed) {
         return NULL;
     }
     if (!members->near) {

@@ -67,6 +67,7 @@ redlane_connection_open_nogil(RedlaneConnection *connection,
     connection->out = request;
     connection->sent = 0;
     connection->ready = result == 0;
+    connection->asked_run_id |= settings->scheme == REDLANE_SCHEME_REST; /* no other */
     if (result < 0) {
         redlane_connection_close(connection, true);
     }

@@ -117,6 +117,7 @@ reach_relay(RedlaneStream *stream, RedlaneFault *fault)
     if (watch_transport(stream, POLLIN, fault) < 0) {
         return -1;
     }
+    connection->asked_run_id = true; /* there is no other server */
     redlane_stream_stands(stream);
     return 0;
 }
