@@ -1,4 +1,4 @@
-"""A client of an https:// URL: what it asks, in how many requests, and what comes back."""
+"""A client of an https:// URL: what it asks, in how many requests, and what it gets."""
 
 from __future__ import annotations
 
@@ -36,9 +36,7 @@ def client(rest: Gateway) -> Iterator[Client[bytes]]:
 
 @pytest.fixture
 def text(rest: Gateway) -> Iterator[Client[str]]:
-    with Client(
-        rest.url, token=rest.token, decode_responses=True, **PATIENT
-    ) as made:
+    with Client(rest.url, token=rest.token, decode_responses=True, **PATIENT) as made:
         yield made
 
 
@@ -325,9 +323,7 @@ def test_forks_and_exits(rest: Gateway) -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_the_lines_of_the_log(
-    rest: Gateway, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_the_lines_of_the_log(rest: Gateway, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     with Client(rest.url, token=rest.token, **PATIENT) as client:
         client.set("k", "canary-value")
@@ -356,9 +352,7 @@ def test_without_httpx() -> None:
     assert done.stderr == ""
 
 
-def test_from_the_environment(
-    rest: Gateway, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_from_the_environment(rest: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("REDIS_URL", raising=False)
     monkeypatch.delenv("REDIS_ADDR", raising=False)
     monkeypatch.setenv("UPSTASH_REDIS_REST_URL", rest.url)
@@ -367,7 +361,7 @@ def test_from_the_environment(
         assert client.url == rest.url
         assert client.set("k", "v") is True
     monkeypatch.setenv("UPSTASH_REDIS_REST_TOKEN", "a b")
-    with pytest.raises(ConfigurationError, match="^UPSTASH_REDIS_REST_TOKEN: "):
+    with pytest.raises(ConfigurationError, match=r"^UPSTASH_REDIS_REST_TOKEN: "):
         Client()
 
 

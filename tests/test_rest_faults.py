@@ -103,9 +103,7 @@ def test_answers_that_are_none(
         with pytest.raises(error, match=shown):
             client.incr("n")
         rest.be_kind()
-    with Client(
-        rest.url, token=rest.token, fallback="memory", **PATIENT
-    ) as client:
+    with Client(rest.url, token=rest.token, fallback="memory", **PATIENT) as client:
         rest.refuse(status, text, times=1)
         if status == 413:
             return
@@ -210,7 +208,10 @@ def test_values_that_are_near(rest: Gateway) -> None:
     with Client(rest.url, token=rest.token, **PATIENT) as client:
         client.set("far:k", '"v"')
         client.set("near:k", '"v"', ex=3600)
-        far, near = Cache(client, prefix="far"), Cache(client, prefix="near", near_ttl=60)
+        far, near = (
+            Cache(client, prefix="far"),
+            Cache(client, prefix="near", near_ttl=60),
+        )
         for cache in (far, near):
             assert [cache.get("k") for _ in range(3)] == ["v"] * 3
         read = [str(body) for _, body in rest.requests if "SET" not in str(body)]

@@ -1,4 +1,4 @@
-"""Subscriptions over HTTP: streams of events become the messages of any other server."""
+"""Subscriptions over HTTP: streams of events become messages like all others."""
 
 from __future__ import annotations
 

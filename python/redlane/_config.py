@@ -34,8 +34,8 @@ def find_url(default: str | None = None) -> str:
     REDIS_URL (with REDIS_DB and, on rediss://, REDIS_TLS_CA, REDIS_TLS_CERT,
     REDIS_TLS_KEY, REDIS_TLS_KEY_PASSWORD, REDIS_TLS_SERVER_NAME), else REDIS_ADDR with
     REDIS_PASSWORD and REDIS_DB, else UPSTASH_REDIS_REST_URL with
-    UPSTASH_REDIS_REST_TOKEN, else ``default``, else redis://localhost:6379. A password or a database number alone applies to the default
-    server of that address.
+    UPSTASH_REDIS_REST_TOKEN, else ``default``, else redis://localhost:6379. A password
+    or a database number alone applies to the default server of that address.
 
     :raises ConfigurationError: which names the variable, for a value that is not usable
     """

@@ -4,7 +4,7 @@
     POST /pipeline    [["GET", "k"], …]             [{"result": …}, {"error": …}, …]
     POST /multi-exec  the same, as a transaction    the same, or {"error": …}
 
-Strings of results come in base64 (but for OK), so that bytes survive. What fails is told
+Strings of results come in base64 (but for OK), so that bytes survive. A failure is told
 in error lines of our own (`redlane._rest_wire.failure`), by what it says of the server:
 nothing was executed, or it may have been, or the server refuses to serve. Only what
 changes nothing is sent once more, or what was not sent at all.

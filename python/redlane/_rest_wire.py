@@ -103,8 +103,8 @@ def _as_characters(word: bytes) -> str:
 
 
 def _wrap_script(command: list[bytes]) -> list[str]:
-    """The same script, which undoes it first. Where the text of one that is named by its
-    hash is not known, the caller is told to send it."""
+    """The same script, which undoes it first. Of one that is named by its hash the text
+    must be known, or the caller is told to send it."""
     name, script, *rest = command
     if name.upper().startswith(b"EVALSHA"):
         text = _core._script_text(script)
@@ -143,7 +143,7 @@ def encode_error(line: str) -> bytes:
 
 
 def failure(kind: str, reason: str, retry_after: int = 0) -> str:
-    """The error line of a relay that could not do what was asked: ``away`` where nothing
+    """The error line of a relay that failed to do what was asked: ``away`` where nothing
     was executed, ``unsure`` where it may have been, ``refused`` where the server will
     not serve us. ``retry_after``: seconds; -1: ever more of them."""
     return f"RELAY {kind} {retry_after} {reason}"

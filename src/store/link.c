@@ -190,7 +190,7 @@ redlane_link_hub(RedlaneLink *link)
         members->hub = redlane_hub_new(members->settings, REDLANE_HUB_PING);
     }
     if (!members->closed) {
-        redlane_rest_prepare(link->state, members->settings);
+        redlane_rest_prepare(members->settings);
     }
     return members->closed ? NULL : members->hub;
 }
@@ -237,7 +237,7 @@ redlane_link_ask(RedlaneLink *link, const RedlaneArg *argv, size_t argc,
     int result;
 
     (void)redlane_link_hold(link); /* whoever called may lose it while this waits */
-    redlane_rest_prepare(link->state, members->settings);
+    redlane_rest_prepare(members->settings);
     result = redlane_remote_store_run(members->remote, &request, &vector, 1, &reply,
                                       &report);
     *fault = report.fault;

@@ -19,15 +19,14 @@ start_relay(RedlaneSettings *settings, PyObject *start, int control)
     return result ? 0 : -1;
 }
 
-int
-redlane_rest_ensure(RedlaneState *state, RedlaneSettings *settings)
+/* RAISES_NEG */
+static int
+ensure_relay(RedlaneSettings *settings)
 {
     PyObject *module, *start;
     int control, result;
 
-    (void)state;
-    if (settings->scheme != REDLANE_SCHEME_REST ||
-        redlane_relay_is_open(settings->relay)) {
+    if (redlane_relay_is_open(settings->relay)) {
         return 0;
     }
     module = PyImport_ImportModule("redlane._rest");
@@ -57,7 +56,7 @@ redlane_rest_ensure(RedlaneState *state, RedlaneSettings *settings)
 }
 
 void
-redlane_rest_prepare(RedlaneState *state, RedlaneSettings *settings)
+redlane_rest_prepare(RedlaneSettings *settings)
 {
     PyObject *type, *error, *traceback;
 
@@ -65,7 +64,7 @@ redlane_rest_prepare(RedlaneState *state, RedlaneSettings *settings)
         return;
     }
     PyErr_Fetch(&type, &error, &traceback);
-    if (redlane_rest_ensure(state, settings) < 0) {
+    if (ensure_relay(settings) < 0) {
         redlane_errors_put_off();
     }
     PyErr_Restore(type, error, traceback);

@@ -7,13 +7,10 @@
 #include "py/state.h"
 #include "wire/settings.h"
 
-/* Starts the relay where it does not run, as in a forked child; 0 at once for a server
- * that is spoken to otherwise. RAISES_NEG */
-int redlane_rest_ensure(RedlaneState *state, RedlaneSettings *settings);
-
-/* The same before a request, which fails by itself where there is none: an exception is
- * cleared. */
-void redlane_rest_prepare(RedlaneState *state, RedlaneSettings *settings);
+/* Before a request: starts the relay where it does not run, as in a forked child. Where
+ * it cannot, the request fails by itself. Nothing for a server that is spoken to
+ * otherwise. */
+void redlane_rest_prepare(RedlaneSettings *settings);
 
 /* True with a fault when the relay could not do for these replies what was asked;
  * `unsure` as in RedlaneRemoteReport. The replies stay the caller's. */

@@ -423,7 +423,9 @@ judge_near_read(const RedlaneTrip *trip)
 void
 redlane_trip_begin(RedlaneTrip *trip)
 {
-    redlane_rest_prepare(trip->self->base.state, trip->self->members->settings);
+    if (!trip->self->members->closed) {
+        redlane_rest_prepare(trip->self->members->settings);
+    }
     /* What this process writes it does not read from near, whatever comes of it. */
     trip->writes = redlane_near_is_write(trip->request, trip->vectors, trip->count);
     if (trip->writes) {

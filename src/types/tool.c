@@ -165,10 +165,10 @@ redlane_tool_near(RedlaneTool *tool, RedlaneArg prefix, bool blind)
     }
     if (unlikely(!tool->near_asked)) {
         tool->near_asked = true;
-        tool->near = blind || redlane_link_settings(tool->link)->scheme !=
-                                  REDLANE_SCHEME_REST
-                         ? redlane_link_near(tool->link, prefix)
-                         : NULL;
+        tool->near =
+            blind || redlane_link_settings(tool->link)->scheme != REDLANE_SCHEME_REST
+                ? redlane_link_near(tool->link, prefix)
+                : NULL;
     }
     return tool->near;
 }
