@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from outage_tools import wait_until
 from redlane import (
@@ -163,6 +163,7 @@ def test_large_values(client: Client[bytes], rest: Gateway) -> None:
 # --- bytes ------------------------------------------------------------------------
 
 
+@settings(max_examples=25)
 @given(st.binary(max_size=50), st.binary(max_size=300))
 def test_bytes_survive(rest_session: Client[bytes], key: bytes, value: bytes) -> None:
     client = rest_session

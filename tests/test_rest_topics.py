@@ -33,7 +33,7 @@ def test_messages(client: Client[bytes], rest: Gateway) -> None:
 
 
 def test_patterns_and_several_channels(client: Client[bytes]) -> None:
-    with client.subscribe(["a", "b"], patterns=["p*"]) as messages:
+    with client.subscribe("a", "b", patterns=["p*"]) as messages:
         seen = []
         for channel in ("a", "b", "p1"):
             client.publish(channel, f"to {channel}")

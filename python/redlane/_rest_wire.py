@@ -143,7 +143,7 @@ def encode_error(line: str) -> bytes:
 
 
 def failure(kind: str, reason: str, retry_after: int = 0) -> str:
-    """The error line of a relay that failed to do what was asked: ``away`` where nothing
+    """The error line of a relay that failed at what was asked: ``away`` where nothing
     was executed, ``unsure`` where it may have been, ``refused`` where the server will
     not serve us. ``retry_after``: seconds; -1: ever more of them."""
     return f"RELAY {kind} {retry_after} {reason}"
