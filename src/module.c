@@ -30,6 +30,7 @@
 #include "types/pubsub.h"
 #include "types/rate_limiter.h"
 #include "types/ready_awaitable.h"
+#include "types/rest.h"
 #include "types/stored.h"
 #include "types/subscription.h"
 #include "types/tenant_cache.h"
@@ -78,6 +79,7 @@ module_exec(PyObject *module)
         redlane_subscription_wait_setup,
         redlane_subscription_setup,
         redlane_pubsub_setup,
+        redlane_rest_setup,
         redlane_async_method_setup,
         redlane_async_cache_setup,
         redlane_async_counter_setup,

@@ -29,6 +29,7 @@ from servers import (
     server_name,
 )
 from tls import Authority, TlsServer, running, temporary_authority
+from upstash_gateway import Gateway, running_gateway
 
 # CI draws the same examples each time, so that what it says depends on the change;
 # elsewhere each run explores further. How long one takes, and how long it takes to draw
@@ -145,6 +146,19 @@ def old_server(server_binary: str) -> Iterator[Server]:
 
 
 @pytest.fixture(scope="session")
+def session_gateway(session_server: Server) -> Iterator[Gateway]:
+    with running_gateway(session_server.port) as made:
+        yield made
+
+
+@pytest.fixture
+def rest(session_gateway: Gateway, redis_server: Server) -> Gateway:
+    """Upstash's REST protocol, of the session's server, without a key."""
+    session_gateway.be_kind()
+    return session_gateway
+
+
+@pytest.fixture(scope="session")
 def password_server(server_binary: str) -> Iterator[Server]:
     """requirepass, and an ACL user whose name and password need percent-encoding: the
     constants PASSWORD, ACL_USER and ACL_PASSWORD of servers.py."""
@@ -188,11 +202,15 @@ def fresh_tls_server(authority: Authority) -> Iterator[TlsServer]:
 
 
 def make_client(executor: str, request: pytest.FixtureRequest, **options: Any) -> Any:
-    """A Client on "engine", "redis" or "unix", whose executor holds no key."""
+    """A Client on "engine", "redis", "unix" or "rest", whose executor holds no key."""
     from redlane import Client
 
     if executor == "engine":
         url = "memory://"
+    elif executor == "rest":
+        gateway: Gateway = request.getfixturevalue("rest")
+        url = gateway.url
+        options = {"token": gateway.token, **PATIENT, **options}
     else:
         server: Server = request.getfixturevalue("redis_server")
         url = server.url if executor == "redis" else server.unix_url

@@ -69,10 +69,33 @@ def test_bad_urls(url: Any) -> None:
     assert caught.value.__context__ is None
 
 
-def test_https_is_refused_not_dropped() -> None:
-    with pytest.raises(ConfigurationError, match="not supported yet") as caught:
-        Client("https://eu1.upstash.io?token=canary-secret")
+@pytest.mark.parametrize(
+    ("url", "token", "complaint"),
+    [
+        ("https://eu1.upstash.io", None, "opened with its token"),
+        ("https://eu1.upstash.io", "", "printable ASCII"),
+        ("https://eu1.upstash.io", f"{SECRET}\n", "printable ASCII"),
+        ("https://eu1.upstash.io", f"{SECRET}é", "printable ASCII"),
+        ("https://eu1.upstash.io", SECRET.encode(), "printable ASCII"),
+        (f"https://user:{SECRET}@eu1.upstash.io", SECRET, "no user, password"),
+        ("https://eu1.upstash.io?db=1", SECRET, "no user, password or database"),
+        ("http://eu1.upstash.io", SECRET, "unencrypted"),
+        ("redis://localhost", SECRET, "goes with an https:// URL"),
+        ("memory://", SECRET, "goes with an https:// URL"),
+    ],
+)
+def test_tokens(url: str, token: Any, complaint: str) -> None:
+    with pytest.raises(ConfigurationError, match=complaint) as caught:
+        Client(url, token=token)
     assert SECRET not in str(caught.value)
+
+
+@pytest.mark.parametrize("options", [{"token": SECRET}, {}])
+def test_a_token_is_not_shown(options: dict[str, Any]) -> None:
+    query = "" if options else f"?token={SECRET}"
+    with Client(f"https://eu1.upstash.io/base{query}", **options) as client:
+        assert repr(client) == "<redlane.Client https://eu1.upstash.io/base>"
+        assert client.url == "https://eu1.upstash.io/base"
 
 
 def test_unknown_parameters_are_named() -> None:

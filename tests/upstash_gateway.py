@@ -20,6 +20,7 @@ import asyncio
 import base64
 import contextlib
 import json
+import socket
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
@@ -125,6 +126,13 @@ class Gateway:
     def cut(self, times: int = 1) -> None:
         """Closes the connection of the next `times` requests, unanswered."""
         self.refusals += [None] * times
+
+    def be_kind(self) -> None:
+        """Forgets what it was told to do, and what it has seen."""
+        self.token = TOKEN
+        self.refusals.clear()
+        self.requests.clear()
+        self.delay = self.answer_delay = 0.0
 
     @property
     def count(self) -> int:
@@ -365,6 +373,8 @@ def running_gateway(redis_port: int) -> Iterator[Gateway]:
     gateway = Gateway(redis_port)
     with listen_on_loopback() as listener:
         gateway.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        # Else the second part of an answer waits 40 ms for the first to be confirmed.
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         config = uvicorn.Config(
             gateway.app,
             log_config=None,
@@ -372,6 +382,7 @@ def running_gateway(redis_port: int) -> Iterator[Gateway]:
             loop="asyncio",
             interface="asgi3",
             timeout_graceful_shutdown=1,
+            timeout_keep_alive=600,  # no connection ends by itself, however slow we are
         )
         server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run, args=([listener],), daemon=True)

@@ -33,9 +33,9 @@ def find_url(default: str | None = None) -> str:
 
     REDIS_URL (with REDIS_DB and, on rediss://, REDIS_TLS_CA, REDIS_TLS_CERT,
     REDIS_TLS_KEY, REDIS_TLS_KEY_PASSWORD, REDIS_TLS_SERVER_NAME), else REDIS_ADDR with
-    REDIS_PASSWORD and REDIS_DB, else UPSTASH_REDIS_REST_URL, else ``default``, else
-    redis://localhost:6379. A password or a database number alone applies to the default
-    server of that address.
+    REDIS_PASSWORD and REDIS_DB, else UPSTASH_REDIS_REST_URL with
+    UPSTASH_REDIS_REST_TOKEN, else ``default``, else redis://localhost:6379. A password
+    or a database number alone applies to the default server of that address.
 
     :raises ConfigurationError: which names the variable, for a value that is not usable
     """
@@ -56,14 +56,27 @@ def _find(default: str | None) -> str:
     address = _variable("REDIS_ADDR")
     if address is not None:
         return _from_address(address)
-    for name in _UPSTASH:
-        if _variable(name) is not None:
-            raise _core.ConfigurationError(
-                f"{name}: the Upstash REST protocol is not supported yet"
-            )
+    if any(_variable(name) is not None for name in _UPSTASH):
+        return _from_upstash()
     if default is not None:
         return default
     return _from_address("localhost:6379", source=None)
+
+
+def _from_upstash() -> str:
+    url, token = (_variable(name) for name in _UPSTASH)
+    if url is None or token is None:
+        given, missing = _UPSTASH if token is None else reversed(_UPSTASH)
+        raise _core.ConfigurationError(f"{given}: it goes with {missing}")
+    if not all("!" <= character <= "~" for character in token):
+        raise _core.ConfigurationError(f"{_UPSTASH[1]}: must be printable ASCII")
+    if not url.lower().startswith(("https://", "http://")) or "?" in url:
+        raise _core.ConfigurationError(
+            f"{_UPSTASH[0]}: must be an https:// URL without a query"
+        )
+    whole = f"{url}?token={_quote(token)}"
+    _core._check_url(whole, _UPSTASH[0])
+    return whole
 
 
 def _variable(name: str) -> str | None:

@@ -97,6 +97,7 @@ class Client(Generic[_T]):
         self: Client[bytes],
         url: str | None = None,
         *,
+        token: str | None = None,
         fallback: _Fallback = "raise",
         timeout: float | None = None,
         connect_timeout: float | None = None,
@@ -116,6 +117,7 @@ class Client(Generic[_T]):
         self: Client[str],
         url: str | None = None,
         *,
+        token: str | None = None,
         fallback: _Fallback = "raise",
         timeout: float | None = None,
         connect_timeout: float | None = None,
@@ -135,6 +137,7 @@ class Client(Generic[_T]):
         self: Client[Any],
         url: str | None = None,
         *,
+        token: str | None = None,
         fallback: _Fallback = "raise",
         timeout: float | None = None,
         connect_timeout: float | None = None,
@@ -677,6 +680,7 @@ class AsyncClient(Generic[_T]):
         self: AsyncClient[bytes],
         url: str | None = None,
         *,
+        token: str | None = None,
         fallback: _Fallback = "raise",
         timeout: float | None = None,
         connect_timeout: float | None = None,
@@ -696,6 +700,7 @@ class AsyncClient(Generic[_T]):
         self: AsyncClient[str],
         url: str | None = None,
         *,
+        token: str | None = None,
         fallback: _Fallback = "raise",
         timeout: float | None = None,
         connect_timeout: float | None = None,
@@ -715,6 +720,7 @@ class AsyncClient(Generic[_T]):
         self: AsyncClient[Any],
         url: str | None = None,
         *,
+        token: str | None = None,
         fallback: _Fallback = "raise",
         timeout: float | None = None,
         connect_timeout: float | None = None,
@@ -2067,6 +2073,7 @@ class Monitor:
 def content_key(prefix: str, black_card: str, white_cards: Sequence[str], /) -> str: ...
 def _check_url(url: str, source: str = "url") -> str: ...
 def _default_changed() -> None: ...
+def _is_read(name: bytes, /) -> bool: ...
 def _look(
     scope: MutableMapping[str, Any], special: frozenset[bytes], /
 ) -> tuple[str, str, str, str] | None: ...
@@ -2077,4 +2084,5 @@ async def _publish_async(
 ) -> int: ...
 def _read_message(message: Message | BytesMessage, /) -> tuple[str, Any]: ...
 def _read_stored(stored: bytes, /) -> tuple[str, dict[str, Any], bytes]: ...
+def _script_text(sha1: bytes, /) -> bytes | None: ...
 def _url_db(url: str) -> int | None: ...

@@ -11,6 +11,8 @@ __all__ = ["EVENTS", "get_logger"]
 EVENTS = {
     "redlane.command": "a client executed a command",
     "redlane.client.created": "the process made its one client",
+    "redlane.rest.begin": "a client of a REST server is being made",
+    "redlane.rest.ready": "it was made, for that URL",
     "redlane.config.database": "two variables of the environment name databases",
     "redlane.link.up": "the server answers again",
     "redlane.link.suspect": "a call failed, and the server is being checked",

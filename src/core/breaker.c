@@ -133,6 +133,14 @@ redlane_breaker_probe_end(RedlaneBreaker *breaker, bool ok, int64_t now)
     return false;
 }
 
+void
+redlane_breaker_hold(RedlaneBreaker *breaker, int64_t until)
+{
+    if (breaker->state == REDLANE_BREAKER_OPEN && breaker->probe_at < until) {
+        breaker->probe_at = until;
+    }
+}
+
 const char *
 redlane_breaker_state_name(RedlaneBreakerState state)
 {

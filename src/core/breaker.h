@@ -107,6 +107,9 @@ bool redlane_breaker_probe_begin(RedlaneBreaker *breaker, int64_t now);
  * earlier era than the present one only lets the next probe begin. */
 bool redlane_breaker_probe_end(RedlaneBreaker *breaker, bool ok, int64_t now);
 
+/* While OPEN: no probe before `until`. */
+void redlane_breaker_hold(RedlaneBreaker *breaker, int64_t until);
+
 /* "closed", "suspect", "open". */
 const char *redlane_breaker_state_name(RedlaneBreakerState state);
 

@@ -21,9 +21,13 @@ typedef enum {
     REDLANE_FAULT_PYTHON, /* a Python exception is set (a signal handler raised) */
 } RedlaneFaultKind;
 
+#define REDLANE_RETRY_GROWS (-1)
+
 typedef struct {
     RedlaneFaultKind kind;
-    char text[232]; /* for people: the reason alone, no password, no value */
+    int retry_after; /* REST: seconds until asking again is welcome, which may be 0;
+                        REDLANE_RETRY_GROWS: ever more, up to minutes */
+    char text[232];  /* for people: the reason alone, no password, no value */
 } RedlaneFault;
 
 /* Fills `fault`, printf-like; always terminated. */
@@ -35,6 +39,15 @@ redlane_fault_set(RedlaneFault *fault, RedlaneFaultKind kind, const char *format
  * READONLY, MISCONF, NOREPLICAS), else NONE. A script's error may have one of those
  * inside: servers before 7 tell it so. */
 RedlaneFaultKind redlane_fault_of_reply(const char *line, size_t size);
+
+/* An error line of a relay's own (wire/relay.h), which tells of no command but of the
+ * link: "RELAY away|unsure|refused <seconds> <reason>". True with the fault: CONNECT
+ * where nothing was executed, LOST where it may have been, REPLY where the server
+ * refuses to serve. */
+bool redlane_fault_of_relay(const char *line, size_t size, RedlaneFault *fault);
+
+/* The reason alone out of such a line; any other text as it is. */
+const char *redlane_fault_shown(const char *text);
 
 /* True where the server has no room for one more connection. It answers, then, and
  * those that we have are well. */

@@ -76,6 +76,29 @@ redlane_platform_pipe(int ends[2])
     return 0;
 }
 
+int
+redlane_platform_pair(int ends[2])
+{
+    if (socketpair(AF_UNIX, SOCK_STREAM, 0, ends) < 0) {
+        return -1;
+    }
+    for (int i = 0; i < 2; i++) {
+        if (fcntl(ends[i], F_SETFD, FD_CLOEXEC) < 0 ||
+            fcntl(ends[i], F_SETFL, fcntl(ends[i], F_GETFL) | O_NONBLOCK) < 0) {
+            int saved = errno;
+
+            (void)close(ends[0]);
+            (void)close(ends[1]);
+            errno = saved;
+            return -1;
+        }
+#ifdef SO_NOSIGPIPE
+        set_option(ends[i], SOL_SOCKET, SO_NOSIGPIPE, 1);
+#endif
+    }
+    return 0;
+}
+
 void
 redlane_platform_tune_tcp(int fd)
 {

@@ -24,6 +24,9 @@ int redlane_platform_socket(int family);
  * with errno. */
 int redlane_platform_pipe(int ends[2]);
 
+/* Two connected stream sockets, each as above; 0, or -1 with errno. */
+int redlane_platform_pair(int ends[2]);
+
 /* TCP_NODELAY, keepalive, and an end to waiting for a silent peer. Best effort: a
  * socket without them still works. */
 void redlane_platform_tune_tcp(int fd);

@@ -288,6 +288,36 @@ set_reason_locked(RedlaneNearCache *cache, const char *reason, bool loud)
 }
 
 bool
+redlane_near_is_told(const RedlaneNear *near)
+{
+    return redlane_near_cache(near)->settings->scheme != REDLANE_SCHEME_REST;
+}
+
+/* There is no link whose word would have to be waited for. */
+static void
+confirm_wanted_locked(RedlaneNearCache *cache)
+{
+    if (!cache->confirmed) {
+        (void)atomic_fetch_add(&cache->head.generation, 1);
+    }
+    redlane_near_prefixes_release(cache->confirmed);
+    cache->confirmed = redlane_near_prefixes_hold(cache->wanted);
+    cache->state = REDLANE_NEAR_CONFIRMED;
+    set_word_locked(cache, REDLANE_NEVER);
+}
+
+/* What is wanted is to be confirmed; with the state locked. */
+static bool
+seek_confirmation_locked(RedlaneNearCache *cache)
+{
+    if (redlane_near_is_told(&cache->head)) {
+        return redlane_near_thread_start_locked(cache);
+    }
+    confirm_wanted_locked(cache);
+    return true;
+}
+
+bool
 redlane_near_watch(RedlaneNear *near, const char *prefix, size_t size)
 {
     RedlaneNearCache *cache = redlane_near_cache(near);
@@ -307,7 +337,7 @@ redlane_near_watch(RedlaneNear *near, const char *prefix, size_t size)
     if (set) {
         redlane_near_prefixes_release(cache->wanted);
         cache->wanted = set;
-        done = redlane_near_thread_start_locked(cache);
+        done = seek_confirmation_locked(cache);
     }
     (void)pthread_mutex_unlock(&cache->lock);
     return done;
@@ -351,6 +381,9 @@ redlane_near_is_same_server(RedlaneNear *near, const char *run_id)
     RedlaneNearCache *cache = redlane_near_cache(near);
     bool same;
 
+    if (!redlane_near_is_told(near)) {
+        return true;
+    }
     (void)pthread_mutex_lock(&cache->lock);
     same = cache->run_id[0] && strcmp(cache->run_id, run_id) == 0;
     if (!same && cache->run_id[0]) {
@@ -372,8 +405,9 @@ redlane_near_ticket(RedlaneNear *near, const char *key, size_t size)
     if (redlane_near_prefixes_cover(cache->confirmed, key, size)) {
         ticket.generation = atomic_load(&near->generation);
     }
-    if (!is_running(cache) && cache->wanted && !cache->stopping) {
-        (void)redlane_near_thread_start_locked(cache); /* the next miss tries again */
+    if (cache->wanted && !cache->stopping &&
+        !(redlane_near_is_told(near) ? is_running(cache) : cache->confirmed != NULL)) {
+        (void)seek_confirmation_locked(cache); /* the next miss tries again */
     }
     (void)pthread_mutex_unlock(&cache->lock);
     redlane_near_values_stamp(cache, &ticket, key, size);

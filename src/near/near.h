@@ -107,6 +107,10 @@ bool redlane_near_watch(RedlaneNear *near, const char *prefix, size_t size);
 void redlane_near_suspend(RedlaneNear *near);
 void redlane_near_resume(RedlaneNear *near, bool flush);
 
+/* False for a server over HTTP, which tells of no change: its prefixes are confirmed at
+ * once, values live for as long as they may, and only own writes end them. */
+bool redlane_near_is_told(const RedlaneNear *near);
+
 /* True while hits are allowed. */
 bool redlane_near_is_confirmed(const RedlaneNear *near);
 

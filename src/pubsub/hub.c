@@ -403,7 +403,7 @@ redlane_hub_set_reason_locked(RedlaneHub *hub, const char *reason)
     const RedlaneSettings *settings = hub->settings;
     char shown[sizeof(hub->reason)];
 
-    (void)snprintf(shown, sizeof(shown), "%s", reason);
+    (void)snprintf(shown, sizeof(shown), "%s", redlane_fault_shown(reason));
     shown[redlane_error_line_shown(shown, strlen(shown), settings->password,
                                    settings->password_size)] = '\0';
     if (strcmp(hub->reason, shown) != 0) {

@@ -14,6 +14,7 @@
 
 #include "core/clock.h"
 #include "store/remote_request.h"
+#include "store/rest.h"
 
 /* While the link is suspect a trip looks this often; a probe takes a fraction of a
  * millisecond, or its time-out. */
@@ -228,7 +229,17 @@ errand_over(RedlaneErrand *errand, int result, const RedlaneFault *fault)
 {
     RedlaneAsyncTrip *trip = (RedlaneAsyncTrip *)errand;
     RedlaneNearRead *near_read = trip->request.near_read;
+    const RedlaneSettings *settings = trip->trip.self->members->settings;
+    size_t replies = errand->count + (errand->transaction ? 2 : 0);
+    RedlaneFault relayed;
 
+    if (result == 0 && unlikely(settings->scheme == REDLANE_SCHEME_REST) &&
+        redlane_rest_failed(trip->store->state, errand->replies, replies, &relayed,
+                            &errand->unsure)) {
+        redlane_store_drop_replies(errand->replies, replies);
+        fault = &relayed;
+        result = -1;
+    }
     if (result < 0) {
         wire_failed(trip, fault);
         return;

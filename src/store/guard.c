@@ -10,6 +10,12 @@
  * server at the edge of its memory does not flap. */
 #define WRITES_STEADY (10 * REDLANE_NS_PER_S)
 
+/* How long one that is over its quota is left alone at most: 1, 2, 4 s … of itself, and
+ * what it asks for. */
+#define HOLD_DOUBLINGS 9
+#define HOLD_MOST (300 * REDLANE_NS_PER_S)
+#define RETRY_MOST (3600 * REDLANE_NS_PER_S)
+
 static int
 make_sync(RedlaneGuard *guard)
 {
@@ -294,6 +300,23 @@ redlane_guard_failure_of(const RedlaneFault *fault)
                : REDLANE_BREAKER_DOUBT;
 }
 
+/* A server with a quota is not asked each second whether it has one again. */
+void
+redlane_guard_hold_off_locked(RedlaneGuard *guard, const RedlaneFault *fault)
+{
+    uint64_t failed = guard->breaker.probes_failed;
+    int64_t wait = fault->retry_after * REDLANE_NS_PER_S;
+
+    if (fault->retry_after < 0) {
+        wait = failed < HOLD_DOUBLINGS ? REDLANE_NS_PER_S << failed : HOLD_MOST;
+    }
+    if (wait > 0) {
+        redlane_breaker_hold(&guard->breaker,
+                             redlane_clock_now() +
+                                 (wait < RETRY_MOST ? wait : RETRY_MOST));
+    }
+}
+
 void
 redlane_guard_failure(RedlaneGuard *guard, uint64_t era, const RedlaneFault *fault)
 {
@@ -301,6 +324,7 @@ redlane_guard_failure(RedlaneGuard *guard, uint64_t era, const RedlaneFault *fau
     guard->last = *fault;
     if (redlane_breaker_failure(&guard->breaker, era, redlane_guard_failure_of(fault),
                                 redlane_clock_now())) {
+        redlane_guard_hold_off_locked(guard, fault);
         redlane_guard_note_link_locked(guard);
     }
     pthread_mutex_unlock(&guard->lock);

@@ -53,6 +53,9 @@ void redlane_guard_note_writes_locked(RedlaneGuard *guard);
 /* Why writes are refused, as the server said last. */
 void redlane_guard_note_refusal_locked(RedlaneGuard *guard, const RedlaneFault *fault);
 
+/* After a failure that opened the link's breaker, or a probe that did not close it. */
+void redlane_guard_hold_off_locked(RedlaneGuard *guard, const RedlaneFault *fault);
+
 RedlaneBreakerFailure redlane_guard_failure_of(const RedlaneFault *fault);
 
 #endif

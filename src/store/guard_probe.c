@@ -78,6 +78,9 @@ end_link_probe_locked(RedlaneGuard *guard, RedlaneReplayResult result,
                                   redlane_clock_now())) {
         redlane_guard_note_link_locked(guard);
     }
+    if (result == REDLANE_REPLAY_FAILED) {
+        redlane_guard_hold_off_locked(guard, fault);
+    }
 }
 
 static void

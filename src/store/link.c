@@ -11,6 +11,7 @@
 #include "store/guard.h"
 #include "store/near_values.h"
 #include "store/remote.h"
+#include "store/rest.h"
 
 /* How often the server that sends the invalidations is asked whether it is there. */
 #define REDLANE_NEAR_PING REDLANE_NS_PER_S
@@ -158,6 +159,9 @@ redlane_link_close(RedlaneLink *link)
     if (members->remote) {
         redlane_remote_store_close(members->remote);
     }
+    if (members->settings->relay) {
+        redlane_relay_close(members->settings->relay); /* it ends with its last */
+    }
     if (members->near) {
         redlane_near_shut(members->near);
     }
@@ -184,6 +188,9 @@ redlane_link_hub(RedlaneLink *link)
 
     if (!members->hub && !members->closed) {
         members->hub = redlane_hub_new(members->settings, REDLANE_HUB_PING);
+    }
+    if (!members->closed) {
+        redlane_rest_prepare(members->settings);
     }
     return members->closed ? NULL : members->hub;
 }
@@ -230,6 +237,7 @@ redlane_link_ask(RedlaneLink *link, const RedlaneArg *argv, size_t argc,
     int result;
 
     (void)redlane_link_hold(link); /* whoever called may lose it while this waits */
+    redlane_rest_prepare(members->settings);
     result = redlane_remote_store_run(members->remote, &request, &vector, 1, &reply,
                                       &report);
     *fault = report.fault;

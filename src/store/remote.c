@@ -8,6 +8,7 @@
 #include "py/errors.h"
 #include "py/state.h"
 #include "store/remote_request.h"
+#include "store/rest.h"
 #include "wire/encode.h"
 #include "wire/exchange.h"
 #include "wire/pool.h"
@@ -62,6 +63,12 @@ run_once(RemoteStore *store, const RedlaneRequest *request,
     result = redlane_exchange_run(&x, replies, reply_count);
     if (result < 0) {
         *report = (RedlaneRemoteReport){x.fault, x.progress, x.unsure};
+        return raise_fault(store, &report->fault, vectors, count);
+    }
+    if (unlikely(store->settings->scheme == REDLANE_SCHEME_REST) &&
+        redlane_rest_failed(x.state, replies, reply_count, &report->fault,
+                            &report->unsure)) {
+        redlane_store_drop_replies(replies, reply_count);
         return raise_fault(store, &report->fault, vectors, count);
     }
     if (request->near_read) {

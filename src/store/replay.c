@@ -231,6 +231,10 @@ read_reply(Replay *replay, const RedlaneWait *wait, RedlaneFaultKind *kind)
         replay->rejected++;
         return reply;
     }
+    if (redlane_fault_of_relay(reply->text, reply->size, replay->fault)) {
+        redlane_reply_plain_free(reply);
+        return NULL;
+    }
     redlane_fault_set_reply(replay->fault, reply);
     replay->fault->kind = *kind;
     if (*kind == REDLANE_FAULT_WRITES) {

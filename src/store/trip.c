@@ -8,6 +8,7 @@
 #include "store/changes.h"
 #include "store/engine_store.h"
 #include "store/near_values.h"
+#include "store/rest.h"
 
 /* Near values that died are released in so many a call: more than a write ends. */
 #define DEAD_A_CALL 8
@@ -422,6 +423,9 @@ judge_near_read(const RedlaneTrip *trip)
 void
 redlane_trip_begin(RedlaneTrip *trip)
 {
+    if (!trip->self->members->closed) {
+        redlane_rest_prepare(trip->self->members->settings);
+    }
     /* What this process writes it does not read from near, whatever comes of it. */
     trip->writes = redlane_near_is_write(trip->request, trip->vectors, trip->count);
     if (trip->writes) {

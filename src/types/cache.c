@@ -107,7 +107,8 @@ redlane_cache_use_near(RedlaneCache *cache, RedlaneFill *fill)
     }
     /* made when it was: no error */
     head = PyUnicode_AsUTF8AndSize(prefixed->head, &size);
-    fill->near = redlane_tool_near(&cache->tool, (RedlaneArg){head, (size_t)size});
+    fill->near = redlane_tool_near(&cache->tool, (RedlaneArg){head, (size_t)size},
+                                   cache->near_blind);
     fill->near_ttl_ms = cache->near_ttl_ms;
     fill->form = cache->form;
 }
@@ -301,6 +302,7 @@ cache_tp_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     cache->strict = strict != 0;
     cache->near = near != 0;
     cache->near_ttl_ms = NEAR_TTL_MS;
+    cache->near_blind = options.near_ttl != NULL;
     if (!cache->state || init_fields(cache, &options) < 0) {
         Py_DECREF(cache);
         return NULL;
@@ -513,7 +515,8 @@ PyDoc_STRVAR(
     "        that they have changed; needs a prefix, and a server with tracking\n"
     "        (Redis 6, Valkey). False: every read asks the server.\n"
     "    near_ttl: seconds (int or float) or a timedelta that a value without\n"
-    "        expiry stays near at most.\n\n"
+    "        expiry stays near at most. Over HTTP, where no server tells of\n"
+    "        changes, nothing is near unless this is given, and all stays so long.\n\n"
     "Raises:\n"
     "    ConfigurationError: an unusable URL or sealing key, or pickle without one.\n"
     "    TypeError, ValueError: an unusable option.");

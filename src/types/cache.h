@@ -30,6 +30,7 @@ struct RedlaneCache {
     PyObject *weakrefs;
     int64_t ttl_ms; /* 0: none */
     int64_t near_ttl_ms;
+    bool near_blind;      /* near_ttl was given: near also where no change is told */
     RedlaneNearForm form; /* of what its serializer decodes */
     bool near;            /* wanted, and there is a prefix to watch */
     bool strict;

@@ -217,6 +217,7 @@ inherit(RedlaneCache *cache, RedlaneCache *parent)
     cache->shown = Py_NewRef(parent->shown);
     cache->ttl_ms = parent->ttl_ms;
     cache->near_ttl_ms = parent->near_ttl_ms;
+    cache->near_blind = parent->near_blind;
     cache->near = parent->near;
     cache->strict = parent->strict;
     /* An object that the parent read is none of the namespace's. */

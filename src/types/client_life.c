@@ -58,6 +58,21 @@ find_url(void)
     return url;
 }
 
+/* Without what speaks HTTP there is no client. RAISES_NEG */
+static int
+begin_rest(RedlaneState *state)
+{
+    PyObject *module = PyImport_ImportModule("redlane._rest");
+
+    if (!module) {
+        return -1;
+    }
+    Py_DECREF(module);
+    redlane_log_event(state, REDLANE_LOG_DEBUG, "redlane.rest.begin",
+                      "Initializing Upstash Redis client");
+    return 0;
+}
+
 static int
 open_link(RedlaneClient *self, const RedlaneClientArguments *arguments)
 {
@@ -72,6 +87,10 @@ open_link(RedlaneClient *self, const RedlaneClientArguments *arguments)
         redlane_settings_release(settings);
         return -1;
     }
+    if (settings->scheme == REDLANE_SCHEME_REST && begin_rest(self->state) < 0) {
+        redlane_settings_release(settings);
+        return -1;
+    }
     link = redlane_link_new(self->state, settings);
     if (!link) {
         return -1;
@@ -80,6 +99,10 @@ open_link(RedlaneClient *self, const RedlaneClientArguments *arguments)
     if (!store) {
         redlane_link_release(link);
         return -1;
+    }
+    if (settings->scheme == REDLANE_SCHEME_REST) {
+        redlane_log_event(self->state, REDLANE_LOG_DEBUG, "redlane.rest.ready",
+                          "Redis client initialized with URL: %s", settings->redacted);
     }
     self->policy = policy;
     self->decode = decode;
@@ -93,6 +116,7 @@ int
 redlane_client_tp_init(PyObject *object, PyObject *args, PyObject *kwargs)
 {
     static char *keywords[] = {"url",
+                               "token",
                                "fallback",
                                "timeout",
                                "connect_timeout",
@@ -115,10 +139,10 @@ redlane_client_tp_init(PyObject *object, PyObject *args, PyObject *kwargs)
     if (!PyArg_ParseTupleAndKeywords(
             args, kwargs,
             PyObject_TypeCheck(object, (PyTypeObject *)self->state->AsyncClientType)
-                ? "|O$OOOOOOOOOOOOO:AsyncClient"
-                : "|O$OOOOOOOOOOOOO:Client",
-            keywords, &arguments.url, &arguments.fallback, &arguments.timeout,
-            &arguments.connect_timeout, &arguments.pool_size,
+                ? "|O$OOOOOOOOOOOOOO:AsyncClient"
+                : "|O$OOOOOOOOOOOOOO:Client",
+            keywords, &arguments.url, &arguments.token, &arguments.fallback,
+            &arguments.timeout, &arguments.connect_timeout, &arguments.pool_size,
             &arguments.decode_responses, &arguments.name, &arguments.max_reply,
             &arguments.max_memory, &arguments.tls_ca, &arguments.tls_cert,
             &arguments.tls_key, &arguments.tls_key_password,

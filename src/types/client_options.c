@@ -172,6 +172,19 @@ parse_url(RedlaneState *state, PyObject *text, const char *source, RedlaneUrl *u
     return 0;
 }
 
+static bool
+is_loopback(const RedlaneUrlText *host)
+{
+    static const char *const names[] = {"localhost", "127.0.0.1", "::1"};
+
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+        if (strcmp(host->data, names[i]) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static int
 read_scheme(RedlaneState *state, const RedlaneUrl *url, const char *source,
             RedlaneScheme *scheme)
@@ -193,12 +206,21 @@ read_scheme(RedlaneState *state, const RedlaneUrl *url, const char *source,
         }
         *scheme = REDLANE_SCHEME_UNIX;
         return 0;
-    case REDLANE_URL_HTTPS:
-        message = "https:// (the Upstash REST protocol) is not supported yet";
-        break;
     case REDLANE_URL_HTTP:
-        message = "http:// is not supported: it would send the token unencrypted";
-        break;
+        if (!is_loopback(&url->host)) {
+            message = "http:// would send the token unencrypted: it goes to this "
+                      "machine alone";
+            break;
+        }
+        /* fall through */
+    case REDLANE_URL_HTTPS:
+        if (url->user.data || url->password.data || url->db_given) {
+            message = "an https:// URL has no user, password or database; what it is "
+                      "opened with is its token";
+            break;
+        }
+        *scheme = REDLANE_SCHEME_REST;
+        return 0;
     }
     PyErr_Format(state->ConfigurationError, "%s: %s", source, message);
     return -1;
@@ -229,7 +251,7 @@ make_parameter(RedlaneState *state, const RedlaneUrlParameter *parameter,
 
 /* Owned objects from the query, where no keyword argument was given. */
 typedef struct {
-    PyObject *timeout, *connect_timeout, *pool_size, *name;
+    PyObject *timeout, *connect_timeout, *pool_size, *name, *token;
     RedlaneClientTls tls;
 } QueryArguments;
 
@@ -244,7 +266,8 @@ read_parameter(RedlaneState *state, const RedlaneUrlParameter *parameter,
     } known[] = {{"timeout", 'f', &query->timeout},
                  {"connect_timeout", 'f', &query->connect_timeout},
                  {"pool_size", 'i', &query->pool_size},
-                 {"name", '\0', &query->name}};
+                 {"name", '\0', &query->name},
+                 {"token", '\0', &query->token}};
     int taken = redlane_client_tls_parameter(state, parameter, source, &query->tls);
 
     if (taken) {
@@ -258,7 +281,7 @@ read_parameter(RedlaneState *state, const RedlaneUrlParameter *parameter,
     }
     PyErr_Format(state->ConfigurationError,
                  "%s: unknown parameter '%.40s' (known: db, timeout, connect_timeout, "
-                 "pool_size, name, tls_ca, tls_cert, tls_key, tls_key_password, "
+                 "pool_size, name, token, tls_ca, tls_cert, tls_key, tls_key_password, "
                  "tls_server_name)",
                  source, parameter->name.data);
     return -1;
@@ -283,6 +306,7 @@ clear_query(QueryArguments *query)
     Py_CLEAR(query->connect_timeout);
     Py_CLEAR(query->pool_size);
     Py_CLEAR(query->name);
+    Py_CLEAR(query->token);
     redlane_client_tls_clear(&query->tls);
 }
 
@@ -295,9 +319,9 @@ prefer(PyObject *keyword, PyObject *from_query)
 /* Fills the draft's plain values; texts point into the arguments. */
 static int
 read_options(RedlaneState *state, const RedlaneClientArguments *arguments,
-             const QueryArguments *query, bool encrypted, RedlaneSettings *draft)
+             const QueryArguments *query, bool slow, RedlaneSettings *draft)
 {
-    draft->timeout = encrypted ? DEFAULT_TIMEOUT_TLS : DEFAULT_TIMEOUT;
+    draft->timeout = slow ? DEFAULT_TIMEOUT_TLS : DEFAULT_TIMEOUT;
     draft->connect_timeout = draft->timeout;
     draft->pool_size = DEFAULT_POOL_SIZE;
     draft->max_reply = DEFAULT_MAX_REPLY;
@@ -315,6 +339,44 @@ read_options(RedlaneState *state, const RedlaneClientArguments *arguments,
         return -1;
     }
     return read_name(state, prefer(arguments->name, query->name), &draft->name);
+}
+
+/* What an HTTP header takes: printable ASCII. */
+static int
+read_token(RedlaneState *state, PyObject *object, const char *source,
+           RedlaneSettings *draft)
+{
+    bool rest = draft->scheme == REDLANE_SCHEME_REST;
+    Py_ssize_t size;
+    const char *text;
+
+    if (!is_given(object)) {
+        if (rest) {
+            PyErr_Format(state->ConfigurationError,
+                         "%s: an https:// URL is opened with its token (token=)",
+                         source);
+        }
+        return rest ? -1 : 0;
+    }
+    if (!rest) {
+        return refuse(state, "token", "left out: it goes with an https:// URL");
+    }
+    if (!PyUnicode_Check(object) || !PyUnicode_IS_ASCII(object) ||
+        PyUnicode_GET_LENGTH(object) == 0) {
+        return refuse(state, "token", "printable ASCII without spaces");
+    }
+    text = PyUnicode_AsUTF8AndSize(object, &size);
+    if (!text) {
+        return -1;
+    }
+    for (Py_ssize_t i = 0; i < size; i++) {
+        if (text[i] <= ' ' || text[i] > '~') {
+            return refuse(state, "token", "printable ASCII without spaces");
+        }
+    }
+    draft->password = (char *)text; /* a draft: the settings copy it */
+    draft->password_size = (size_t)size;
+    return 0;
 }
 
 static int
@@ -344,7 +406,7 @@ redlane_client_options_read(RedlaneState *state,
     QueryArguments query = {0};
     RedlaneBuffer shown = {0};
     RedlaneUrl url = {0};
-    bool encrypted;
+    bool encrypted, slow;
 
     if (parse_url(state, arguments->url, arguments->source, &url) < 0 ||
         read_scheme(state, &url, arguments->source, &draft.scheme) < 0 ||
@@ -352,11 +414,17 @@ redlane_client_options_read(RedlaneState *state,
         goto exit;
     }
     encrypted = url.scheme == REDLANE_URL_REDISS;
-    if (read_options(state, arguments, &query, encrypted, &draft) < 0 ||
+    slow = encrypted || draft.scheme == REDLANE_SCHEME_REST;
+    if (read_options(state, arguments, &query, slow, &draft) < 0 ||
+        read_token(state, prefer(arguments->token, query.token), arguments->source,
+                   &draft) < 0 ||
         read_fallback(state, arguments->fallback, policy) < 0 ||
         read_decode(state, arguments->decode_responses, decode) < 0 ||
         read_tls(state, arguments, &query, encrypted, &draft.tls) < 0) {
         goto exit;
+    }
+    if (draft.scheme == REDLANE_SCHEME_REST) {
+        url.parameter_count = 0; /* it is shown as its owner knows it */
     }
     if (redlane_url_write_redacted(&url, &shown) < 0 ||
         redlane_buffer_append_byte(&shown, '\0') < 0) {
@@ -366,8 +434,10 @@ redlane_client_options_read(RedlaneState *state,
     draft.host = (char *)url.host.data;
     draft.path = (char *)url.path.data;
     draft.username = (char *)url.user.data;
-    draft.password = (char *)url.password.data;
-    draft.password_size = url.password.size;
+    if (draft.scheme != REDLANE_SCHEME_REST) {
+        draft.password = (char *)url.password.data;
+        draft.password_size = url.password.size;
+    }
     draft.port = url.port;
     draft.db = url.db;
     draft.redacted = shown.data;

@@ -9,6 +9,7 @@
 /* What Client() was given; each BORROWED, NULL or None where it was not. */
 typedef struct {
     PyObject *url;
+    PyObject *token; /* of an https:// URL */
     const char
         *source; /* of the URL, for messages: "url", or an environment variable */
     PyObject *fallback;

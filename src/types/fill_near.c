@@ -324,7 +324,8 @@ time_left(const RedlaneFill *fill, PyObject *pttl, PyObject *stored)
     int64_t left = PyLong_AsLongLong(pttl), own; /* a reply: it fits */
     RedlaneEnvelope header;
 
-    if (left == -1) { /* it has no end there */
+    if (left == -1 || /* it has no end there, or nobody says when it ends sooner */
+        (!redlane_near_is_told(fill->near) && fill->near_ttl_ms < left)) {
         left = fill->near_ttl_ms;
     }
 

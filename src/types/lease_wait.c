@@ -154,7 +154,9 @@ redlane_lease_wait(const RedlaneFill *fill, const RedlaneFlight *flight,
     int64_t since = redlane_clock_now();
     int64_t over = since + REDLANE_LEASE_MS * REDLANE_NS_PER_MS;
     /* The flight has just been begun, and holds the link that this one belongs to. */
-    RedlaneNear *near = redlane_fill_has_near(fill) ? fill->near : NULL;
+    RedlaneNear *near = redlane_fill_has_near(fill) && redlane_near_is_told(fill->near)
+                            ? fill->near
+                            : NULL;
     RedlaneState *state = fill->tool->state;
     RedlaneBackoff backoff;
     bool unknown = false;

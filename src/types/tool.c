@@ -157,7 +157,7 @@ redlane_tool_resolve(RedlaneTool *tool)
 }
 
 RedlaneNear *
-redlane_tool_near(RedlaneTool *tool, RedlaneArg prefix)
+redlane_tool_near(RedlaneTool *tool, RedlaneArg prefix, bool blind)
 {
     if (redlane_tool_resolve(tool) < 0) {
         PyErr_Clear(); /* the command that follows says the same */
@@ -165,7 +165,10 @@ redlane_tool_near(RedlaneTool *tool, RedlaneArg prefix)
     }
     if (unlikely(!tool->near_asked)) {
         tool->near_asked = true;
-        tool->near = redlane_link_near(tool->link, prefix);
+        tool->near =
+            blind || redlane_link_settings(tool->link)->scheme != REDLANE_SCHEME_REST
+                ? redlane_link_near(tool->link, prefix)
+                : NULL;
     }
     return tool->near;
 }

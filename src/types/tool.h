@@ -46,9 +46,10 @@ redlane_tool_is_current(const RedlaneTool *tool)
            tool->default_version == tool->state->default_version;
 }
 
-/* The near cache of the link, with keys of `prefix` watched, or NULL (no exception).
- * BORROWED: it lives as long as the link. */
-RedlaneNear *redlane_tool_near(RedlaneTool *tool, RedlaneArg prefix);
+/* The near cache of the link, with keys of `prefix` watched, or NULL (no exception): so
+ * also where the server tells of no change, unless `blind`. BORROWED: it lives as long
+ * as the link. */
+RedlaneNear *redlane_tool_near(RedlaneTool *tool, RedlaneArg prefix, bool blind);
 
 /* How a command wants to be treated: store.h says what each means. */
 typedef struct {

@@ -57,7 +57,7 @@ redlane_connection_open_nogil(RedlaneConnection *connection,
         redlane_fault_set(fault, REDLANE_FAULT_MEMORY, "out of memory");
         result = -1;
     }
-    if (result == 0) {
+    if (result == 0 && settings->scheme != REDLANE_SCHEME_REST) {
         result = redlane_handshake_nogil(connection, settings, &within, fault);
     }
     if (result == 0) {
@@ -67,6 +67,7 @@ redlane_connection_open_nogil(RedlaneConnection *connection,
     connection->out = request;
     connection->sent = 0;
     connection->ready = result == 0;
+    connection->asked_run_id |= settings->scheme == REDLANE_SCHEME_REST; /* no other */
     if (result < 0) {
         redlane_connection_close(connection, true);
     }

@@ -169,10 +169,18 @@ int
 redlane_dial_nogil(RedlaneTransport *transport, const RedlaneSettings *settings,
                    const RedlaneWait *wait, RedlaneFault *fault)
 {
-    int result = settings->scheme == REDLANE_SCHEME_UNIX
-                     ? dial_unix(transport, settings->path, wait, fault)
-                     : dial_tcp(transport, settings, wait, fault);
+    int result;
 
+    switch (settings->scheme) {
+    case REDLANE_SCHEME_REST:
+        result = redlane_relay_dial_nogil(settings->relay, transport, fault);
+        break;
+    case REDLANE_SCHEME_UNIX:
+        result = dial_unix(transport, settings->path, wait, fault);
+        break;
+    default:
+        result = dial_tcp(transport, settings, wait, fault);
+    }
     if (result < 0) {
         return -1;
     }

@@ -32,6 +32,9 @@ redlane_fault_set_reply(RedlaneFault *fault, const RedlanePlainReply *reply)
 {
     size_t size = redlane_error_line_shown(reply->text, reply->size, NULL, 0);
 
+    if (redlane_fault_of_relay(reply->text, size, fault)) {
+        return;
+    }
     redlane_fault_set(fault, REDLANE_FAULT_REPLY, "%.*s", (int)size, reply->text);
 }
 

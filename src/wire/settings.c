@@ -56,7 +56,9 @@ redlane_settings_new(const RedlaneSettings *draft)
         copy_text(&settings->username, draft->username) < 0 ||
         copy_password(settings, draft) < 0 ||
         copy_text(&settings->name, draft->name) < 0 ||
-        copy_text(&settings->redacted, draft->redacted) < 0) {
+        copy_text(&settings->redacted, draft->redacted) < 0 ||
+        (draft->scheme == REDLANE_SCHEME_REST &&
+         !(settings->relay = redlane_relay_new()))) {
         redlane_settings_release(settings);
         return NULL;
     }
@@ -88,5 +90,6 @@ redlane_settings_release(RedlaneSettings *settings)
     free(settings->name);
     free(settings->redacted);
     redlane_tls_free(settings->tls);
+    redlane_relay_free(settings->relay);
     free(settings);
 }

@@ -9,12 +9,14 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "wire/relay.h"
 #include "wire/tls.h"
 
 typedef enum {
     REDLANE_SCHEME_MEMORY,
     REDLANE_SCHEME_TCP,  /* redis://, rediss:// */
     REDLANE_SCHEME_UNIX, /* unix:// */
+    REDLANE_SCHEME_REST, /* https://, http:// */
 } RedlaneScheme;
 
 typedef struct {
@@ -22,13 +24,14 @@ typedef struct {
     atomic_bool wants_run_id; /* connections made from now on learn the server's */
     RedlaneScheme scheme;
     char *host;     /* TCP: name or address, without brackets */
-    char *path;     /* UNIX */
+    char *path;     /* UNIX; REST: below which the server answers, or NULL */
     char *username; /* or NULL */
-    char *password; /* or NULL; wiped when freed */
+    char *password; /* or NULL; wiped when freed. REST: the token */
     size_t password_size;
-    char *name;      /* CLIENT SETNAME, or NULL */
-    char *redacted;  /* the URL as it may be shown: no password */
-    RedlaneTls *tls; /* rediss://, or NULL */
+    char *name;          /* CLIENT SETNAME, or NULL */
+    char *redacted;      /* the URL as it may be shown: no password */
+    RedlaneTls *tls;     /* rediss://, or NULL */
+    RedlaneRelay *relay; /* REST, or NULL; with a lock of its own */
     int port;
     int db;
     int64_t timeout;         /* ns, a whole call */

@@ -105,6 +105,13 @@ is_open(const RedlaneStream *stream)
            connection->sent == connection->out.size;
 }
 
+/* Over HTTP all requests of a turn share one, whose price is far above a turn's. */
+static bool
+waits_for_turn(const RedlaneStream *stream)
+{
+    return stream->channel && stream->channel->settings->scheme == REDLANE_SCHEME_REST;
+}
+
 /* Whether the next request seems to be alone in its turn, and leaves at once: the
  * server would wait for the turn's end. Not where the server has said something, which
  * the loop would see first: a connection that it closed, or an answer that nobody asked
@@ -112,15 +119,17 @@ is_open(const RedlaneStream *stream)
 static bool
 leaves_at_once(const RedlaneStream *stream)
 {
-    return !stream->crowded && stream->live == 0 && stream->unsent == stream->tail &&
-           is_open(stream) && redlane_connection_usable_nogil(stream->connection);
+    return !waits_for_turn(stream) && !stream->crowded && stream->live == 0 &&
+           stream->unsent == stream->tail && is_open(stream) &&
+           redlane_connection_usable_nogil(stream->connection);
 }
 
 /* Whether so much waits that it does not wait for the turn's end. */
 static bool
 is_due_early(const RedlaneStream *stream)
 {
-    return stream->tail - stream->unsent >= REDLANE_STREAM_EARLY && is_open(stream);
+    return stream->tail - stream->unsent >= REDLANE_STREAM_EARLY &&
+           !waits_for_turn(stream) && is_open(stream);
 }
 
 /* Has the loop flush in this turn. It may run anything. RAISES_NEG */

@@ -100,6 +100,28 @@ greet_further(RedlaneStream *stream, RedlaneFault *fault)
     }
 }
 
+/* A relay needs no greeting: HTTP says who asks with each request. */
+static int
+reach_relay(RedlaneStream *stream, RedlaneFault *fault)
+{
+    RedlaneConnection *connection = stream->connection;
+
+    if (redlane_relay_dial_nogil(stream->channel->settings->relay,
+                                 &connection->transport, fault) < 0) {
+        return -1;
+    }
+    if (redlane_reader_open(&connection->reader, REDLANE_HANDSHAKE_MOST) < 0) {
+        redlane_fault_set(fault, REDLANE_FAULT_MEMORY, "out of memory");
+        return -1;
+    }
+    if (watch_transport(stream, POLLIN, fault) < 0) {
+        return -1;
+    }
+    connection->asked_run_id = true; /* there is no other server */
+    redlane_stream_stands(stream);
+    return 0;
+}
+
 static int
 greet(RedlaneStream *stream, RedlaneFault *fault)
 {
@@ -237,6 +259,9 @@ resolve(RedlaneStream *stream, RedlaneFault *fault)
     RedlaneOpening *opening = stream->opening;
     int result;
 
+    if (settings->scheme == REDLANE_SCHEME_REST) {
+        return reach_relay(stream, fault);
+    }
     if (settings->scheme == REDLANE_SCHEME_UNIX) {
         opening->addresses.count = 1;
         if (redlane_dial_unix_address(settings->path, &opening->addresses.items[0],

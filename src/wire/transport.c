@@ -154,7 +154,7 @@ fork_child(void *context)
 }
 
 static void
-watch_forks(void)
+register_hook(void)
 {
     static RedlaneForkHook hook = {
         .rank = REDLANE_FORK_CONNECTIONS,
@@ -166,17 +166,24 @@ watch_forks(void)
     registry_error = redlane_fork_register(&hook);
 }
 
-int
-redlane_transport_socket_nogil(RedlaneTransport *transport, int family)
+/* 0, or -1 with errno. */
+static int
+watch_forks(void)
 {
-    (void)pthread_once(&registry_once, watch_forks);
+    (void)pthread_once(&registry_once, register_hook);
     if (registry_error) {
         errno = ENOMEM;
         return -1;
     }
-    (void)pthread_mutex_lock(&registry_lock);
-    transport->fd = redlane_platform_socket(family);
-    if (transport->fd >= 0) {
+    return 0;
+}
+
+/* Makes an open descriptor the transport's; -1 is none. */
+static void
+register_locked(RedlaneTransport *transport, int fd)
+{
+    transport->fd = fd;
+    if (fd >= 0) {
         transport->next = registry;
         transport->place = &registry;
         if (registry) {
@@ -184,7 +191,32 @@ redlane_transport_socket_nogil(RedlaneTransport *transport, int family)
         }
         registry = transport;
     }
+}
+
+int
+redlane_transport_socket_nogil(RedlaneTransport *transport, int family)
+{
+    if (watch_forks() < 0) {
+        return -1;
+    }
+    (void)pthread_mutex_lock(&registry_lock);
+    register_locked(transport, redlane_platform_socket(family));
     (void)pthread_mutex_unlock(&registry_lock);
+    return transport->fd < 0 ? -1 : 0;
+}
+
+int
+redlane_transport_pair_nogil(RedlaneTransport *transport, int *peer)
+{
+    int ends[2] = {-1, -1};
+
+    if (watch_forks() < 0) {
+        return -1;
+    }
+    (void)pthread_mutex_lock(&registry_lock);
+    register_locked(transport, redlane_platform_pair(ends) < 0 ? -1 : ends[0]);
+    (void)pthread_mutex_unlock(&registry_lock);
+    *peer = ends[1];
     return transport->fd < 0 ? -1 : 0;
 }
 

@@ -62,6 +62,10 @@ void redlane_transport_make_plain(RedlaneTransport *transport);
 /* Gives it a socket that a child made by fork will close; -1 with errno. */
 int redlane_transport_socket_nogil(RedlaneTransport *transport, int family);
 
+/* The same with one of a pair of connected sockets; the other, *peer, is the caller's,
+ * and no child closes it. */
+int redlane_transport_pair_nogil(RedlaneTransport *transport, int *peer);
+
 /* Once it is connected: from here on read_within waits. */
 void redlane_transport_connected(RedlaneTransport *transport);
 

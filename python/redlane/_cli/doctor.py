@@ -111,6 +111,8 @@ def examine(
     report.update(uses=mode, server_version=health.get("server_version"))
     tls = health.get("tls")
     report["tls"] = f"{tls['version']}, {tls['cipher']}" if tls else False
+    if str(health.get("url")).startswith("https:"):
+        report["tls"] = "HTTPS"
     try:
         report["latency_ms"] = latency = measure_latency(client)
         info = client.info()

@@ -1,0 +1,232 @@
+"""The relay: a thread that speaks HTTP to a REST server for the connections of this
+process.
+
+Whatever has a connection to such a server (threads, event loops, the probes of an
+outage and the replay of its journal, subscriptions) has one end of a socket pair. The
+other is here, and so is an event loop with one httpx.AsyncClient, whose connections all
+of them share. What comes in one piece, such as the commands of one turn of an event
+loop, leaves in one request.
+
+One relay to a client; it begins with the first request and ends with the client. A
+forked child has none until it asks something itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import socket
+import struct
+import threading
+from collections.abc import Coroutine
+from typing import Any
+
+from redlane._core import ConfigurationError
+from redlane._rest_wire import CommandReader, encode_error, failure
+
+try:
+    from redlane._rest_http import HttpServer
+except ModuleNotFoundError as error:
+    if error.name != "httpx":
+        raise
+    raise ConfigurationError(
+        "https:// URLs need httpx: pip install 'redlane[upstash]'"
+    ) from None
+from redlane._rest_topics import Topics
+
+__all__ = ["start"]
+
+_THREAD = "redlane-rest"
+_RECEIVE = 256 << 10
+_DESCRIPTOR = struct.Struct("i")
+
+_relays: set[_Relay] = set()
+_orphans: list[_Relay] = []  # of a parent process: nothing of theirs may be called
+
+
+def start(
+    control: int,
+    url: str,
+    token: bytes,
+    timeout: float,
+    pool_size: int,
+    max_reply: int,
+) -> None:
+    """Start a relay.
+
+    :param control: a descriptor, its own from here on, on which those of connections
+        come until end of file
+    :param timeout: seconds, of a whole call
+    :param pool_size: connections to the server at most
+    :param max_reply: bytes of a reply
+    :raises RuntimeError: no thread can be started
+    """
+    server = HttpServer(url, token.decode(), timeout, pool_size, max_reply)
+    relay = _Relay(server)
+    thread = threading.Thread(target=relay.run, name=_THREAD, daemon=True)
+    _relays.add(relay)
+    relay.control = socket.socket(fileno=control)
+    try:
+        thread.start()
+    except BaseException:
+        relay.control.detach()
+        _relays.discard(relay)
+        raise
+
+
+class _Relay:
+    def __init__(self, server: HttpServer) -> None:
+        self.server = server
+        self.control: socket.socket
+        self.ends: set[socket.socket] = set()
+
+    def run(self) -> None:
+        """The thread."""
+        loop = asyncio.SelectorEventLoop()
+        try:
+            loop.run_until_complete(self._main())
+        finally:
+            _relays.discard(self)
+            loop.close()
+
+    async def _main(self) -> None:
+        loop = asyncio.get_running_loop()
+        serving: set[asyncio.Task[None]] = set()
+        rest = b""
+        self.control.setblocking(False)
+        await self.server.open()
+        try:
+            while data := await loop.sock_recv(self.control, 4096):
+                rest += data
+                whole = len(rest) // _DESCRIPTOR.size * _DESCRIPTOR.size
+                for (descriptor,) in _DESCRIPTOR.iter_unpack(rest[:whole]):
+                    end = socket.socket(fileno=descriptor)
+                    self.ends.add(end)
+                    task = loop.create_task(self._serve(end))
+                    serving.add(task)
+                    task.add_done_callback(serving.discard)
+                rest = rest[whole:]
+            while serving:
+                await asyncio.wait(serving)
+        finally:
+            self.control.close()
+            await self.server.close()
+
+    async def _serve(self, end: socket.socket) -> None:
+        try:
+            with contextlib.suppress(OSError):  # the other end is gone
+                await _Connection(end, self.server).serve()
+        finally:
+            self.ends.discard(end)
+            close_end(end)
+
+    def forget(self) -> None:
+        """In a forked child: without a word to anybody."""
+        self.control.close()
+        for end in self.ends:
+            end.close()
+
+
+def close_end(end: socket.socket) -> None:
+    """Closes it also for a forked child that has inherited it."""
+    with contextlib.suppress(OSError):
+        end.shutdown(socket.SHUT_RDWR)
+    end.close()
+
+
+class _Connection:
+    """One end: commands come in, replies go out in their order."""
+
+    def __init__(self, end: socket.socket, server: HttpServer) -> None:
+        self._end = end
+        self._server = server
+        self._loop = asyncio.get_running_loop()
+        self._reader = CommandReader()
+        self._answers: asyncio.Queue[tuple[asyncio.Future[bytes], asyncio.Event]]
+        self._answers = asyncio.Queue()
+        self._writing = asyncio.Lock()
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._topics = Topics(server, self._write, self._begin)
+
+    async def serve(self) -> None:
+        """Until the other end closes, or nothing more can be promised."""
+        work = {
+            self._begin(self._read(), False),
+            self._begin(self._hand_out(), False),
+            self._begin(self._topics.lost.wait(), False),
+        }
+        try:
+            await asyncio.wait(work, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            tasks = [*work, *self._tasks]
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _begin(
+        self, work: Coroutine[Any, Any, Any], kept: bool = True
+    ) -> asyncio.Task[Any]:
+        task = self._loop.create_task(work)
+        if kept:
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def _write(self, data: bytes) -> None:
+        async with self._writing:
+            await self._loop.sock_sendall(self._end, data)
+
+    async def _read(self) -> None:
+        commands: list[list[bytes]] = []
+        while data := await self._loop.sock_recv(self._end, _RECEIVE):
+            commands += self._reader.feed(data)
+            if self._reader.partial:
+                continue  # the rest of what was sent at once is on its way
+            begun: list[list[bytes]] = []
+            for command in commands:
+                if self._topics.takes(command):
+                    self._execute(begun)
+                    begun = []
+                    self._expect(*self._topics.take(command))
+                else:
+                    begun.append(command)
+            self._execute(begun)
+            commands = []
+
+    def _execute(self, commands: list[list[bytes]]) -> None:
+        if commands:
+            self._expect(self._begin(self._answer(commands)), asyncio.Event())
+
+    def _expect(self, answer: asyncio.Future[bytes], written: asyncio.Event) -> None:
+        self._answers.put_nowait((answer, written))
+
+    async def _answer(self, commands: list[list[bytes]]) -> bytes:
+        try:
+            return await self._server.execute(commands)
+        except Exception as error:  # noqa: BLE001 - told to whoever waits
+            line = failure("unsure", f"{type(error).__name__} in the relay")
+            return encode_error(line) * len(commands)
+
+    async def _hand_out(self) -> None:
+        while True:
+            answer, written = await self._answers.get()
+            await self._write(await answer)
+            written.set()
+
+
+def _forget_parents() -> None:
+    for relay in _relays:
+        relay.forget()
+    _orphans.extend(_relays)
+    _relays.clear()
+
+
+def _is_not_ours(record: logging.LogRecord) -> bool:
+    return record.threadName != _THREAD
+
+
+# httpx writes a line at INFO for each request; redlane has its own for each command.
+logging.getLogger("httpx").addFilter(_is_not_ours)
+os.register_at_fork(after_in_child=_forget_parents)

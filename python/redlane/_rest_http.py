@@ -1,0 +1,325 @@
+"""Commands as HTTP requests, and answers as replies, by Upstash's REST protocol.
+
+    POST /            ["GET", "k"]                  {"result": …} or {"error": …}
+    POST /pipeline    [["GET", "k"], …]             [{"result": …}, {"error": …}, …]
+    POST /multi-exec  the same, as a transaction    the same, or {"error": …}
+
+Strings of results come in base64 (but for OK), so that bytes survive. A failure is told
+in error lines of our own (`redlane._rest_wire.failure`), by what it says of the server:
+nothing was executed, or it may have been, or the server refuses to serve. Only what
+changes nothing is sent once more, or what was not sent at all.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from email.utils import parsedate_to_datetime
+from time import time
+from typing import Any
+
+import httpx
+import msgspec
+
+from redlane import _core
+from redlane._rest_wire import (
+    UnsendableError,
+    encode_error,
+    encode_reply,
+    failure,
+    words_of,
+)
+
+__all__ = ["FailedError", "HttpServer", "keep_alive", "refusal_of"]
+
+# One request holds so much at most; what is beyond it goes in the next.
+_COMMANDS_MOST = 1000
+_BYTES_MOST = 512 << 10
+# Many servers close what is idle for 5 s, and a write that meets that end may have been
+# executed, for all that we know.
+_IDLE_MOST = 4.0  # seconds
+_RETRY_MOST = 3600  # seconds that a server's Retry-After is believed
+# Of an answer, beside what its strings hold.
+_ANSWER_ROOM = 64 << 10
+_QUOTA = ("max daily request limit", "max requests limit", "max request limit")
+
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder().decode
+
+
+class FailedError(Exception):
+    """A request failed; its text is the error line that says how."""
+
+
+class _AnsweredError(Exception):
+    """The answer to all of a request is an error reply."""
+
+
+class HttpServer:
+    """One REST server; used on one event loop."""
+
+    def __init__(
+        self, url: str, token: str, timeout: float, pool_size: int, max_reply: int
+    ) -> None:
+        self._url = url.rstrip("/")
+        self._token = token
+        self._timeout = timeout
+        self._pool_size = pool_size
+        self.most = max_reply // 3 * 4 + _ANSWER_ROOM
+        self._client: httpx.AsyncClient
+
+    async def open(self) -> None:
+        """On the loop that is to use it."""
+        plain = self._url.startswith("http://")  # no proxy gets to see the token
+        # Whoever waits has a deadline of his own, and closes his connection at it.
+        limit = 2 * self._timeout + 5
+        self._client = httpx.AsyncClient(
+            headers={
+                "Authorization": f"Bearer {self._token}",
+                "Accept-Encoding": "identity",
+                "User-Agent": "redlane",
+            },
+            timeout=httpx.Timeout(limit, connect=self._timeout, pool=limit),
+            limits=httpx.Limits(
+                max_connections=None,
+                max_keepalive_connections=self._pool_size,
+                keepalive_expiry=_IDLE_MOST,
+            ),
+            follow_redirects=False,
+            trust_env=not plain,
+        )
+        self._gate = asyncio.Semaphore(self._pool_size)
+
+    async def close(self) -> None:
+        await self._client.aclose()
+
+    # --- commands ---
+
+    async def execute(self, commands: list[list[bytes]]) -> bytes:
+        """The replies to all of them, in RESP2."""
+        parts: list[bytes] = []
+        position = 0
+        failed: str | None = None
+        while position < len(commands):
+            end = _end_of_request(commands, position)
+            part = commands[position:end]
+            position = end
+            if failed is not None:  # what comes later must not be done without it
+                parts.append(encode_error(failed) * len(part))
+                continue
+            try:
+                if part[0][0] == b"MULTI":
+                    parts.append(await self._transaction(part))
+                else:
+                    parts.append(await self._pipeline(part))
+            except FailedError as error:
+                failed = str(error)
+                parts.append(encode_error(failed) * len(part))
+        return b"".join(parts)
+
+    async def _pipeline(self, commands: list[list[bytes]]) -> bytes:
+        words: list[list[str]] = []
+        answers: list[bytes | None] = []  # of those that are not sent
+        for command in commands:
+            try:
+                words.append(words_of(command))
+                answers.append(None)
+            except UnsendableError as error:
+                answers.append(encode_error(str(error)))
+        if words:
+            reads = all(_core._is_read(command[0]) for command in commands)
+            sent = iter(await self._ask(words, reads))
+            for i, command in enumerate(commands):
+                if answers[i] is None:
+                    answers[i] = _reply_of(next(sent), command[0])
+        return b"".join(answer for answer in answers if answer is not None)
+
+    async def _ask(self, words: list[list[str]], reads: bool) -> list[dict[str, Any]]:
+        try:
+            if len(words) == 1:
+                return [_result(await self._post("/", words[0], reads))]
+            results = await self._post("/pipeline", words, reads)
+        except _AnsweredError as error:
+            return [{"error": str(error)}] * len(words)
+        return _results(results, len(words))
+
+    async def _transaction(self, commands: list[list[bytes]]) -> bytes:
+        """MULTI, the commands, EXEC."""
+        inner = commands[1:-1]
+        try:
+            words = [words_of(command) for command in inner]
+            answer = await self._post("/multi-exec", words, False)
+        except (_AnsweredError, UnsendableError) as error:
+            last = encode_error(str(error))
+        else:
+            replies = [
+                _reply_of(result, command[0])
+                for result, command in zip(
+                    _results(answer, len(inner)), inner, strict=True
+                )
+            ]
+            last = b"*%d\r\n%s" % (len(replies), b"".join(replies))
+        return b"+OK\r\n" + b"+QUEUED\r\n" * len(inner) + last
+
+    # --- requests ---
+
+    async def _post(self, path: str, words: Any, reads: bool) -> Any:
+        body = _encode(words)
+        for last in (False, True):
+            try:
+                async with self._gate:
+                    status, fields, content = await self._send(path, body)
+            except (
+                httpx.ConnectError,
+                httpx.ConnectTimeout,
+                httpx.PoolTimeout,
+            ) as error:
+                if last:
+                    raise FailedError(failure("away", _problem(error))) from None
+            except (httpx.HTTPError, httpx.StreamError, OSError) as error:
+                if last or not reads:
+                    raise FailedError(failure("unsure", _problem(error))) from None
+            else:
+                return _judge(status, fields, content)
+        raise AssertionError("the last try returns or raises")
+
+    async def _send(self, path: str, body: bytes) -> tuple[int, httpx.Headers, bytes]:
+        fields = {"Upstash-Encoding": "base64", "Content-Type": "application/json"}
+        content = bytearray()
+        async with self._client.stream(
+            "POST", self._url + path, content=body, headers=fields
+        ) as response:
+            async for chunk in response.aiter_raw():
+                content += chunk
+                if len(content) > self.most:
+                    raise FailedError(
+                        failure("unsure", "a reply of more than max_reply bytes")
+                    )
+        return response.status_code, response.headers, bytes(content)
+
+    def listen(self, path: str) -> Any:
+        """A stream of events: what httpx's stream() returns."""
+        return self._client.stream(
+            "POST",
+            self._url + path,
+            headers={"Accept": "text/event-stream"},
+            timeout=httpx.Timeout(None, connect=self._timeout),
+        )
+
+
+def _end_of_request(commands: list[list[bytes]], position: int) -> int:
+    """Where the commands end that go in one request: a transaction, or some that none
+    interrupts."""
+    if commands[position][0] == b"MULTI":
+        return commands.index([b"EXEC"], position) + 1
+    size = 0
+    for end in range(position, len(commands)):
+        command = commands[end]
+        size += sum(map(len, command))
+        if end > position and (
+            command[0] == b"MULTI"
+            or size > _BYTES_MOST
+            or end - position == _COMMANDS_MOST
+        ):
+            return end
+    return len(commands)
+
+
+def _problem(error: Exception) -> str:
+    text = str(error)
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+# --- answers ----------------------------------------------------------------------
+
+
+def _judge(status: int, fields: httpx.Headers, content: bytes) -> Any:
+    if status == 200:
+        try:
+            return _decode(content)
+        except (msgspec.DecodeError, RecursionError):
+            raise FailedError(
+                failure("unsure", "the answer is not JSON: is this a REST server?")
+            ) from None
+    raise refusal_of(status, fields, content)
+
+
+def refusal_of(status: int, fields: httpx.Headers, content: bytes) -> Exception:
+    """What an answer that is none means."""
+    text = _error_text(content)
+    shown = f"HTTP {status}: {text}" if text else f"HTTP {status}"
+    if status == 400 and text:
+        if _is_quota(text):
+            return FailedError(failure("away", shown, -1))
+        return _AnsweredError(text)
+    if status == 401:
+        known = text.startswith(("WRONGPASS", "NOAUTH"))
+        return FailedError(failure("refused", text if known else f"WRONGPASS {shown}"))
+    if status == 403:
+        known = text.startswith("NOPERM")
+        return FailedError(failure("refused", text if known else f"NOPERM {shown}"))
+    if status == 413:
+        return _AnsweredError(f"ERR {shown}")
+    if status == 429 or _is_quota(text):
+        return FailedError(failure("away", shown, _retry_after(fields) or -1))
+    if status == 503 or status < 500:
+        return FailedError(failure("away", shown, _retry_after(fields)))
+    return FailedError(failure("unsure", shown, _retry_after(fields)))
+
+
+def _error_text(content: bytes) -> str:
+    try:
+        error = _decode(content)["error"]
+    except (msgspec.DecodeError, RecursionError, LookupError, TypeError):
+        return ""
+    return " ".join(error.split()) if isinstance(error, str) else ""
+
+
+def _is_quota(text: str) -> bool:
+    lower = text.lower()
+    return any(words in lower for words in _QUOTA)
+
+
+def _retry_after(fields: httpx.Headers) -> int:
+    """Seconds; 0: not said."""
+    text = fields.get("retry-after", "").strip()
+    try:
+        if text.isascii() and text.isdigit():
+            return min(int(text[:9]), _RETRY_MOST)
+        seconds = parsedate_to_datetime(text).timestamp() - time()
+    except (ValueError, TypeError, OverflowError):
+        return 0
+    return max(0, min(int(seconds) + 1, _RETRY_MOST))
+
+
+def _result(answer: Any) -> dict[str, Any]:
+    if isinstance(answer, dict) and ("result" in answer or "error" in answer):
+        return answer
+    raise FailedError(failure("unsure", "the answer is not one of the REST protocol"))
+
+
+def _results(answers: Any, count: int) -> list[dict[str, Any]]:
+    if not isinstance(answers, list) or len(answers) != count:
+        raise FailedError(
+            failure("unsure", "as many answers as there were commands did not come")
+        )
+    return [_result(answer) for answer in answers]
+
+
+def _reply_of(answer: dict[str, Any], name: bytes) -> bytes:
+    error = answer.get("error")
+    if error is not None:
+        text = error if isinstance(error, str) else "ERR"
+        return encode_error(failure("away", text, -1) if _is_quota(text) else text)
+    try:
+        return encode_reply(answer["result"], name)
+    except (ValueError, LookupError, RecursionError):
+        line = failure("unsure", "an answer that is no reply")
+        return encode_error(line)
+
+
+def keep_alive(stream: Any) -> None:
+    """Has the system notice a peer that is gone, where nothing is sent for long."""
+    end = stream.get_extra_info("socket")
+    if hasattr(end, "setsockopt"):
+        end.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)

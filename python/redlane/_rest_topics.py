@@ -1,0 +1,175 @@
+"""Subscriptions over HTTP: a stream of server-sent events for each channel or pattern.
+
+    POST /subscribe/news      data: subscribe,news,1
+                              data: message,news,hello
+    POST /psubscribe/n*       data: pmessage,n*,news,hello
+
+A line feed in a message is a new line of data. What a server cannot say in UTF-8 comes
+with U+FFFD in it. Where one stream ends the connection that it is for does, so that all
+of them are asked for again, and a gap is told.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from typing import Any
+from urllib.parse import quote
+
+import httpx
+
+from redlane._rest_http import FailedError, HttpServer, keep_alive, refusal_of
+from redlane._rest_wire import encode_error, failure
+
+__all__ = ["Topics"]
+
+_KINDS = {
+    b"SUBSCRIBE": "subscribe",
+    b"PSUBSCRIBE": "psubscribe",
+    b"UNSUBSCRIBE": "unsubscribe",
+    b"PUNSUBSCRIBE": "punsubscribe",
+}
+
+_Write = Callable[[bytes], Awaitable[None]]
+_Begin = Callable[[Coroutine[Any, Any, None]], "asyncio.Task[None]"]
+
+
+class Topics:
+    """What one connection is subscribed to."""
+
+    def __init__(self, server: HttpServer, write: _Write, begin: _Begin) -> None:
+        self._server = server
+        self._write = write
+        self._begin = begin
+        self._streams: dict[tuple[str, bytes], asyncio.Task[None]] = {}
+        self._subscribed = False
+        self.lost = asyncio.Event()  # nothing more can be promised
+
+    def takes(self, command: list[bytes]) -> bool:
+        """Whether it is for us: about a topic, or a PING beside them, which is answered
+        here, since the streams say themselves when they end."""
+        return command[0] in _KINDS or (self._subscribed and command[0] == b"PING")
+
+    def take(self, command: list[bytes]) -> tuple[asyncio.Future[bytes], asyncio.Event]:
+        """Its answer, and what is to be set once that is written."""
+        answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        written = asyncio.Event()
+        if command[0] == b"PING":
+            answer.set_result(b"+PONG\r\n")
+            return answer, written
+        kind, name = _KINDS[command[0]], command[1]
+        if kind in ("subscribe", "psubscribe"):
+            self._subscribed = True
+            task = self._begin(self._listen(kind, name, answer, written))
+            self._streams[kind, name] = task
+        else:
+            stream = self._streams.pop((kind.replace("un", "", 1), name), None)
+            if stream is not None:
+                stream.cancel()
+            answer.set_result(_array(kind.encode(), name, len(self._streams)))
+        return answer, written
+
+    async def _listen(
+        self,
+        kind: str,
+        name: bytes,
+        answer: asyncio.Future[bytes],
+        written: asyncio.Event,
+    ) -> None:
+        confirmed = _array(kind.encode(), name, 1)
+        try:
+            line = await self._stream(kind, name, answer, written)
+        except asyncio.CancelledError:
+            if not answer.done():  # it was unsubscribed before it had begun
+                answer.set_result(confirmed)
+            raise
+        if not answer.done():
+            answer.set_result(encode_error(line))
+        else:
+            await self._write(encode_error(line))
+            self.lost.set()
+
+    async def _stream(
+        self,
+        kind: str,
+        name: bytes,
+        answer: asyncio.Future[bytes],
+        written: asyncio.Event,
+    ) -> str:
+        """Until it ends: the error line that says why."""
+        path = f"/{kind}/{quote(name, safe='')}"
+        try:
+            async with self._server.listen(path) as stream:
+                if stream.status_code != 200:
+                    content = await stream.aread()
+                    raise refusal_of(stream.status_code, stream.headers, content)
+                keep_alive(stream.extensions["network_stream"])
+                async for event in _events(stream, self._server.most):
+                    if not answer.done():
+                        answer.set_result(_array(kind.encode(), name, 1))
+                        await written.wait()
+                    message = _message_of(kind, name, event)
+                    if message:
+                        await self._write(message)
+        except httpx.HTTPError as error:
+            return failure("away", f"{type(error).__name__}: {error}")
+        except FailedError as error:
+            return str(error).removeprefix("RELAY refused 0 ")
+        except Exception as error:  # noqa: BLE001 - told to whoever waits
+            return str(error) or type(error).__name__
+        return failure("away", "the stream of a subscription ended")
+
+
+async def _events(stream: httpx.Response, most: int) -> AsyncIterator[bytes]:
+    """The data of each event. Lines end with what the first of them ends with, so that
+    a carriage return in a message stays one."""
+    rest = b""
+    ending: bytes | None = None
+    data: list[bytes] = []
+    async for chunk in stream.aiter_raw():
+        *lines, rest = (rest + chunk).split(b"\n")
+        for line in lines:
+            if ending is None:
+                ending = b"\r" if line.endswith(b"\r") else b""
+            line = line.removesuffix(ending)
+            if line.startswith(b"data:"):
+                data.append(line[6:] if line[5:6] == b" " else line[5:])
+            elif not line and data:
+                yield b"\n".join(data)
+                data = []
+        if len(rest) + sum(map(len, data)) > most:
+            raise ValueError("RELAY away 0 a message of more than max_reply bytes")
+
+
+def _message_of(kind: str, name: bytes, event: bytes) -> bytes | None:
+    """A message as RESP2; None for an event that is none."""
+    shown = name.decode("utf-8", "replace").encode()
+    if kind == "subscribe":
+        head = b"message," + shown + b","
+        return (
+            _strings(b"message", name, event[len(head) :])
+            if event.startswith(head)
+            else None
+        )
+    head = b"pmessage," + shown + b","
+    if not event.startswith(head):
+        return None
+    channel, comma, payload = event[len(head) :].partition(b",")
+    return _strings(b"pmessage", name, channel, payload) if comma else None
+
+
+def _strings(*words: bytes) -> bytes:
+    parts = [b"*%d\r\n" % len(words)]
+    for word in words:
+        parts.append(b"$%d\r\n%s\r\n" % (len(word), word))
+    return b"".join(parts)
+
+
+def _array(kind: bytes, name: bytes, number: int) -> bytes:
+    return b"*3\r\n$%d\r\n%s\r\n$%d\r\n%s\r\n:%d\r\n" % (
+        len(kind),
+        kind,
+        len(name),
+        name,
+        number,
+    )

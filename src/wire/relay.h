@@ -1,0 +1,42 @@
+/* The way to a server that is spoken to over HTTP: a thread of Python's, the relay, at
+ * the other end of socket pairs.
+ *
+ *   connection ══ socket pair ══ relay ══ HTTP ══ server
+ *        │                         ▲
+ *        └── descriptor ── pair ───┘
+ *
+ * Towards us the relay speaks RESP2, so that whatever has a connection (threads, event
+ * loops, probes, the journal's replay, subscriptions) is the same on HTTP. What fails
+ * beyond it is told in error lines of its own: redlane_fault_of_relay in core/fault.h.
+ *
+ * A new connection hands the other end of its pair over through another; the relay
+ * ends when that is closed and the last of its connections too. A forked child has
+ * none until it is opened again: there is no thread.
+ *
+ * Lock: its own mutex, for one write of a few bytes. No Python, no GIL. */
+#ifndef REDLANE_WIRE_RELAY_H
+#define REDLANE_WIRE_RELAY_H
+
+#include <stdbool.h>
+
+#include "core/fault.h"
+#include "wire/transport.h"
+
+typedef struct RedlaneRelay RedlaneRelay;
+
+/* One that is not open; NULL when memory is exhausted. */
+RedlaneRelay *redlane_relay_new(void);
+void redlane_relay_free(RedlaneRelay *relay); /* or NULL; closes it */
+
+bool redlane_relay_is_open(RedlaneRelay *relay);
+
+/* The relay's end, the caller's, from which descriptors come as ints in the machine's
+ * form, until end of file; or -1 with errno. */
+int redlane_relay_open(RedlaneRelay *relay);
+void redlane_relay_close(RedlaneRelay *relay);
+
+/* Gives the transport one end of a pair, the relay the other. 0, or -1 with a fault. */
+int redlane_relay_dial_nogil(RedlaneRelay *relay, RedlaneTransport *transport,
+                             RedlaneFault *fault);
+
+#endif
