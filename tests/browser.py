@@ -193,7 +193,9 @@ class Chromium:
 def browser(width: int = 1000, height: int = 900) -> Iterator[Page]:
     """A page of a browser that is started for it; `page.another()` gives more."""
     program = shutil.which("chromium") or shutil.which("chromium-browser")
-    assert program, "the tests need Chromium: `make system`, or apt-get install chromium"
+    assert program, (
+        "the tests need Chromium: `make system`, or apt-get install chromium"
+    )
     with ExitStack() as stack:
         profile = stack.enter_context(
             tempfile.TemporaryDirectory(ignore_cleanup_errors=True)

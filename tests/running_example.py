@@ -59,9 +59,7 @@ class RunningExample:
         """All that it has written so far, to stdout and stderr."""
         return self._log.read_text(errors="replace")
 
-    def ask(
-        self, method: str, path: str, body: Any = None, **headers: str
-    ) -> Answer:
+    def ask(self, method: str, path: str, body: Any = None, **headers: str) -> Answer:
         """`body` is sent as JSON unless it is bytes or None; an underscore in a
         header's name stands for a hyphen."""
         data = body

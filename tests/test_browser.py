@@ -9,7 +9,7 @@ from browser import browser
 
 PAGE = (
     "data:text/html,<title>t</title><input id=a><button id=b"
-    " onclick=\"b.textContent=a.value+b.textContent\">!</button>"
+    ' onclick="b.textContent=a.value+b.textContent">!</button>'
 )
 
 
