@@ -31,6 +31,7 @@ from .store import Pixel, PixelStore
 
 COLOR = re.compile(r"#[0-9A-Fa-f]{6}")
 USER_ID_LENGTH = 128
+PALETTE = ("#000000", "#ffffff", "#e4002b", "#ff9900", "#ffd500", "#00a550", "#0057b8")
 WEBSOCKET_OPTIONS = {
     "ping_interval": 25,  # seconds
     "max_message_size": 1024,
@@ -82,7 +83,9 @@ def warn_of_workers(client: Client) -> None:
 def add_routes(app: Flask, mural: Mural) -> None:
     @app.get("/")
     def index() -> str:
-        return render_template("index.html", width=WIDTH, height=HEIGHT)
+        return render_template(
+            "index.html", width=WIDTH, height=HEIGHT, palette=PALETTE
+        )
 
     @app.get("/api/canvas")
     def canvas() -> Response:

@@ -66,7 +66,12 @@ function listen() {
       if (message.reload) sequence = null;
       else if (sequence !== null) apply(message);
     });
-    socket.addEventListener("close", resolve); // it follows an error, too
+    socket.addEventListener("open", () => show("link", "live"));
+    // It follows an error, too.
+    socket.addEventListener("close", () => {
+      show("link", "connecting");
+      resolve();
+    });
   });
 }
 
@@ -87,25 +92,18 @@ async function follow() {
   }
 }
 
-async function place(event) {
-  const box = canvas.getBoundingClientRect();
-  const scale = canvas.width / box.width;
-  const inside = (value) => Math.min(canvas.width - 1, Math.max(0, Math.floor(value * scale)));
+async function place(x, y) {
   const response = await fetch("/api/place-pixel", {
     method: "POST",
     headers: { "Content-Type": "application/json" },
-    body: JSON.stringify({
-      x: inside(event.clientX - box.left),
-      y: inside(event.clientY - box.top),
-      color: document.getElementById("color").value,
-      user_id: userId,
-    }),
+    body: JSON.stringify({ x, y, color: document.getElementById("color").value, user_id: userId }),
   });
   const answer = await response.json();
   const wait = answer.cooldown ?? answer.retry_after;
   if (wait !== undefined) readyAt = Date.now() + wait * 1000;
   // The pixel itself comes by WebSocket, as everybody's do.
   if (!response.ok && response.status !== 429) show("cooldown", answer.error);
+  showCooldown();
 }
 
 function showCooldown() {
@@ -117,6 +115,18 @@ function showCooldown() {
   }
 }
 
-canvas.addEventListener("click", (event) => place(event).catch(console.warn));
+function choose(color) {
+  document.getElementById("color").value = color;
+}
+
+for (const button of document.querySelectorAll("#palette button")) {
+  button.style.background = button.value;
+  button.addEventListener("click", () => choose(button.value));
+}
+const view = new View(document.getElementById("frame"), canvas, (x, y) => {
+  place(x, y).catch(console.warn);
+});
+document.getElementById("closer").addEventListener("click", () => view.zoomBy(2));
+document.getElementById("farther").addEventListener("click", () => view.zoomBy(0.5));
 setInterval(showCooldown, 250);
 follow();
