@@ -23,12 +23,16 @@ def get_redis_client() -> AsyncClient[str]:
         url = settings.redis_url
         options: dict[str, Any] = {}
         token = settings.UPSTASH_REDIS_REST_TOKEN
-        if url.startswith("https://") and token is not None:
+        if is_rest(url) and token is not None:
             options["token"] = token.get_secret_value()
         _client = AsyncClient(url, decode_responses=True, **options)
-        if not url.startswith("https://"):  # there the library says it
+        if not is_rest(url):  # of Upstash the library says it
             logger.debug("Redis client initialized with URL: %s", _client.url)
     return _client
+
+
+def is_rest(url: str) -> bool:
+    return url.startswith(("https://", "http://"))
 
 
 async def close_redis_client() -> None:
