@@ -31,6 +31,7 @@ SANITIZE = LD_PRELOAD=$(LIBASAN) PYTHONMALLOC=malloc REDLANE_SANITIZED=1 \
 
 help:
 	@echo 'make demo       build, then run the example application on the engine and on Redis'
+	@echo 'make run-mural  build, then serve that example (PORT, WORKERS, REDIS_URL)'
 	@echo 'make test       build, then run the tests (TESTS="…" chooses)'
 	@echo 'make test-all   the tests on every Python from 3.10 to 3.13 that is found'
 	@echo 'make test-servers  the tests on Redis 8 and Valkey 8'
@@ -83,6 +84,10 @@ build: .venv/ready
 
 demo: build
 	@$(BIN)/python -m redlane demo
+
+# Any of examples/ that tools/run_example.sh can serve.
+run-%: build
+	@tools/run_example.sh $*
 
 test: system build
 	@$(BIN)/python -m pytest $(PARALLEL) $(TESTS)

@@ -26,6 +26,9 @@ sys.exit(not pathlib.Path(sysconfig.get_path("include"), "Python.h").exists())
     command -v redis-server >/dev/null || echo redis-server
     if [ "$need" = test ]; then
         command -v openssl >/dev/null || echo openssl
+        # The pages of the examples are tested in it.
+        command -v chromium >/dev/null || command -v chromium-browser >/dev/null \
+            || echo chromium
         fuzzes || echo clang-14 libclang-rt-14-dev
     fi
 }
