@@ -6,17 +6,19 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import re
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
+from browser import Page, browser
 from ludo.app import config
 from ludo.app import limits as ludo_limits
 from ludo.app.dependencies import redis as ludo_redis
 from outage_tools import Switch, wait_until
-from running_ludo import Player, RunningLudo, play, running_ludo, sit
+from running_ludo import EXAMPLE, Player, RunningLudo, play, running_ludo, sit
 from servers import Server, patient
 from websocket_client import Closed, WebSocket
 
@@ -287,3 +289,82 @@ def test_a_server_that_crashed_takes_its_users_along(
             with Player(one, game_id, "Bob", version=ann.version) as bob:
                 sit(ann, bob)
                 play([ann, bob], 5)
+
+
+# --- the tutorial -----------------------------------------------------------------
+
+
+def test_the_code_of_the_tutorial_is_the_examples() -> None:
+    root = EXAMPLE.parent.parent
+    page = (root / "docs/tutorials/ludo.md").read_text(encoding="utf-8")
+    shown = re.findall(r"<!-- from (\S+) -->\n```text\n(.*?)```", page, re.DOTALL)
+    assert len(shown) == 6
+    for path, code in shown:
+        assert code in (root / path).read_text(encoding="utf-8"), path
+
+
+# --- in the browser ---------------------------------------------------------------
+
+PLAYABLE = "document.querySelector('#roll:enabled, .token.movable') !== null"
+BOARD = """JSON.stringify([...document.querySelectorAll('.token')]
+    .map((token) => [token.id, token.getAttribute('cx'), token.getAttribute('cy')])
+    .sort())"""
+
+
+def version_of(page: Page) -> int:
+    return int(page.evaluate("document.body.dataset.version"))
+
+
+def take_turns(pages: list[Page], steps: int) -> None:
+    """By mouse, whoever may; both pages show the same board after each click."""
+    for _ in range(steps):
+        wait_until(lambda: any(page.evaluate(PLAYABLE) for page in pages), "a turn")
+        page = next(page for page in pages if page.evaluate(PLAYABLE))
+        version = version_of(page) + 1
+        page.click("#roll:enabled, .token.movable")
+        for each in pages:
+            each.wait_for(f"Number(document.body.dataset.version) === {version}")
+        boards = {each.evaluate(BOARD) for each in pages}
+        assert len(boards) == 1, boards
+
+
+def test_two_play_in_the_browser(fresh_server: Server, tmp_path: Path) -> None:
+    """By two processes; Redis goes away for a while, and a page is reloaded."""
+    with (
+        two_workers(tmp_path, fresh_server.url) as (one, two),
+        browser() as ann,
+    ):
+        bob = ann.another()
+        ann.open(one.url)
+        ann.fill("#name", "Ann")
+        ann.click("#new")
+        game_id = ann.wait_for("location.hash.slice(1)")
+        bob.open(f"{two.url}/")
+        bob.fill("#name", "Bob")
+        bob.evaluate(f"location.hash = '{game_id}'")
+        for page in (ann, bob):
+            page.wait_for("!document.querySelector('#sit').hidden")
+        for number, page in enumerate((ann, bob), 1):
+            page.click("#sit")
+            for each in (ann, bob):
+                each.wait_for(f"document.querySelectorAll('#players li').length === {number}")
+        for page in (ann, bob):
+            page.wait_for("document.querySelectorAll('#online li').length === 2")
+        assert ann.text("#online") == "AnnBob"
+        take_turns([ann, bob], 20)
+
+        ann.evaluate("location.reload()")
+        version = version_of(bob)
+        ann.wait_for(f"Number(document.body?.dataset.version) === {version}")
+        ann.wait_for(f"{BOARD} === {json.dumps(bob.evaluate(BOARD))}")
+
+        fresh_server.kill()
+        # Until it is back, only whose turn it is can go on.
+        page = next(page for page in (ann, bob) if page.evaluate(PLAYABLE))
+        page.click("#roll:enabled, .token.movable")
+        page.wait_for(f"Number(document.body.dataset.version) === {version + 1}")
+        fresh_server.start()
+        for page in (ann, bob):
+            page.wait_for(f"Number(document.body.dataset.version) === {version + 1}")
+        take_turns([ann, bob], 10)
+        assert ann.errors == bob.errors == []
