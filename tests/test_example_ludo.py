@@ -19,7 +19,7 @@ from ludo.app import limits as ludo_limits
 from ludo.app.dependencies import redis as ludo_redis
 from outage_tools import Switch, wait_until
 from running_ludo import EXAMPLE, Player, RunningLudo, play, running_ludo, sit
-from servers import Server, patient
+from servers import Server
 from websocket_client import Closed, WebSocket
 
 KEY = "k" * 32
@@ -253,7 +253,7 @@ def test_what_was_played_meanwhile_reaches_the_others(
     """One of two workers loses Redis. Its player goes on; the other hears of it later."""
     server = switch.server
     with (
-        running_ludo(tmp_path, REDIS_URL=patient(switch.url)) as cut,
+        running_ludo(tmp_path, REDIS_URL=switch.url) as cut,
         running_ludo(tmp_path, REDIS_URL=server.patient_url) as well,
     ):
         game_id = cut.create()
