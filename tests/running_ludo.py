@@ -1,4 +1,4 @@
-"""The Ludo of examples/ludo, started as its README says, and players that are programs."""
+"""The Ludo of examples/ludo as a process, and players that are programs."""
 
 from __future__ import annotations
 
@@ -84,7 +84,9 @@ def running_ludo(folder: Path, **variables: str) -> Iterator[RunningLudo]:
     try:
         with (
             log.open("w", encoding="utf-8") as output,
-            started(command, cwd=EXAMPLE, env=environment, stdout=output, stderr=output) as child,
+            started(
+                command, cwd=EXAMPLE, env=environment, stdout=output, stderr=output
+            ) as child,
         ):
             ludo = RunningLudo(port, log, child)
             wait_until(ludo.is_up, "the application")
@@ -96,7 +98,9 @@ def running_ludo(folder: Path, **variables: str) -> Iterator[RunningLudo]:
 class Player:
     """A context manager: a page without a browser."""
 
-    def __init__(self, ludo: RunningLudo, game_id: str, name: str, version: int = 0) -> None:
+    def __init__(
+        self, ludo: RunningLudo, game_id: str, name: str, version: int = 0
+    ) -> None:
         self.socket = WebSocket(ludo.port, f"/ws/games/{game_id}")
         self.name = name
         self.user_id = ""
@@ -104,7 +108,9 @@ class Player:
         self.versions: list[int] = []
         self.online: set[str] = set()
         self.errors: list[str] = []
-        self.socket.send({"key": f"{name}-".ljust(32, "k"), "name": name, "version": version})
+        self.socket.send(
+            {"key": f"{name}-".ljust(32, "k"), "name": name, "version": version}
+        )
         self.read_until(lambda: self.game and self.user_id, "the game")
 
     def __enter__(self) -> Player:
@@ -145,7 +151,9 @@ def sit(*players: Player) -> None:
     for number, player in enumerate(players, 1):
         player.do("sit")
         for each in players:
-            each.read_until(lambda e=each, n=number: len(e.game["players"]) == n, "a seat")
+            each.read_until(
+                lambda e=each, n=number: len(e.game["players"]) == n, "a seat"
+            )
 
 
 def play(players: list[Player], steps: int) -> None:
@@ -162,5 +170,7 @@ def play(players: list[Player], steps: int) -> None:
             player.do("move", token=game["movable"][-1])
         version = game["version"] + 1
         for each in players:
-            each.read_until(lambda e=each: e.version >= version, f"version {version}")
+            each.read_until(
+                lambda e=each, v=version: e.version >= v, f"version {version}"
+            )
         assert len({json.dumps(each.game, sort_keys=True) for each in players}) == 1

@@ -23,6 +23,8 @@ from servers import Server
 from websocket_client import Closed, WebSocket
 
 KEY = "k" * 32
+# For a busy machine; while a link is in doubt commands wait no longer than this.
+ENOUGH = "?timeout=5&connect_timeout=5"
 
 
 @contextmanager
@@ -37,7 +39,9 @@ def two_workers(folder: Path, url: str) -> Iterator[tuple[RunningLudo, RunningLu
 # --- a game -----------------------------------------------------------------------
 
 
-def test_two_play_a_game_through_two_processes(redis_server: Server, tmp_path: Path) -> None:
+def test_two_play_a_game_through_two_processes(
+    redis_server: Server, tmp_path: Path
+) -> None:
     with two_workers(tmp_path, redis_server.patient_url) as (one, two):
         game_id = one.create()
         with Player(one, game_id, "Ann") as ann, Player(two, game_id, "Bob") as bob:
@@ -114,7 +118,9 @@ def test_the_rules_and_the_turn_are_the_servers(tmp_path: Path) -> None:
         [1],
     ],
 )
-def test_who_does_not_say_who_he_is_is_refused(message: object, ludo: RunningLudo) -> None:
+def test_who_does_not_say_who_he_is_is_refused(
+    message: object, ludo: RunningLudo
+) -> None:
     with WebSocket(ludo.port, f"/ws/games/{ludo.create()}") as socket:
         socket.send(message)
         with pytest.raises(Closed) as closed:
@@ -184,9 +190,7 @@ def test_the_hundred_and_first_is_refused(
 
 
 @pytest.fixture
-def configured(
-    redis_server: Server, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[None]:
+def configured(redis_server: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv("REDIS_URL", redis_server.patient_url)
     config.get_settings.cache_clear()
     yield
@@ -218,7 +222,9 @@ def test_one_client_on_first_use(
 # --- outages ----------------------------------------------------------------------
 
 
-def test_a_game_goes_on_while_redis_is_away(fresh_server: Server, tmp_path: Path) -> None:
+def test_a_game_goes_on_while_redis_is_away(
+    fresh_server: Server, tmp_path: Path
+) -> None:
     with running_ludo(tmp_path, REDIS_URL=fresh_server.url, LUDO_LEASE="60") as ludo:
         game_id = ludo.create()
         with Player(ludo, game_id, "Ann") as ann, Player(ludo, game_id, "Bob") as bob:
@@ -235,11 +241,15 @@ def test_a_game_goes_on_while_redis_is_away(fresh_server: Server, tmp_path: Path
                 fresh_server.start()  # it has lost everything
                 wait_until(lambda: ludo.ask("GET", "/health")[1]["connected"], "Redis")
                 key = f"game:{game_id}:state"
-                wait_until(lambda: ludo.game(game_id) and fresh_server.cli("EXISTS", key), key)
+                wait_until(
+                    lambda: ludo.game(game_id) and fresh_server.cli("EXISTS", key), key
+                )
                 assert json.loads(fresh_server.cli("GET", key))["version"] == version
                 users = {p.user_id.encode() for p in (ann, bob, cat)}
                 wait_until(
-                    lambda: set(fresh_server.cli("SMEMBERS", "ws:active_users")) == users,
+                    lambda: (
+                        set(fresh_server.cli("SMEMBERS", "ws:active_users")) == users
+                    ),
                     "all of them",
                 )
             play([ann, bob], 10)
@@ -250,10 +260,10 @@ def test_a_game_goes_on_while_redis_is_away(fresh_server: Server, tmp_path: Path
 def test_what_was_played_meanwhile_reaches_the_others(
     switch: Switch, tmp_path: Path
 ) -> None:
-    """One of two workers loses Redis. Its player goes on; the other hears of it later."""
+    """Of two workers one loses Redis: its player goes on, the other hears of it."""
     server = switch.server
     with (
-        running_ludo(tmp_path, REDIS_URL=switch.url) as cut,
+        running_ludo(tmp_path, REDIS_URL=f"{switch.url}{ENOUGH}") as cut,
         running_ludo(tmp_path, REDIS_URL=server.patient_url) as well,
     ):
         game_id = cut.create()
@@ -331,7 +341,7 @@ def take_turns(pages: list[Page], steps: int) -> None:
 def test_two_play_in_the_browser(fresh_server: Server, tmp_path: Path) -> None:
     """By two processes; Redis goes away for a while, and a page is reloaded."""
     with (
-        two_workers(tmp_path, fresh_server.url) as (one, two),
+        two_workers(tmp_path, f"{fresh_server.url}{ENOUGH}") as (one, two),
         browser() as ann,
     ):
         bob = ann.another()
@@ -347,7 +357,9 @@ def test_two_play_in_the_browser(fresh_server: Server, tmp_path: Path) -> None:
         for number, page in enumerate((ann, bob), 1):
             page.click("#sit")
             for each in (ann, bob):
-                each.wait_for(f"document.querySelectorAll('#players li').length === {number}")
+                each.wait_for(
+                    f"document.querySelectorAll('#players li').length === {number}"
+                )
         for page in (ann, bob):
             page.wait_for("document.querySelectorAll('#online li').length === 2")
         assert ann.text("#online") == "AnnBob"

@@ -19,8 +19,8 @@ from ludo.app.rules import (
     RuleError,
     from_dict,
     join,
-    move,
     movable,
+    move,
     new_game,
     roll,
     square_of,
@@ -231,7 +231,9 @@ def test_whole_games_keep_their_rules(size: int, seed: int) -> None:
         before, user = game, game.current.user_id
         if game.phase == "roll":
             game = roll(game, user, random.randint(1, 6))
-            assert [p.tokens for p in game.players] == [p.tokens for p in before.players]
+            assert [p.tokens for p in game.players] == [
+                p.tokens for p in before.players
+            ]
         else:
             game = move(game, user, random.choice(movable(game)))
         assert game.version == before.version + 1

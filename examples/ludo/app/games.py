@@ -133,7 +133,9 @@ class Games:
 
     async def _store(self, game_id: str, game: Game) -> None:
         try:
-            await get_redis_client().set(state_key(game_id), dumps(game), ex=GAME_SECONDS)
+            await get_redis_client().set(
+                state_key(game_id), dumps(game), ex=GAME_SECONDS
+            )
         except RedlaneError as error:
             log_failure(error)
 

@@ -14,9 +14,7 @@ def get_limiter() -> AsyncRateLimiter:
     global _made
     client = get_redis_client()
     if _made is None or _made[0] is not client:
-        limiter = AsyncRateLimiter(
-            client, algorithm="fixed-window", prefix="ratelimit"
-        )
+        limiter = AsyncRateLimiter(client, algorithm="fixed-window", prefix="ratelimit")
         _made = client, limiter
     return _made[1]
 

@@ -149,9 +149,7 @@ def add_socket(
         except UnknownError as error:
             await socket.close(TRY_LATER if error.away else NO_GAME)
             return
-        connection = Connection(
-            secrets.token_hex(8), hello.user_id, hello.name, socket
-        )
+        connection = Connection(secrets.token_hex(8), hello.user_id, hello.name, socket)
         seat = Seat(game_id, connection, games, manager, settings.LUDO_ACTIONS)
         try:
             await manager.connect(game_id, connection)

@@ -24,7 +24,9 @@ TOKENS = 4
 SIXES = 3  # in a row, of which the last one ends the turn unused
 COLORS = ("red", "green", "yellow", "blue")
 # The four starts, and eight squares behind each of them: nobody is captured there.
-SAFE = frozenset((start + offset) % TRACK for start in (0, 13, 26, 39) for offset in (0, 8))
+SAFE = frozenset(
+    (start + offset) % TRACK for start in (0, 13, 26, 39) for offset in (0, 8)
+)
 # Two play from opposite corners.
 SEATS = {2: (0, 2), 3: (0, 1, 2), 4: (0, 1, 2, 3)}
 
@@ -52,7 +54,9 @@ class Player:
 
     def squares(self) -> list[int]:
         """Of the track, on which the player's tokens stand."""
-        return [square_of(self.seat, t) for t in self.tokens if YARD < t <= LAST_ON_TRACK]
+        return [
+            square_of(self.seat, t) for t in self.tokens if YARD < t <= LAST_ON_TRACK
+        ]
 
 
 @dataclass(frozen=True)
@@ -140,7 +144,12 @@ def move(game: Game, user_id: str, token: int) -> Game:
     player = replace(player, tokens=tokens)
     captured = captures(game, player.seat, target)
     players = [
-        replace(other, tokens=tuple(YARD if (other.seat, t) in captured else t for t in other.tokens))
+        replace(
+            other,
+            tokens=tuple(
+                YARD if (other.seat, t) in captured else t for t in other.tokens
+            ),
+        )
         for other in game.players
     ]
     players[game.turn] = player
