@@ -14,7 +14,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from .config import get_settings
 from .dependencies.redis import get_redis_client
-from .games import Games, UnknownError, dumps, log_failure
+from .games import Games, UnknownError, dumps, loads, log_failure
 from .rules import Game
 
 ONLINE = "ws:online"  # the channel that tells that somebody came or left
@@ -160,9 +160,10 @@ class ConnectionManager:
         room = self._rooms.get(game_id)
         if room is None:
             return
-        version = json.loads(message)["version"]
-        if version > room.version:
-            room.version = version
+        game = loads(message)
+        if game is not None and game.version > room.version:
+            room.version = game.version
+            self._games.hear(game_id, game)
             for connection in room.connections:
                 connection.send(message)
 

@@ -102,6 +102,12 @@ class Games:
             await self._store(game_id, known)
         return known
 
+    def hear(self, game_id: str, game: Game) -> None:
+        """What another worker has done: from there it goes on should Redis go away."""
+        known = self._recall(game_id)
+        if known is None or known.version < game.version:
+            self._remember(game_id, game)
+
     async def change(
         self, game_id: str, step: Callable[[Game], Game], seen: int = 0
     ) -> Game:
