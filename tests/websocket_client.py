@@ -62,6 +62,10 @@ class WebSocket:
             self._read(end)
         return self._messages.pop(0)
 
+    def send(self, message: Any) -> None:
+        """As JSON."""
+        self._send(TextMessage(json.dumps(message)))
+
     def say_goodbye(self) -> None:
         """Begins the end; `get` goes on until the server answers."""
         self._send(CloseConnection(1000))

@@ -20,13 +20,15 @@ fi
 python=${PYTHON:-$root/.venv/bin/python}
 port=${PORT:-8000}
 host=${HOST:-127.0.0.1}
-workers=${WORKERS:-$([ -n "${REDIS_URL:-}" ] && echo 2 || echo 1)}
+workers=${WORKERS:-$([ -n "${REDIS_URL:-}${UPSTASH_REDIS_REST_URL:-}" ] && echo 2 || echo 1)}
 PYTHONPATH=$root/examples${PYTHONPATH:+:$PYTHONPATH}
-export PYTHONPATH
+WEB_CONCURRENCY=$workers # where an application looks whether it is alone
+export PYTHONPATH WEB_CONCURRENCY
 cd "$folder"
 
 # What uvicorn serves; an application with a gunicorn.conf.py is gunicorn's.
 case $name in
+    ludo) app=ludo.app.main:app ;;
     videocache) app=app.main:socket_app ;;
     *) app=$name.main:app ;;
 esac

@@ -1,0 +1,1 @@
+"""The application: `uvicorn app.main:app`, in the folder above."""
