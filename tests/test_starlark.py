@@ -129,10 +129,7 @@ def test_values_round_trip(
 ) -> None:
     cache, keeps = each_cache
     value = VALUES[name]
-    store = app("cache.set('key', json.decode(config), 60)")
-    store.write_text(store.read_text().replace("main()", "main(config)"))
     processor = Processor()
-    # what Starlark reads of JSON and what Python gives are the same
     processor.render_app_with_cache(
         _with_config(app, "cache.set('key', config['value'])"),
         cache,

@@ -21,9 +21,11 @@ class Sources:
     def modules(self) -> dict[str, dict[str, Callable[..., Any]]]:
         """What apps load."""
         return {
-            "weather.star": {"fetch_weather": self.weather},
-            "stocks.star": {"fetch_quotes": self.quotes},
-            "time.star": {"now": now},
+            "sources.star": {
+                "fetch_weather": self.weather,
+                "fetch_quotes": self.quotes,
+                "now": now,
+            }
         }
 
     def weather(self, place: str) -> dict[str, Any]:
