@@ -281,7 +281,5 @@ def test_the_tutorial_shows_the_example() -> None:
     shown = re.findall(r"^<!-- from (\S+) -->\n```\w*\n(.*?)^```$", text, re.M | re.S)
     assert len(shown) == 2
     for name, code in shown:
-        lines = {
-            line.strip() for line in (ROOT / name).read_text("utf-8").splitlines()
-        }
+        lines = {line.strip() for line in (ROOT / name).read_text("utf-8").splitlines()}
         assert {line.strip() for line in code.splitlines()} <= lines, name

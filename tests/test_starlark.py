@@ -150,9 +150,7 @@ def _with_config(app: Callable[..., Path], *lines: str) -> Path:
     return path
 
 
-def test_a_miss_is_none(
-    each_cache: tuple[Any, bool], app: Callable[..., Path]
-) -> None:
+def test_a_miss_is_none(each_cache: tuple[Any, bool], app: Callable[..., Path]) -> None:
     cache, _ = each_cache
     assert Processor().render_app_with_cache(
         app("return cache.get('no such key') == None"), cache
@@ -229,8 +227,8 @@ def test_what_cannot_be_read_is_a_miss(
 @pytest.mark.parametrize(
     ("call", "words"),
     [
-        ("cache.get(5)", "key must be a str"),
-        ("cache.get(None)", "key must be a str"),
+        ("cache.get(5)", "key"),
+        ("cache.get(None)", "key"),
         ("cache.get()", "key"),
         ("cache.get('a', 1)", "positional"),
         ("cache.set('a')", "value"),
@@ -267,8 +265,11 @@ def test_errors_of_a_script(
         (b"\xff", "utf-8"),
         (b"", "main"),
         (b"def main():\n    x = []\n    x.append(x)\n    return x", "Cycle"),
-        (b"def main():\n    x = 0\n    for _ in range(9999): x = [x]\n    return x", ""),
-        (b"def main(): return d(900)\ndef d(n): return d(n - 1) if n else 0", ""),
+        (
+            b"def main():\n    x = 0\n    for _ in range(9999): x = [x]\n    return x",
+            "depth",
+        ),
+        (b"def main(): return d(900)\ndef d(n): return d(n - 1) if n else 0", "in d"),
     ],
 )
 def test_what_is_no_app(text: bytes, words: str, tmp_path: Path) -> None:
@@ -284,9 +285,11 @@ def test_an_app_that_is_not_there(tmp_path: Path) -> None:
 
 
 def test_time_is_bounded(app: Callable[..., Path], tmp_path: Path) -> None:
-    endless = app("for i in range(1 << 30):", "    for j in range(1 << 30):", "  " * 4)
-    text = endless.read_text().rstrip() + "\n            cache.get('key')\n"
-    endless.write_text(text)
+    endless = app(
+        "for i in range(1 << 30):",
+        "    for j in range(1 << 30):",
+        "        cache.get('key')",
+    )
     with pytest.raises(ScriptTimeoutError, match=r"app.star: took longer than 0.2 s"):
         Processor(timeout=0.2).render_app_with_cache(endless, InMemoryCache())
     at_load = tmp_path / "at_load.star"
@@ -309,7 +312,8 @@ def test_ctrl_c_ends_a_script(app: Callable[..., Path], tmp_path: Path) -> None:
     endless = tmp_path / "endless.star"
     endless.write_text(
         'load("tell.star", "tell")\n'
-        "def main():\n tell()\n for i in range(1 << 62):\n  pass\n"
+        "def main():\n tell()\n for i in range(1 << 30):\n"
+        "  for j in range(1 << 30):\n   pass\n"
     )
     timer = threading.Timer(0.05, _thread.interrupt_main)
     processor = Processor(modules={"tell.star": {"tell": timer.start}}, timeout=120)

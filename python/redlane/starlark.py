@@ -123,9 +123,7 @@ def load_value(data: bytes) -> Any:
 
 def dump_value(value: Any) -> bytes:
     """JSON; ValueError or TypeError where reading it gives another value."""
-    text = json.dumps(
-        value, ensure_ascii=False, allow_nan=False, separators=(",", ":")
-    )
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     data = text.encode()
     if load_value(data) != value:
         raise TypeError("the keys of a dict must be strings to be cached")
