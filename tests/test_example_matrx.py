@@ -19,7 +19,7 @@ from urllib.request import Request, urlopen
 
 import pytest
 from outage_tools import wait_until
-from servers import Server, free_port
+from servers import PASSWORD, Server, free_port
 
 ROOT = Path(__file__).resolve().parent.parent
 PICTURE = "/api/devices/{}/apps/{}/picture.png"
@@ -171,8 +171,6 @@ def play(service: Service) -> None:
 
 
 def test_on_redis(start: Start, password_server: Server) -> None:
-    from servers import PASSWORD
-
     service = start(
         REDIS_ADDR=f"127.0.0.1:{password_server.port}",
         REDIS_PASSWORD=PASSWORD,
@@ -186,7 +184,6 @@ def test_on_redis(start: Start, password_server: Server) -> None:
 
 def test_on_the_engine(start: Start) -> None:
     service = start()
-    # its caches are always of the server's; the engine is one
     play(service)
     assert "Traceback" not in service.log
 
