@@ -24,7 +24,7 @@ packaging = pytest.mark.packaging
 of_one_sdist = pytest.mark.xdist_group("sdist")
 
 # Each is what the module of its name needs.
-EXTRAS = ("flask", "fastapi", "metrics", "otel")
+EXTRAS = ("flask", "fastapi", "metrics", "otel", "starlark")
 
 WORKS = """\
 import pathlib, sys, redlane

@@ -36,6 +36,8 @@ EVENTS = {
     "redlane.pubsub.gap_handler_failed": "on_gap raised",
     "redlane.pubsub.handler_failed": "a handler of messages raised",
     "redlane.pubsub.ended": "the server refused a subscription",
+    "redlane.starlark.uncached": "a script gave a TTL that is none",
+    "redlane.starlark.unreadable": "what a script had cached cannot be read",
     "redlane.video.connected": "the video cache is on the server",
     "redlane.video.unconnected": "it is not, and why",
     "redlane.video.memory": "it is on the memory engine",

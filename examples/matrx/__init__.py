@@ -1,0 +1,1 @@
+"""MATRX: small pictures for devices, drawn by Starlark apps, cached by redlane."""
