@@ -143,7 +143,7 @@ def test_bad_events(in_memory: Example, body: Any) -> None:
     assert answer.json["error"]
 
 
-@pytest.mark.parametrize("limit", ["0", "101", "-1", "x", "1.5", "1" * 5000])
+@pytest.mark.parametrize("limit", ["0", "101", "-1", "x", "1.5", "1" * 3000])
 def test_bad_limits(in_memory: Example, limit: str) -> None:
     assert in_memory.get(f"/api/recent-events?limit={limit}", 400)["error"]
 

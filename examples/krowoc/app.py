@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 from flask import Flask, Response, jsonify, render_template, request
 from redlane import Client, RedlaneError, default_client
-from werkzeug.exceptions import BadRequest, HTTPException
+from werkzeug.exceptions import BadRequest, HTTPException, TooManyRequests
 
 from .bus import OWN, SERVER_OWN, Bus
 from .history import Event, History
@@ -248,10 +248,12 @@ def read_limit(text: str | None) -> int:
 def add_error_handlers(app: Flask) -> None:
     """Every error is JSON, and none shows what went wrong inside."""
 
+    @app.errorhandler(TooManyRequests)  # and a RedlaneError too: told to neither below
+    def over_limit(error: TooManyRequests) -> Any:
+        return error.get_response()  # JSON already
+
     @app.errorhandler(HTTPException)
     def refused(error: HTTPException) -> Response:
-        if error.response is not None:  # a limit's, which is JSON already
-            return error.response  # type: ignore[return-value]
         response = jsonify(error=error.description)
         response.status_code = error.code or 500
         return response
