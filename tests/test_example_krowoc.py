@@ -115,7 +115,14 @@ def test_events(example: Example) -> None:
     assert recent(example, "channel=nobody's") == []
     for message in ("text", 0, False, [1, None], {}, "\u20ac"):
         publish(example, "kinds", message)
-    assert messages(example, "channel=kinds") == ["\u20ac", {}, [1, None], False, 0, "text"]
+    assert messages(example, "channel=kinds") == [
+        "\u20ac",
+        {},
+        [1, None],
+        False,
+        0,
+        "text",
+    ]
 
 
 @pytest.mark.parametrize(

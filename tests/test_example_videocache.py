@@ -117,9 +117,10 @@ def test_workers_share_videos_and_work(redis_server: Server, tmp_path: Path) -> 
     url = redis_server.patient_url
     other = tmp_path / "other"
     other.mkdir()
-    with videocache(tmp_path, REDIS_URL=url) as one, videocache(
-        other, REDIS_URL=url
-    ) as two:
+    with (
+        videocache(tmp_path, REDIS_URL=url) as one,
+        videocache(other, REDIS_URL=url) as two,
+    ):
         keys = [key_of(cards) for cards in POPULAR]
         until(
             lambda: redis_server.cli("EXISTS", *keys) == len(keys), "all popular videos"
@@ -184,7 +185,9 @@ def test_through_an_outage(fresh_server: Server, tmp_path: Path) -> None:
         # It had lost everything: what was popular is generated again when asked for.
         example.post("/api/pregeneration", status=202)
         for cards in POPULAR:
-            until(lambda c=cards: fresh_server.cli("EXISTS", key_of(c)), "a popular one")
+            until(
+                lambda c=cards: fresh_server.cli("EXISTS", key_of(c)), "a popular one"
+            )
         assert not [line for line in example.lines() if "Traceback" in line]
 
 

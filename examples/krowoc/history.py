@@ -43,7 +43,7 @@ class History:
         self._lock = threading.Lock()
         self._known: dict[str, Event] = {}
         self._unsent: dict[str, Event] = {}
-        self._said = ""
+        self._away = False
 
     def add(self, event: Event) -> None:
         with self._lock:
@@ -70,6 +70,7 @@ class History:
         except RedlaneError as error:
             self._complain(error)
             return
+        self._away = False
         with self._lock:
             for event in waiting:
                 self._unsent.pop(event.id, None)
@@ -95,9 +96,9 @@ class History:
         return chosen[:limit]
 
     def _complain(self, error: RedlaneError) -> None:
-        """Once for each reason."""
-        if str(error) != self._said:
-            self._said = str(error)
+        """Once for each outage."""
+        if not self._away:
+            self._away = True
             logger.warning("Events wait in this worker: %s", error)
 
 
