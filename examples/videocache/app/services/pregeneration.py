@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -95,10 +96,8 @@ class Pregeneration:
 
     async def _wait(self) -> None:
         """Until it is time, or asked for."""
-        try:
+        with suppress(asyncio.TimeoutError):
             await asyncio.wait_for(self._wanted.wait(), self._every or None)
-        except asyncio.TimeoutError:
-            pass
         self._wanted.clear()
 
     async def _run_alone(self) -> bool:
