@@ -26,12 +26,13 @@ SANITIZE = LD_PRELOAD=$(LIBASAN) PYTHONMALLOC=malloc REDLANE_SANITIZED=1 \
 	ASAN_OPTIONS=detect_leaks=0:halt_on_error=1:allocator_may_return_null=1 \
 	UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1
 
-.PHONY: help system system-build hiredis build demo test test-all servers test-servers \
+.PHONY: help system system-build hiredis build demo run-videocache run-krowoc test test-all servers test-servers \
 	test-frameworks soak lint format types sanitize packaging bench docs dist clean
 
 help:
 	@echo 'make demo       build, then run the example application on the engine and on Redis'
-	@echo 'make run-mural  build, then serve that example (PORT, WORKERS, REDIS_URL)'
+	@echo 'make run-mural  build, then serve that example; run-videocache, run-matrx,'
+	@echo '                run-ludo, run-krowoc are the others (PORT, WORKERS, REDIS_URL)'
 	@echo 'make test       build, then run the tests (TESTS="…" chooses)'
 	@echo 'make test-all   the tests on every Python from 3.10 to 3.13 that is found'
 	@echo 'make test-servers  the tests on Redis 8 and Valkey 8'
