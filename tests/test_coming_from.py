@@ -1,8 +1,8 @@
 """The page on coming from other libraries: both programs of each pair are run against a
 real server, and answer alike.
 
-Each `##` of the page that names a library has two blocks of Python: that library's, then
-redlane's. They find `database` in their namespace.
+Each `##` of the page that names a library has two blocks of Python: that library's,
+then redlane's. They find `database` in their namespace.
 """
 
 from __future__ import annotations

@@ -123,7 +123,7 @@ def test_rate_limit(stage: Stage) -> None:
 
 
 def test_failure(stage: Stage, caplog: pytest.LogCaptureFixture) -> None:
-    """An error is logged by the library, and one that the game catches is all it sees."""
+    """The library logs it, and what a game can catch is all that it sees."""
     with caplog.at_level(logging.ERROR, "redlane"):
         for phase in stage.phases():
             try:

@@ -1,4 +1,5 @@
-"""What the renderer of many tenants asks for, a test to a line of docs/requirements.md."""
+"""What the renderer for many tenants asks for, a test to a line of the page
+docs/requirements.md."""
 
 from __future__ import annotations
 
@@ -24,7 +25,9 @@ def test_keys(stage: Stage) -> None:
     cache = shared.with_context("stocks", "device456")
     for phase in stage.phases():
         stored = cache.set("portfolio/AAPL", b"5", 60)
-        assert cache.get("portfolio_AAPL") == ((b"5", True) if stored else (None, False))
+        assert cache.get("portfolio_AAPL") == (
+            (b"5", True) if stored else (None, False)
+        )
         if phase != "away":
             assert stored
             assert stage.client.get("/stocks/device456/portfolio_AAPL") == b"5"
