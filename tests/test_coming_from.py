@@ -162,8 +162,8 @@ def cashews(program: Program) -> None:
         assert await names["rate"]("CHF") == 1.25
         with pytest.raises(ConnectionError, match="the bank"):
             await names["rate"]("SEK")
-        cache = names["cache"]
-        await (cache if hasattr(cache, "close") else cache.aio).close()
+        if hasattr(names["cache"], "close"):  # redlane's ends with the loop
+            await names["cache"].close()
 
     program.run(scenario())
 

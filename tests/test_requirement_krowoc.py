@@ -130,7 +130,8 @@ def test_rate_limiter(stage: Stage) -> None:
 
 def test_health(stage: Stage) -> None:
     app = Flask("app")
-    Redlane(app, client=stage.client)
+    app.config["REDLANE_CLIENT"] = stage.client
+    Redlane(app)
     ask = Wsgi(app)
     for phase in stage.phases():
         reply = ask("/health/deep")

@@ -15,6 +15,8 @@ from redlane import Presence, RateLimiter
 from requirement_tools import STAGES, Stage, staged
 
 ONLINE = "ws:active_users"
+# A loop that stood still sees in its next turns what became of its connection.
+TURN = 0.05
 
 
 @pytest.fixture(params=STAGES)
@@ -53,6 +55,7 @@ async def use_commands(client: Any) -> None:
 def test_commands(stage: Stage) -> None:
     async def scenario() -> None:
         for phase in stage.phases():
+            await asyncio.sleep(TURN)
             client = stage.client.aio
             if phase != "away":
                 await use_commands(client)
@@ -105,6 +108,7 @@ def test_rate_limit(stage: Stage) -> None:
 
     async def scenario() -> None:
         for phase in stage.phases():
+            await asyncio.sleep(TURN)
             user = f"user-{phase}"
             while True:
                 minute = int(time.time()) // 60
