@@ -13,7 +13,7 @@ from flask import Flask, jsonify
 from http_tools import Wsgi
 from outage_tools import wait_until
 from redlane import RateLimiter, RedisPubSub, _limit, cache, invalidate_cache
-from redlane.flask import Redlane
+from redlane.flask import health_blueprint
 from requirement_tools import STAGES, Stage, staged
 
 
@@ -24,7 +24,7 @@ def stage(
     monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[Stage]:
     monkeypatch.setattr(_limit, "_default", None)
-    with staged(request) as made:
+    with staged(request, fallback="memory") as made:
         yield made
 
 
@@ -130,8 +130,7 @@ def test_rate_limiter(stage: Stage) -> None:
 
 def test_health(stage: Stage) -> None:
     app = Flask("app")
-    app.config["REDLANE_CLIENT"] = stage.client
-    Redlane(app)
+    app.register_blueprint(health_blueprint(stage.client))
     ask = Wsgi(app)
     for phase in stage.phases():
         reply = ask("/health/deep")
