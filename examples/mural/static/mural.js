@@ -37,6 +37,7 @@ function apply(placement) {
   context.fillRect(placement.x, placement.y, 1, 1);
   tellLatest(placement);
   counts.refresh();
+  point();
 }
 
 function showLink(live) {

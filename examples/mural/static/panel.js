@@ -3,7 +3,7 @@
 
 const COUNTS_MS = 1000; // the least between two looks at the counters
 const LOOK_MS = 15000; // and the longest; they mend themselves without a placement, too
-const LATEST = 7;
+const LATEST = 5;
 
 function element(id) {
   return document.getElementById(id);
