@@ -1,5 +1,5 @@
-"""MATRX over real HTTP: on Redis with two workers, on the engine, through an outage, and
-in Chromium."""
+"""MATRX over real HTTP: on Redis with two workers, on the engine, through an outage,
+and in Chromium."""
 
 from __future__ import annotations
 
@@ -20,7 +20,9 @@ DEVICES = ["kitchen", "hall", "desk"]
 APPS = ["clock", "stocks", "weather"]
 
 
-def matrx(folder: Path, url: str | None = None, workers: int = 1, **variables: str) -> Any:
+def matrx(
+    folder: Path, url: str | None = None, workers: int = 1, **variables: str
+) -> Any:
     variables = {"MATRX_SOURCE_SECONDS": "0", **variables}
     return running_example("matrx", folder, url, workers, **variables)
 
@@ -148,8 +150,8 @@ def test_workers_share(redis_server: Server, tmp_path: Path) -> None:
 
 
 def test_an_outage(redis_server: Server, tmp_path: Path) -> None:
-    """No caching while the server is away; what was flushed meanwhile is gone when it is
-    back, and what was not is there."""
+    """No caching while the server is away; what was flushed meanwhile is gone when it
+    is back, and what was not is there."""
     switch = Switch(redis_server)
     try:
         with matrx(tmp_path, switch.url) as example:
@@ -325,7 +327,9 @@ def test_the_tutorial_shows_the_example() -> None:
     shown = re.findall(r"^<!-- from (\S+) -->\n```\w*\n(.*?)^```$", text, re.M | re.S)
     assert len(shown) == 2
     for name, code in shown:
-        source = [line.strip() for line in (ROOT / name).read_text("utf-8").splitlines()]
+        source = [
+            line.strip() for line in (ROOT / name).read_text("utf-8").splitlines()
+        ]
         lines = [line.strip() for line in code.splitlines()]
         starts = range(len(source) - len(lines) + 1)
         assert any(source[n : n + len(lines)] == lines for n in starts), name

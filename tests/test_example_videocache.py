@@ -146,7 +146,9 @@ def test_workers_share_videos_and_work(redis_server: Server, tmp_path: Path) -> 
         # A worker that is killed is replaced, and has taken nothing along.
         killed = example.workers()[0]
         os.kill(killed, signal.SIGKILL)
-        until(lambda: len({*example.workers()} - {killed}) == 2, "a worker in its place")
+        until(
+            lambda: len({*example.workers()} - {killed}) == 2, "a worker in its place"
+        )
         until(lambda: example.answers(path_of(CARDS)), "an answer")
         assert example.get_json(path_of(CARDS)) == {"video_url": url, "cached": True}
 
@@ -224,7 +226,9 @@ def test_the_documents_snippets(redis_server: Server, tmp_path: Path) -> None:
     kept = {k: v for k, v in os.environ.items() if not k.startswith(OURS)}
     kept["REDIS_URL"] = redis_server.patient_url
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    with started((sys.executable, "-c", program), cwd=FOLDER, env=kept, **pipes) as child:
+    with started(
+        (sys.executable, "-c", program), cwd=FOLDER, env=kept, **pipes
+    ) as child:
         printed, complaint = child.communicate(timeout=120)
     assert printed.splitlines() == ["redis", "http://test.mp4", "Total entries: 1"]
     assert complaint == ""
@@ -243,7 +247,9 @@ def test_through_an_outage(fresh_server: Server, tmp_path: Path) -> None:
         loser = {"black_card": "Who lost?", "white_cards": ["Bob"]}
         stored = {**winner, "permanent": True, "video_url": "https://video.url/1.mp4"}
         assert example.ask("PUT", "/api/videos", stored).json == {"stored": True}
-        assert example.get_json(path_of(winner))["video_url"] == "https://video.url/1.mp4"
+        assert (
+            example.get_json(path_of(winner))["video_url"] == "https://video.url/1.mp4"
+        )
         example.post_json("/api/videos", loser)
         assert example.post_json("/api/videos", CARDS)["video_url"] == kept
 

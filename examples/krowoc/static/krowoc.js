@@ -81,5 +81,5 @@ async function health() {
     say("health", "no answer", false);
   }
 }
-setInterval(health, 5000);
+setInterval(health, 2000);
 health();
