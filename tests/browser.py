@@ -35,6 +35,7 @@ SWITCHES = (
     "--disable-sync",
     "--mute-audio",
     "--hide-scrollbars",
+    "--force-prefers-reduced-motion",
 )
 
 
