@@ -308,8 +308,10 @@ def test_failure(
                     pass
                 (online,) = ask(port, "GET", "/api/online")
                 assert online["name"] == "Ann"
-    assert bool(failures(caplog)) is bool(errors)
-    assert set(errors) <= set(failures(caplog))
+    said = failures(caplog)
+    assert bool(said) is bool(errors)
+    where = f" ({watcher.url})"
+    assert all(text.endswith(where) and text != where for text in errors + said)
     assert [r for r in caplog.records if r.exc_info] == []
 
 
