@@ -41,9 +41,7 @@ def make_function(calls: list[Any]) -> Any:
     return expensive_function
 
 
-def test_cache(
-    stage: Stage, client: Any, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_cache(stage: Stage, client: Any, caplog: pytest.LogCaptureFixture) -> None:
     calls: list[Any] = []
     function = make_function(calls)
 

@@ -16,7 +16,6 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
-
 import requirement_tools
 from flask import jsonify
 from mural.canvas import inflate
@@ -131,9 +130,7 @@ def test_routes(stage: Stage, tmp_path: Path) -> None:
         assert one.get("/api/user-stats/").status == 404
 
 
-def test_canvas(
-    stage: Stage, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_canvas(stage: Stage, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     def hits() -> int:
         told = [r for r in caplog.records if r.getMessage() == LOG_LINE]
         assert all((r.name, r.levelno) == ("mural", logging.INFO) for r in told)
@@ -199,9 +196,7 @@ def test_placing(stage: Stage, tmp_path: Path) -> None:
         one.watch() as near,
         two.watch() as far,
     ):
-        wait_until(
-            lambda: one.mural.board.viewers == 2 - (one is not two), "the first"
-        )
+        wait_until(lambda: one.mural.board.viewers == 2 - (one is not two), "the first")
         wait_until(lambda: two.mural.board.viewers > 0, "the other")
         for number, phase in enumerate(phases(stage, one, two), 1):
             assert one.post({**GOOD, "color": "none"}).status == 400
@@ -259,7 +254,6 @@ def test_freshness(stage: Stage, tmp_path: Path) -> None:
 
 def test_counters(stage: Stage, tmp_path: Path) -> None:
     with workers(stage, tmp_path) as (one, two):
-        total = 0
         for number, phase in enumerate(phases(stage, one, two)):
             ann, bob = f"ann {phase}", f"bob {phase}"
             cache = one.mural.cache
@@ -268,19 +262,18 @@ def test_counters(stage: Stage, tmp_path: Path) -> None:
                 total = one.get_json("/api/stats")["total_pixels"]
                 return one.counted(quote(ann)), one.counted(quote(bob)), total
 
-            assert told() == (0, 0, total)
+            assert told() == (0, 0, number)
             one.place(number, 0, ann)
-            assert told() == (1, 0, total + 1)
+            assert told() == (1, 0, number + 1)
             one.place(number, 0, ann, "#000000")
-            assert told() == (1, 0, total + 1)
+            assert told() == (1, 0, number + 1)
             one.place(number, 0, bob)
-            assert told() == (0, 1, total + 1)
-            total += 1
+            assert told() == (0, 1, number + 1)
             if phase != "away":  # then each has counters of its own
                 assert two.counted(quote(bob)) == 1
-                assert two.get_json("/api/stats")["total_pixels"] == total
+                assert two.get_json("/api/stats")["total_pixels"] == number + 1
             assert cache.get(f"user_pixels:{bob}") == 1
-            assert cache.get("total_pixels") == total
+            assert cache.get("total_pixels") == number + 1
             assert 240 < (cache.ttl(f"user_pixels:{bob}") or 0) <= 300
             assert 0 < (cache.ttl("total_pixels") or 0) <= 60
 
@@ -407,5 +400,3 @@ def test_numbers(stage: Stage, tmp_path: Path) -> None:
             get = lambda: mural.user_pixels.get("user-0007")  # noqa: E731
             assert fastest(20, get) < fastest(3, count) / 2
             assert mural.total_pixels.get() == pixels
-
-
