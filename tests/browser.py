@@ -40,6 +40,7 @@ SWITCHES = (
     "--disable-sync",
     "--mute-audio",
     "--hide-scrollbars",
+    "--force-prefers-reduced-motion",
 )
 
 
