@@ -31,8 +31,9 @@ UNSANITIZED = {
     "Python alone: no call reaches the C": ("http_rules",),
     "applications and tools in processes of their own; each start takes seconds": (
         *("apps_share", "cli", "cli_live", "cli_stored", "http_servers"),
-        *("example_krowoc", "example_videocache", "mural_workers", "near_gunicorn"),
-        *("example_mural", "examples_start", "soak_examples"),
+        *("example_krowoc", "example_ludo", "example_matrx", "example_mural"),
+        *("example_videocache", "examples_start", "mural_workers", "near_gunicorn"),
+        "soak_examples",
     ),
     "every tool in many processes; each is seen by itself elsewhere": (
         *("near_histories", "promise_histories", "soak_mixed"),
@@ -61,8 +62,8 @@ SERVERLESS = {
     ),
     "applications and frameworks, on what the rest has shown": (
         *("apps_share", "async_cache_fastapi", "cli", "docs", "example_krowoc"),
-        *("example_videocache", "http_attacks", "tutorials_shows"),
-        *("example_mural", "examples_start"),
+        *("example_ludo", "example_matrx", "example_mural", "example_videocache"),
+        *("examples_start", "http_attacks", "tutorials_shows"),
         *("http_fastapi", "http_flask", "http_forged", "http_limit_attacks"),
         *("http_limits", "http_openapi", "http_places", "http_rules", "http_security"),
         *("http_servers", "http_sites", "mural", "mural_live", "mural_outage"),
