@@ -22,8 +22,8 @@ UNSANITIZED = {
         *("engine_memory", "memory_malloc", "near_memory"),
     ),
     "reads sources, stubs and documents": (
-        *("docs", "selection", "source_rules", "stubs", "tutorials_shows", "twins"),
-        "compose",
+        *("compose", "docs", "requirements_table", "selection", "source_rules"),
+        *("stubs", "tutorials_shows", "twins"),
     ),
     "tests of the tools of tests, without the library": (
         *("browser", "fetch_servers", "history", "proxy"),
