@@ -313,13 +313,15 @@ def test_example_of_videos(executor: str, redis_server: Server, tmp_path: Path) 
     assert (stats["total_entries"], stats["hits"]) == (1, 1)
 
 
-def test_readme_table_has_its_rows() -> None:
+def test_tables_of_figures_have_their_rows() -> None:
+    for path in (README, DOCS / "benchmarks.md"):
+        text = path.read_text(encoding="utf-8")
+        part = text.partition("<!-- figures: bench -->")[2].partition("<!-- end -->")[0]
+        rows = re.findall(r"^\| (\d+) \|", part, re.MULTILINE)
+        assert list(dict.fromkeys(rows)) == [
+            *("1", "2", "3", "4", "5", "6", "13", "14", "15", "16", "17", "18", "19"),
+        ]
     text = README.read_text(encoding="utf-8")
-    part = text.partition("<!-- figures: bench -->")[2].partition("<!-- end -->")[0]
-    rows = re.findall(r"^\| (\d+) \|", part, re.MULTILINE)
-    assert list(dict.fromkeys(rows)) == [
-        *("1", "2", "3", "4", "5", "6", "13", "14", "15", "16", "17", "18", "19"),
-    ]
     part = text.partition("<!-- figures: demo -->")[2].partition("<!-- end -->")[0]
     for row in ("canvas, uncached", "canvas, cached", "user stats, cached"):
         assert len(re.findall(rf"^\| {row} \|", part, re.MULTILINE)) == 2, row
@@ -329,7 +331,8 @@ def test_readme_names_targets_that_exist() -> None:
     named = set(re.findall(r"`?make ([a-z-]+)", README.read_text(encoding="utf-8")))
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     targets = set(re.findall(r"^([a-z-]+):", makefile, re.MULTILINE))
-    assert {"demo", "test"} <= named <= targets
+    examples = {f"run-{path.parent.name}" for path in ROOT.glob("examples/*/README.md")}
+    assert {"demo", "test"} | examples <= named <= targets | examples
 
 
 # --- bash -------------------------------------------------------------------------
