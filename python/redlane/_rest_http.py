@@ -318,7 +318,7 @@ def _problem(error: Exception) -> str:
 def _decode_answer(content: bytes) -> Any:
     try:
         return _decode(content)
-    except (msgspec.DecodeError, RecursionError):
+    except (msgspec.DecodeError, ValueError, RecursionError):
         raise FailedError(
             failure("unsure", "the answer is not JSON: is this a REST server?")
         ) from None
@@ -341,7 +341,7 @@ def _refusal_of(status: int, fields: httpx.Headers, content: bytes) -> Exception
         return _AnsweredError(f"ERR {shown}")
     if status == 429 or _is_quota(text):
         return FailedError(failure("away", shown, _retry_after(fields) or -1))
-    if status == 503 or status < 500:
+    if status == 503 or 300 <= status < 500:
         return FailedError(failure("away", shown, _retry_after(fields)))
     return FailedError(failure("unsure", shown, _retry_after(fields)))
 
@@ -349,7 +349,7 @@ def _refusal_of(status: int, fields: httpx.Headers, content: bytes) -> Exception
 def _error_text(content: bytes) -> str:
     try:
         error = _decode(content)["error"]
-    except (msgspec.DecodeError, RecursionError, LookupError, TypeError):
+    except (msgspec.DecodeError, ValueError, RecursionError, LookupError, TypeError):
         return ""
     return " ".join(error.split()) if isinstance(error, str) else ""
 

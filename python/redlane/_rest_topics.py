@@ -111,7 +111,10 @@ class Topics:
                     raise await self._server.read_refusal(stream)
                 self._server.note(stream)
                 keep_alive(stream.extensions["network_stream"])
-                events = _Events(self._server.most)
+                events = _Events(
+                    self._server.most,
+                    kind.encode() + b"," + _shown(name).partition(b"\n")[0],
+                )
                 async for chunk in stream.aiter_raw():
                     for event in events.feed(chunk):
                         if not answer.done():
@@ -131,10 +134,15 @@ class Topics:
 
 class _Events:
     """The data of events, out of bytes that come in pieces. Lines end with what the
-    first of them ends with, so that a carriage return in a message stays one."""
+    first of them ends with, so that a carriage return in a message stays one.
 
-    def __init__(self, most: int) -> None:
+    :param most: bytes of an event
+    :param first: the first line of data, if the name goes on in the second
+    """
+
+    def __init__(self, most: int, first: bytes) -> None:
         self._most = most
+        self._first = first
         self._rest = bytearray()  # of a line
         self._seen = 0  # bytes of it without an end
         self._ending: bytes | None = None
@@ -163,7 +171,8 @@ class _Events:
 
     def _take(self, line: bytes) -> bytes | None:
         if self._ending is None:
-            self._ending = b"\r" if line.endswith(b"\r") else b""
+            ends = line.endswith(b"\r") and line[5:].removeprefix(b" ") != self._first
+            self._ending = b"\r" if ends else b""
         line = line.removesuffix(self._ending)
         if line.startswith(b"data:"):
             self._data.append(line[6:] if line[5:6] == b" " else line[5:])
@@ -176,9 +185,14 @@ class _Events:
         return None
 
 
+def _shown(name: bytes) -> bytes:
+    """As a server says it."""
+    return name.decode("utf-8", "replace").encode()
+
+
 def _message_of(kind: str, name: bytes, event: bytes) -> bytes | None:
     """A message as RESP2; None for an event that is none."""
-    shown = name.decode("utf-8", "replace").encode()
+    shown = _shown(name)
     if kind == "subscribe":
         head = b"message," + shown + b","
         return (
