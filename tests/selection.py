@@ -31,6 +31,7 @@ UNSANITIZED = {
     "applications and tools in processes of their own; each start takes seconds": (
         *("apps_share", "cli", "cli_live", "cli_stored", "http_servers"),
         *("example_krowoc", "example_videocache", "mural_workers", "near_gunicorn"),
+        *("soak_examples",),
     ),
     "every tool in many processes; each is seen by itself elsewhere": (
         *("near_histories", "promise_histories", "soak_mixed"),
@@ -52,7 +53,8 @@ SERVERLESS = {
     "about leaks, memory and processes of the client": (
         *("async_ends", "async_leaks", "herd_expired", "herd_processes", "leaks"),
         *("limit_processes", "memory_malloc", "near_bounds", "near_forks"),
-        *("near_gunicorn", "near_memory", "promise_leaks", "soak_mixed"),
+        *("near_gunicorn", "near_memory", "promise_leaks", "soak_examples"),
+        *("soak_mixed",),
         *("stress_cache", "stress_memory", "stress_processes", "stress_replies"),
         *("task_ends",),
     ),

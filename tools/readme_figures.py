@@ -144,8 +144,9 @@ def milliseconds(value: float) -> str:
 def write_demo(document: dict[str, Any], note: str) -> str:
     lines = [note, ""] if note else []
     lines += [
-        "| request | served by | in hand: median | p99 | over HTTP: median | p99 |",
-        "|---|---|---|---|---|---|",
+        "| request | served by | in hand: median | p99 | over HTTP: median | p99 "
+        "| faster: in hand | over HTTP | goal in hand |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     for row in document["rows"]:
         times = (
@@ -153,8 +154,16 @@ def write_demo(document: dict[str, Any], note: str) -> str:
             for where in ("hand", "http")
             for what in ("median", "p99")
         )
-        cells = (row["name"], row["served_by"], *(f"{time} ms" for time in times))
-        lines.append(f"| {' | '.join(cells)} |")
+        factors = (
+            f"{row[name]:,.1f} ×" if row[name] else ""
+            for name in ("faster_in_hand", "faster_over_http")
+        )
+        goal = ""
+        if row["goal_ms"]:
+            goal = f"≤ {row['goal_ms']:g} ms: {'met' if row['met'] else 'not met'}"
+        timed = (f"{time} ms" for time in times)
+        cells = (row["name"], row["served_by"], *timed, *factors, goal)
+        lines.append(re.sub(r"(?<=\|)  (?=\|)", " ", f"| {' | '.join(cells)} |"))
     return "\n".join(lines)
 
 

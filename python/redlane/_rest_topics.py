@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
 from typing import Any
 from urllib.parse import quote
 
@@ -86,7 +87,8 @@ class Topics:
         if not answer.done():
             answer.set_result(encode_error(line))
         else:
-            await self._write(encode_error(line))
+            with suppress(OSError):  # who would be told has gone
+                await self._write(encode_error(line))
             self.lost.set()
 
     async def _stream(

@@ -241,7 +241,8 @@ make_live(RedlaneFeed *feed)
         }
         /* Without memory for the word of it, the next gap says it. */
         feed->owes_gap =
-            !tell_gap(feed, fault.text, 0, redlane_clock_now() - feed->lost_at);
+            !tell_gap(feed, redlane_fault_shown(fault.text), 0,
+                      redlane_clock_now() - feed->lost_at);
     }
     redlane_feed_set_state(feed, REDLANE_FEED_LIVE, NULL);
 }

@@ -40,8 +40,11 @@ def get_settings() -> Settings:
 
 
 def show_logs(settings: Settings) -> None:
-    """Everything of ours and of the library's, Redis operations only with DEBUG."""
-    logging.basicConfig(format="%(levelname)s - %(message)s")
+    """What we and the library say; each Redis operation with DEBUG alone."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(levelname)s - %(message)s"))
     for name in ("ludo", "redlane"):
-        level = logging.DEBUG if settings.DEBUG else logging.INFO
-        logging.getLogger(name).setLevel(level)
+        logger = logging.getLogger(name)
+        logger.setLevel(logging.DEBUG if settings.DEBUG else logging.INFO)
+        if not logger.handlers:  # the library has one where the environment says DEBUG
+            logger.addHandler(handler)

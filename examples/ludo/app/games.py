@@ -108,6 +108,11 @@ class Games:
         if known is None or known.version < game.version:
             self._remember(game_id, game)
 
+    def players(self, game_id: str) -> list[str]:
+        """The users of the game, as far as this worker knows it."""
+        game = self._recall(game_id)
+        return [player.user_id for player in game.players] if game else []
+
     async def change(
         self, game_id: str, step: Callable[[Game], Game], seen: int = 0
     ) -> Game:
