@@ -133,18 +133,20 @@ logging.getLogger("redlane").setLevel(logging.CRITICAL + 1)
 """
 
 SHORT = """
-import os, resource, sys
+import os, resource, sys, time
 import redlane._rest
 from redlane import Client, ConnectionError
 soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-def highest():
-    return max(int(name) for name in os.listdir("/proc/self/fd")[:-1])
+def lowest_free():
+    descriptor = os.dup(0)
+    os.close(descriptor)
+    return descriptor
 with Client(sys.argv[1]) as first:
     first.set("k", "v")
 failed = 0
 for more in range(14):
     with Client(sys.argv[1]) as client:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (highest() + 1 + more, hard))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (lowest_free() + more, hard))
         try:
             client.get("k")
         except ConnectionError:
@@ -152,7 +154,7 @@ for more in range(14):
         finally:
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
         while client.health()["breaker"] != "closed":
-            pass
+            time.sleep(0.01)
         assert client.get("k") == b"v"
 print(failed)
 """
@@ -180,13 +182,10 @@ def resolve(*args, **options):
     asked.set()
     time.sleep(600)
 socket.getaddrinfo = resolve
-from redlane import Client, TimeoutError
-client = Client("https://name.invalid", token="t", timeout=0.3)
-try:
-    client.get("k")
-except TimeoutError:
-    assert asked.is_set()
-    print("late")
+from redlane import Client
+client = Client("https://name.invalid", token="t", timeout=60, connect_timeout=60)
+threading.Thread(target=client.get, args=("k",), daemon=True).start()
+assert asked.wait(60)
 """
 
 
@@ -197,7 +196,7 @@ def test_a_resolver_holds_up_no_exit() -> None:
         text=True,
         timeout=SECONDS,
     )
-    assert (done.returncode, done.stdout, done.stderr) == (0, "late\n", "")
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 FORKS = """

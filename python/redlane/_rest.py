@@ -40,6 +40,7 @@ __all__ = ["start"]
 _THREAD = "redlane-rest"
 _RECEIVE = 256 << 10
 _HANDED_OVER = 64  # descriptors at a time
+_OF_A_LOOP = 3  # descriptors
 _CLOSED_ON_EXEC = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
 _TLS_SIZE = 64  # REDLANE_RELAY_TLS_SIZE of wire/relay.h
 
@@ -106,6 +107,7 @@ class _Relay:
         if not self._begun.acquire(blocking=False):
             return
         try:
+            self._need_descriptors()
             loop = _Loop()
             try:
                 loop.run_until_complete(self._main())
@@ -115,6 +117,12 @@ class _Relay:
             pass  # no descriptors are left: whoever has an end sees it close
         finally:
             self._end()
+
+    def _need_descriptors(self) -> None:
+        """Those of an event loop, which complains aloud if it cannot have them."""
+        with contextlib.ExitStack() as held:
+            for _ in range(_OF_A_LOOP):
+                held.enter_context(self.control.dup())
 
     async def _main(self) -> None:
         loop = asyncio.get_running_loop()
