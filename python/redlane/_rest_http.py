@@ -16,10 +16,19 @@ import asyncio
 import os
 import socket
 import ssl
+import sys
+import threading
 from collections.abc import Callable
 from email.utils import parsedate_to_datetime
 from time import time
 from typing import Any
+
+try:
+    import sniffio  # noqa: F401 - imported here once for all
+except ModuleNotFoundError:
+    # httpcore looks for it several times in each request, all over the path and with an
+    # import lock, which a child that is forked meanwhile would wait for for ever.
+    sys.modules["sniffio"] = None  # type: ignore[assignment]
 
 import httpx
 import msgspec
@@ -46,12 +55,25 @@ _RETRY_MOST = 3600  # seconds that a server's Retry-After is believed
 # Of an answer, beside what its strings hold: to all of a request, and to a command.
 _ANSWER_ROOM = 64 << 10
 _COMMAND_ROOM = 256
+# A token of fewer characters is part of any text.
+_SECRET_LEAST = 4
 # Of a stream on which nothing comes: seconds, seconds, and a number.
 _KEEP_ALIVE = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3}
 _QUOTA = ("max daily request limit", "max requests limit", "max request limit")
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder().decode
+
+
+# Certificates that nothing asks for would take longer to read than all the rest.
+_UNUSED = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+# A child that is forked while OpenSSL makes a context would wait for its locks for ever.
+_tls_begins = threading.Lock()
+os.register_at_fork(
+    before=_tls_begins.acquire,
+    after_in_parent=_tls_begins.release,
+    after_in_child=_tls_begins.release,
+)
 
 
 class FailedError(Exception):
@@ -101,24 +123,23 @@ class HttpServer:
 
     def _make_client(self) -> httpx.AsyncClient:
         plain = self._url.startswith("http://")  # no proxy gets to see the token
-        # Certificates that nothing asks for would take longer than all the rest.
-        trusts = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT) if plain else True
-        return httpx.AsyncClient(
-            headers={
-                "Authorization": f"Bearer {self._token}",
-                "Accept-Encoding": "identity",
-                "User-Agent": "redlane",
-            },
-            timeout=httpx.Timeout(self._limit, connect=self._timeout),
-            limits=httpx.Limits(
-                max_connections=None,
-                max_keepalive_connections=self._pool_size,
-                keepalive_expiry=_IDLE_MOST,
-            ),
-            follow_redirects=False,
-            trust_env=not plain,
-            verify=trusts,
-        )
+        with _tls_begins:
+            return httpx.AsyncClient(
+                headers={
+                    "Authorization": f"Bearer {self._token}",
+                    "Accept-Encoding": "identity",
+                    "User-Agent": "redlane",
+                },
+                timeout=httpx.Timeout(self._limit, connect=self._timeout),
+                limits=httpx.Limits(
+                    max_connections=None,
+                    max_keepalive_connections=self._pool_size,
+                    keepalive_expiry=_IDLE_MOST,
+                ),
+                follow_redirects=False,
+                trust_env=not plain,
+                verify=_UNUSED if plain else True,
+            )
 
     async def close(self) -> None:
         if self._client is not None:
@@ -173,7 +194,9 @@ class HttpServer:
 
     def encode_error(self, line: str) -> bytes:
         """An error reply. What repeats the token is not shown with it."""
-        return encode_error(line.replace(self._token, "***"))
+        if len(self._token) >= _SECRET_LEAST:
+            line = line.replace(self._token, "***")
+        return encode_error(line)
 
     async def _pipeline(self, commands: list[list[bytes]]) -> bytes:
         words: list[list[str]] = []

@@ -98,14 +98,13 @@ redlane_relay_is_open(RedlaneRelay *relay)
 int
 redlane_relay_open(RedlaneRelay *relay)
 {
-    int ends[2];
+    int ends[2] = {-1, -1};
 
-    if (redlane_platform_pair(ends) < 0) {
-        return -1;
+    (void)pthread_mutex_lock(&relay->lock); /* else a child may have a copy of both */
+    if (redlane_platform_pair(ends) == 0) {
+        close_control(relay);
+        relay->control = ends[1];
     }
-    (void)pthread_mutex_lock(&relay->lock);
-    close_control(relay);
-    relay->control = ends[1];
     (void)pthread_mutex_unlock(&relay->lock);
     return ends[0];
 }
