@@ -177,11 +177,17 @@ function connect() {
   };
 }
 
-function open() {
+function leave() {
   const old = socket;
-  socket = game = null;
+  socket = null;
   live = false;
+  clearTimeout(retry);
   old?.close();
+}
+
+function open() {
+  leave();
+  game = null;
   for (const token of document.querySelectorAll(".token")) token.remove();
   $("invite").value = location.href;
   connect();
@@ -216,4 +222,9 @@ $("name").addEventListener("change", () => {
   socket?.close(); // the next connection says the new name
 });
 window.addEventListener("hashchange", open);
+// A browser may keep a page that was left, with its connection: the player would stay.
+window.addEventListener("pagehide", leave);
+window.addEventListener("pageshow", (event) => {
+  if (event.persisted) open();
+});
 if (location.hash) open();
