@@ -91,7 +91,7 @@ def link(fresh_server: Server, request: pytest.FixtureRequest) -> Iterator[Place
 # --- a game -----------------------------------------------------------------------
 
 
-def test_two_play_a_game(
+def test_two_play_a_game_through_two_processes(
     place: Place, both: tuple[RunningExample, RunningExample]
 ) -> None:
     """Through two processes: each move reaches the other by publish and subscribe."""
@@ -263,6 +263,23 @@ def configured(place: Place, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     config.get_settings.cache_clear()
 
 
+def test_the_environment_says_where_the_games_are(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("REDIS_URL", "UPSTASH_REDIS_REST_URL", "UPSTASH_REDIS_REST_TOKEN"):
+        monkeypatch.setenv(name, "")
+    assert config.Settings().redis_url == "memory://"
+    monkeypatch.setenv("UPSTASH_REDIS_REST_URL", "https://xxx.upstash.io")
+    with pytest.raises(ValueError, match="UPSTASH_REDIS_REST_TOKEN is not set"):
+        config.Settings()
+    monkeypatch.setenv("UPSTASH_REDIS_REST_TOKEN", "canary-token")
+    settings = config.Settings()
+    assert settings.redis_url == "https://xxx.upstash.io"
+    assert "canary" not in repr(settings)
+    monkeypatch.setenv("REDIS_URL", "redis://localhost:6379/0")
+    assert config.Settings().redis_url == "redis://localhost:6379/0"
+
+
 def test_one_client_on_first_use(
     place: Place, configured: None, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -317,7 +334,7 @@ def test_debug_shows_each_operation(
 # --- outages ----------------------------------------------------------------------
 
 
-def test_a_game_goes_on_while_the_server_is_away(link: Place, tmp_path: Path) -> None:
+def test_a_game_goes_on_while_redis_is_away(link: Place, tmp_path: Path) -> None:
     server = link.server
     assert server
     with running_ludo(tmp_path, link, LUDO_LEASE="60", DEBUG="false") as ludo:
@@ -401,7 +418,7 @@ def test_what_was_played_meanwhile_reaches_the_others(cut: Cut, tmp_path: Path) 
             play([ann, bob], 10)
 
 
-def test_a_process_that_crashed_takes_its_users_along(
+def test_a_server_that_crashed_takes_its_users_along(
     link: Place, tmp_path: Path
 ) -> None:
     with two_processes(tmp_path, link, LUDO_LEASE="3") as (one, two):
@@ -424,7 +441,7 @@ def test_the_code_of_the_tutorial_is_the_examples() -> None:
     root = EXAMPLES.parent
     page = (root / "docs/tutorials/ludo.md").read_text(encoding="utf-8")
     shown = re.findall(r"<!-- from (\S+) -->\n```text\n(.*?)```", page, re.DOTALL)
-    assert len(shown) == 6
+    assert len(shown) == 8
     for path, code in shown:
         assert code in (root / path).read_text(encoding="utf-8"), path
 
