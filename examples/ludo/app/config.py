@@ -32,9 +32,9 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def has_token(self) -> Settings:
-        if self.redis_url == self.UPSTASH_REDIS_REST_URL:
-            if self.UPSTASH_REDIS_REST_TOKEN is None:
-                raise ValueError("UPSTASH_REDIS_REST_TOKEN is not set")
+        on_upstash = self.redis_url == self.UPSTASH_REDIS_REST_URL
+        if on_upstash and self.UPSTASH_REDIS_REST_TOKEN is None:
+            raise ValueError("UPSTASH_REDIS_REST_TOKEN is not set")
         return self
 
     @property

@@ -4,7 +4,7 @@ Several workers change them, each a step at a time. Whoever stores the step of a
 first (SET NX) has made it; another one finds that step there, and goes on from it.
 
 Each worker remembers the games that it has seen. While Redis is away they go on here,
-and the higher version is the truth once it is back. What fails is logged by the library.
+and the higher version is the truth once it is back. The library logs what fails.
 """
 
 from __future__ import annotations
