@@ -34,6 +34,7 @@ from http_tools import Asgi, Wsgi
 from redlane import _core
 from servers import PATIENT, Server, free_port, patient
 from toolset import with_more_time
+from upstash_gateway import Gateway
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
@@ -127,11 +128,17 @@ def test_python_of_a_page(
     default: str,
     environment: pytest.MonkeyPatch,
     redis_server: Server,
+    rest: Gateway,
     tmp_path: Path,
 ) -> None:
     if default == "engine":
         environment.setenv("REDIS_URL", "memory://")
     environment.chdir(tmp_path)
+    ours = {
+        "localhost:6379": f"127.0.0.1:{redis_server.port}",
+        "https://xxx.upstash.io": rest.url,
+        '"AX…"': repr(rest.token),
+    }
 
     def scenario(_: float) -> None:
         redlane.close_default_client()
@@ -141,9 +148,9 @@ def test_python_of_a_page(
         environment.setitem(sys.modules, "app", module)
         for block in read_blocks(page):
             if block.kind in ("python", "pycon"):
-                text = block.text.replace(
-                    "localhost:6379", f"127.0.0.1:{redis_server.port}"
-                )
+                text = block.text
+                for shown, used in ours.items():
+                    text = text.replace(shown, used)
                 run_block(block, text, vars(module))
 
     # The pages show time-outs that a machine which stands still does not keep.

@@ -4,8 +4,8 @@
 
 #include "py/python.h"
 
-/* Gives `*item`, BORROWED, or NULL where there is none. PyDict_GetItemString() would say
- * so, too, where there is no memory to look. RAISES_NEG, `*item` is NULL then */
+/* Gives `*item`, BORROWED, or NULL where there is none. PyDict_GetItemString() would
+ * say so, too, where there is no memory to look. RAISES_NEG, `*item` is NULL then */
 static inline int
 redlane_item_find(PyObject *dict, const char *name, PyObject **item)
 {

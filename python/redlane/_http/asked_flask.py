@@ -9,10 +9,10 @@ from flask import Response, after_this_request, request
 from flask.globals import request_ctx
 from werkzeug.exceptions import TooManyRequests
 
+from redlane._core import RedlaneError
 from redlane._http.address import client_address
 from redlane._http.asked import HOPS, hops_of, reason_of
 from redlane._http.limits import add_fields, body_of
-from redlane._core import RedlaneError
 from redlane._limit import RateLimitExceeded
 
 __all__ = ["Asked", "Refused", "closed", "find", "socket_of"]
