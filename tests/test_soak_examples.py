@@ -65,7 +65,7 @@ ALLOWED = [
     r"^WARNING - The near cache is off: ",
     r"^WARNING - subscriptions: ",
     # What a limit had admitted, and Redis was killed while it was told of it.
-    r"^WARNING - \d+ changes? .*did not reach ",
+    r"^WARNING - Redis did not hear of \d+ changes made while it was away: ",
     # The Mural: what was not told comes from the file, and what could not be counted
     # is counted afresh.
     r"^ERROR - Other workers' placements come late: ",
