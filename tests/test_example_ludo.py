@@ -20,7 +20,7 @@ from ludo.app import config
 from ludo.app import limits as ludo_limits
 from ludo.app.dependencies import redis as ludo_redis
 from outage_tools import Switch, wait_until
-from running_example import EXAMPLES, RunningExample
+from running_example import RunningExample
 from running_ludo import (
     KEY,
     Place,
@@ -444,18 +444,6 @@ def test_a_server_that_crashed_takes_its_users_along(
             with Player(one, game_id, "Bob", version=ann.version) as bob:
                 sit(ann, bob)
                 play([ann, bob], 5)
-
-
-# --- the tutorial -----------------------------------------------------------------
-
-
-def test_the_code_of_the_tutorial_is_the_examples() -> None:
-    root = EXAMPLES.parent
-    page = (root / "docs/tutorials/ludo.md").read_text(encoding="utf-8")
-    shown = re.findall(r"<!-- from (\S+) -->\n```text\n(.*?)```", page, re.DOTALL)
-    assert len(shown) == 8
-    for path, code in shown:
-        assert code in (root / path).read_text(encoding="utf-8"), path
 
 
 # --- in the browser ---------------------------------------------------------------
