@@ -3,7 +3,6 @@ and in Chromium."""
 
 from __future__ import annotations
 
-import re
 import struct
 import zlib
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 import pytest
 from browser import Page, browser
 from outage_tools import Switch
-from running_example import EXAMPLES, ROOT, RunningExample, running_example, until
+from running_example import RunningExample, running_example, until
 from servers import PASSWORD, Server
 
 PICTURE = "/api/devices/{}/apps/{}/picture.png"
@@ -320,17 +319,3 @@ def test_every_weather_has_a_picture(text: str) -> None:
     processor = Processor(modules={"sources.star": {"fetch_weather": fetch}})
     described = processor.render_app_with_cache(PATHS["weather"], NoOpCache())
     assert len(colors(read_png(draw(described).png()))) == (3 if text != "snow" else 2)
-
-
-def test_the_tutorial_shows_the_example() -> None:
-    text = (ROOT / "docs" / "tutorials" / "matrx.md").read_text(encoding="utf-8")
-    shown = re.findall(r"^<!-- from (\S+) -->\n```\w*\n(.*?)^```$", text, re.M | re.S)
-    assert len(shown) == 2
-    for name, code in shown:
-        source = [
-            line.strip() for line in (ROOT / name).read_text("utf-8").splitlines()
-        ]
-        lines = [line.strip() for line in code.splitlines()]
-        starts = range(len(source) - len(lines) + 1)
-        assert any(source[n : n + len(lines)] == lines for n in starts), name
-    assert (EXAMPLES / "matrx" / "apps" / "weather.star").read_text("utf-8") in text

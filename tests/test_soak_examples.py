@@ -8,6 +8,7 @@ The short size takes seconds; `make soak` runs the full one, of REDLANE_SOAK_SEC
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import random
@@ -64,7 +65,7 @@ ALLOWED = [
     r"^WARNING - The near cache is off: ",
     r"^WARNING - subscriptions: ",
     # What a limit had admitted, and Redis was killed while it was told of it.
-    r"^WARNING - \d+ changes? .*did not reach ",
+    r"^WARNING - Redis did not hear of \d+ changes made while it was away: ",
     # The Mural: what was not told comes from the file, and what could not be counted
     # is counted afresh.
     r"^ERROR - Other workers' placements come late: ",
@@ -101,7 +102,9 @@ def of_each_worker(site: Site, path: str, ask: Callable[[Link], Any]) -> list[An
     end = time.monotonic() + SECONDS
     while set(found) != set(site.workers()) or len(found) < site.count:
         assert time.monotonic() < end, f"only {list(found)} of {site.workers()} answer"
-        with Link(site) as link:
+        # gunicorn closes a connection after two silent seconds; then another is made,
+        # to whichever worker.
+        with suppress(OSError, http.client.HTTPException), Link(site) as link:
             link.get_json(path)
             worker = site.owner(link.http.sock)
             if worker is not None and worker not in found:
@@ -235,6 +238,12 @@ class Mess:
             (way,) = self.dice.choices([w for _, w in ways], [n for n, _ in ways])
             way()
             time.sleep(self.dice.uniform(0.5, 6.0))
+
+    def find_unheard(self) -> list[str]:
+        """What nobody was answered yet, until something is wrong."""
+        kinds = ("place-pixel", "canvas", "user-stats", "cached-data", "publish-event")
+        unheard = [kind for kind in kinds if not self.notes.answers[f"{kind} 200"]]
+        return [] if self.notes.wrong else unheard
 
     # --- what must be true --------------------------------------------------------
 
@@ -458,8 +467,9 @@ def run(mess: Mess, gauge: Gauge, seconds: float, trouble: Callable[[], None]) -
     try:
         with mess.traffic():
             trouble()
-            while time.monotonic() < begin + seconds and not mess.notes.wrong:
-                time.sleep(0.1)
+            time.sleep(max(0.0, begin + seconds - time.monotonic()))
+            # Of the short form, on a busy machine, that is not yet much.
+            until_none(mess.find_unheard)
     finally:
         gauge.ended.set()
         gauge.join()
@@ -523,5 +533,3 @@ def test_two_examples_through_kills(
     assert find_growth(gauge, 3 * clients) == []
     for site in sites:
         assert logs[site.name].count("was sent SIGKILL") == len(site.deaths) > 0
-    kinds = ("place-pixel", "canvas", "user-stats", "cached-data", "publish-event")
-    assert all(mess.notes.answers[f"{kind} 200"] for kind in kinds)
