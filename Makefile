@@ -26,7 +26,7 @@ SANITIZE = LD_PRELOAD=$(LIBASAN) PYTHONMALLOC=malloc REDLANE_SANITIZED=1 \
 	ASAN_OPTIONS=detect_leaks=0:halt_on_error=1:allocator_may_return_null=1 \
 	UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1
 
-.PHONY: help system system-build hiredis build demo run-videocache run-krowoc test test-all servers test-servers \
+.PHONY: help system system-build hiredis build demo test test-all servers test-servers \
 	test-frameworks soak lint format types sanitize packaging bench docs dist clean
 
 help:
@@ -86,8 +86,9 @@ build: .venv/ready
 demo: build
 	@$(BIN)/python -m redlane demo
 
-# Any of examples/ that tools/run_example.sh can serve.
-run-%: build
+EXAMPLES := krowoc ludo matrx mural videocache
+.PHONY: $(EXAMPLES:%=run-%)
+$(EXAMPLES:%=run-%): run-%: build
 	@tools/run_example.sh $*
 
 test: system build

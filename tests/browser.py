@@ -1,6 +1,6 @@
 """Debian's Chromium, headless, driven over its DevTools protocol: `with browser() as
-page`. Nothing else is needed for it than the WebSocket client that flask-sock brings;
-selenium would want a driver besides, and twenty packages."""
+page`. Nothing else is needed for it than the tests' own WebSocket client; selenium
+would want a driver besides, and twenty packages. Nothing here waits without a bound."""
 
 from __future__ import annotations
 
@@ -16,11 +16,12 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from simple_websocket import Client as WebSocket
+from children import started
+from websocket_client import WebSocket
 
 # Far above what it takes on a machine that has nothing else to do.
 START_SECONDS = 120.0
-ANSWER_SECONDS = 120.0
+ANSWER_SECONDS = 60.0
 WAIT_SECONDS = 60.0
 SWITCHES = (
     "--headless=new",
@@ -30,31 +31,36 @@ SWITCHES = (
     "--disable-gpu",
     "--disable-dev-shm-usage",
     "--disable-background-networking",
+    # A page behind another one is a user all the same.
+    "--disable-background-timer-throttling",
+    "--disable-backgrounding-occluded-windows",
+    "--disable-renderer-backgrounding",
     "--disable-component-update",
     "--disable-extensions",
     "--disable-sync",
     "--mute-audio",
     "--hide-scrollbars",
+    "--force-prefers-reduced-motion",
 )
 
 
 class Connection:
     """One DevTools connection. What the page throws is gathered in `errors`."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, port: int, path: str) -> None:
         self.errors: list[str] = []
-        self._link = WebSocket(url)
+        self._link = WebSocket(port, path)
         self._number = 0
 
     def call(self, method: str, **params: Any) -> Any:
         self._number += 1
-        order = {"id": self._number, "method": method, "params": params}
-        self._link.send(json.dumps(order))
+        self._link.send({"id": self._number, "method": method, "params": params})
         end = time.monotonic() + ANSWER_SECONDS
         while True:
-            text = self._link.receive(timeout=max(0.001, end - time.monotonic()))
-            assert text is not None, f"the browser did not answer {method}"
-            message = json.loads(text)
+            try:
+                message = self._link.get(end - time.monotonic())
+            except TimeoutError:
+                raise AssertionError(f"the browser did not answer {method}") from None
             if message.get("id") == self._number:
                 assert "error" not in message, f"{method}: {message['error']}"
                 return message["result"]
@@ -64,7 +70,7 @@ class Connection:
                 self.errors.append(what or details["text"])
 
     def close(self) -> None:
-        self._link.close()
+        self._link.__exit__()
 
 
 class Page:
@@ -139,6 +145,9 @@ class Page:
             self.mouse("mouseMoved", *here, button="left", buttons=1)
         self.mouse("mouseReleased", x + by[0], y + by[1], button="left", clickCount=1)
 
+    def hover(self, css: str, at: tuple[float, float] = (0.5, 0.5)) -> None:
+        self.mouse("mouseMoved", *self.place(css, at))
+
     def wheel(self, css: str, at: tuple[float, float], by: float) -> None:
         """Turns the wheel over a part of the element; negative is up."""
         x, y = self.place(css, at)
@@ -172,10 +181,10 @@ def find(css: str) -> str:
 class Chromium:
     """The browser; a page for each user."""
 
-    def __init__(self, address: str, path: str, stack: ExitStack) -> None:
-        self._address = address
+    def __init__(self, port: int, path: str, stack: ExitStack) -> None:
+        self._port = port
         self._stack = stack
-        self._link = Connection(f"ws://{address}{path}")
+        self._link = Connection(port, path)
         stack.callback(self._link.close)
 
     def page(self) -> Page:
@@ -183,8 +192,7 @@ class Chromium:
         target = self._link.call(
             "Target.createTarget", url="about:blank", browserContextId=context
         )["targetId"]
-        url = f"ws://{self._address}/devtools/page/{target}"
-        page = Page(self, Connection(url))
+        page = Page(self, Connection(self._port, f"/devtools/page/{target}"))
         self._stack.callback(page.close)
         return page
 
@@ -204,28 +212,27 @@ def browser(width: int = 1000, height: int = 900) -> Iterator[Page]:
         if os.getuid() == 0:
             command.append("--no-sandbox")  # it refuses to start as root otherwise
         with Path(profile, "log").open("wb") as log:
-            process = subprocess.Popen(
-                [*command, f"--user-data-dir={profile}/user", "about:blank"],
-                env={**os.environ, "HOME": profile},
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
+            process = stack.enter_context(
+                started(
+                    [*command, f"--user-data-dir={profile}/user", "about:blank"],
+                    env={**os.environ, "HOME": profile},
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                )
             )
-        stack.callback(process.wait)
-        stack.callback(process.kill)
         port, path = wait_for_port(Path(profile), process)
-        chromium = Chromium(f"127.0.0.1:{port}", path, stack)
-        yield chromium.page()
+        yield Chromium(port, path, stack).page()
 
 
-def wait_for_port(profile: Path, process: subprocess.Popen[bytes]) -> tuple[str, str]:
+def wait_for_port(profile: Path, process: subprocess.Popen[str]) -> tuple[int, str]:
     """Port and path, which the browser writes once it listens."""
     told = profile / "user" / "DevToolsActivePort"
     end = time.monotonic() + START_SECONDS
     while True:
         lines = told.read_text().split("\n") if told.exists() else []
         if len(lines) == 2 and lines[1]:
-            return lines[0], lines[1]
+            return int(lines[0]), lines[1]
         log = (profile / "log").read_text(errors="replace")
         assert process.poll() is None, f"Chromium ended:\n{log}"
         assert time.monotonic() < end, f"Chromium did not start:\n{log}"

@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from aio import KINDS, Runner
 from outage_tools import Switch, switched
-from selection import left_out, select
+from selection import left_out, select, sort_out
 from servers import (
     ACL_PASSWORD,
     ACL_USER,
@@ -53,6 +53,10 @@ BINARIES = server_binaries()
 
 # Whole files need not even be imported.
 collect_ignore = list(left_out())
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    sort_out(item)
 
 
 def pytest_collection_modifyitems(
@@ -220,9 +224,10 @@ def make_client(executor: str, request: pytest.FixtureRequest, **options: Any) -
     return client
 
 
-@pytest.fixture(params=["engine", "redis"])
+@pytest.fixture(params=["engine", "redis", "rest"])
 def executor(server_binary: str, request: pytest.FixtureRequest) -> str:
-    """Which executor answers; a test may parametrise it with "unix" too."""
+    """Which executor answers; a test may parametrise it with "unix" too. Which tests
+    are for "rest", and when, selection.py says."""
     # server_binary stands there so that pytest knows of its parameter: make_client
     # asks for a server by name.
     name: str = request.param

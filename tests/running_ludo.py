@@ -2,116 +2,100 @@
 
 from __future__ import annotations
 
-import http.client
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from children import started
-from outage_tools import wait_until
-from servers import PORTS, free_port
+from proxy import Proxy
+from running_example import RunningExample, running_example
+from servers import Server, patient
+from upstash_gateway import Gateway
 from websocket_client import WebSocket
 
-EXAMPLE = Path(__file__).resolve().parent.parent / "examples" / "ludo"
-# What the machine's own environment says of Redis is not the test's affair.
-UNSET = ("REDIS_URL", "UPSTASH_REDIS_REST_URL", "UPSTASH_REDIS_REST_TOKEN")
+KEY = "k" * 32
 
 
-class RunningLudo:
-    def __init__(self, port: int, log: Path, child: subprocess.Popen[str]) -> None:
-        self.port = port
-        self.child = child
-        self._log = log
+@dataclass(frozen=True)
+class Place:
+    """Where the games are, as the environment of the example says it. `options` are a
+    URL's: a busy machine needs longer time-outs than the default ones."""
 
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+    server: Server | None = None  # none: the engine of the one process
+    gateway: Gateway | None = None  # the way to the server, as Upstash has it
+    proxy: Proxy | None = None  # the way to the server, where it can be cut
+    options: str = patient("")
 
     @property
-    def log(self) -> str:
-        return self._log.read_text(encoding="utf-8")
-
-    def ask(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
-        link = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
-        try:
-            data = None if body is None else json.dumps(body)
-            link.request(method, path, data, {"Content-Type": "application/json"})
-            response = link.getresponse()
-            text = response.read()
-            kind = response.headers.get_content_type()
-            value = json.loads(text) if kind == "application/json" else text
-            return response.status, value
-        finally:
-            link.close()
-
-    def create(self, size: int = 2) -> str:
-        status, body = self.ask("POST", "/api/games", {"key": "k" * 32, "size": size})
-        assert status == 201, body
-        game_id: str = body["id"]
-        return game_id
-
-    def game(self, game_id: str) -> Any:
-        status, body = self.ask("GET", f"/api/games/{game_id}")
-        assert status == 200, body
-        return body
-
-    def online(self) -> set[str]:
-        status, body = self.ask("GET", "/api/online")
-        assert status == 200, body
-        return {person["name"] for person in body}
-
-    def is_up(self) -> bool:
-        assert self.child.poll() is None, self.log
-        try:
-            return self.ask("GET", "/health")[0] == 200
-        except OSError:
-            return False
+    def variables(self) -> dict[str, str]:
+        if self.gateway is not None:
+            return {
+                "UPSTASH_REDIS_REST_URL": self.gateway.url + self.options,
+                "UPSTASH_REDIS_REST_TOKEN": self.gateway.token,
+            }
+        way = self.proxy or self.server
+        return {} if way is None else {"REDIS_URL": way.url + self.options}
 
 
 @contextmanager
-def running_ludo(folder: Path, **variables: str) -> Iterator[RunningLudo]:
-    port = free_port()
-    log = folder / f"ludo-{port}.log"
-    environment = {k: v for k, v in os.environ.items() if k not in UNSET}
-    environment |= {"LUDO_ACTIONS": "100000", "DEBUG": "true"} | variables
-    words = ["-m", "uvicorn", "app.main:app", "--port", port, "--no-access-log"]
-    command = [sys.executable, *words, "--ws-max-size", 4096]
-    try:
-        with (
-            log.open("w", encoding="utf-8") as output,
-            started(
-                command, cwd=EXAMPLE, env=environment, stdout=output, stderr=output
-            ) as child,
-        ):
-            ludo = RunningLudo(port, log, child)
-            wait_until(ludo.is_up, "the application")
-            yield ludo
-    finally:
-        PORTS.release(port)
+def running_ludo(
+    folder: Path, place: Place | None = None, **variables: str
+) -> Iterator[RunningExample]:
+    """On the engine unless told otherwise."""
+    environment = {"DEBUG": "true", **(place or Place()).variables, **variables}
+    with running_example("ludo", folder, **environment) as ludo:
+        yield ludo
+
+
+@contextmanager
+def two_processes(
+    folder: Path, place: Place, **variables: str
+) -> Iterator[tuple[RunningExample, RunningExample]]:
+    """On the engine they are one."""
+    with ExitStack() as stack:
+        first = stack.enter_context(running_ludo(folder, place, **variables))
+        second = first
+        if place.server is not None:
+            second = stack.enter_context(running_ludo(folder, place, **variables))
+        yield first, second
+
+
+def create(ludo: RunningExample, size: int = 2) -> str:
+    game_id: str = ludo.post_json("/api/games", {"key": KEY, "size": size}, 201)["id"]
+    return game_id
+
+
+def stored(ludo: RunningExample, game_id: str) -> Any:
+    return ludo.get_json(f"/api/games/{game_id}")
+
+
+def online(ludo: RunningExample) -> set[str]:
+    return {person["name"] for person in ludo.get_json("/api/online")}
 
 
 class Player:
     """A context manager: a page without a browser."""
 
     def __init__(
-        self, ludo: RunningLudo, game_id: str, name: str, version: int = 0
+        self, ludo: RunningExample, game_id: str, name: str, version: int = 0
     ) -> None:
-        self.socket = WebSocket(ludo.port, f"/ws/games/{game_id}")
         self.name = name
         self.user_id = ""
         self.game: Any = None
         self.versions: list[int] = []
         self.online: set[str] = set()
+        self.present: set[str] = set()
         self.errors: list[str] = []
-        self.socket.send(
-            {"key": f"{name}-".ljust(32, "k"), "name": name, "version": version}
-        )
-        self.read_until(lambda: self.game and self.user_id, "the game")
+        self.socket = WebSocket(ludo.port, f"/ws/games/{game_id}")
+        try:
+            key = f"{name}-".ljust(32, "k")
+            self.socket.send({"key": key, "name": name, "version": version})
+            self.read_until(lambda: self.game and self.user_id, "the game")
+        except BaseException:
+            self.socket.__exit__()
+            raise
 
     def __enter__(self) -> Player:
         return self
@@ -133,6 +117,7 @@ class Player:
             self.user_id = message["you"]
         elif "online" in message:
             self.online = {person["name"] for person in message["online"]}
+            self.present = set(message["present"])
         elif "error" in message:
             self.errors.append(message["error"])
         else:

@@ -1,33 +1,20 @@
-"""The Mural of examples/mural, served over real HTTP by a thread of the test."""
+"""The Mural of examples/mural, served over real HTTP by a thread of the test, which so
+has the application's own object; running_example serves it as people do."""
 
 from __future__ import annotations
 
 import http.client
 import json
 import threading
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mural.app import create_app
-from mural.canvas import Mural, inflate
+from mural.canvas import Mural
 from mural.settings import Settings
+from running_example import Answer
 from websocket_client import WebSocket
 from werkzeug.serving import ThreadedWSGIServer, make_server
-
-
-@dataclass(frozen=True)
-class Answer:
-    status: int
-    headers: http.client.HTTPMessage
-    body: bytes
-
-    @property
-    def json(self) -> Any:
-        """The body as JSON; every answer of the Mural's routes and errors is that."""
-        assert self.headers.get_content_type() == "application/json"
-        zipped = self.headers.get("Content-Encoding") == "gzip"
-        return json.loads(inflate(self.body) if zipped else self.body)
 
 
 class RunningMural:

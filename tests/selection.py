@@ -22,16 +22,18 @@ UNSANITIZED = {
         *("engine_memory", "memory_malloc", "near_memory"),
     ),
     "reads sources, stubs and documents": (
-        *("docs", "selection", "source_rules", "stubs", "tutorials_shows", "twins"),
+        *("compose", "docs", "requirements_table", "selection", "source_rules"),
+        *("stubs", "tutorials_shows", "twins"),
     ),
     "tests of the tools of tests, without the library": (
-        *("fetch_servers", "history", "proxy"),
+        *("browser", "fetch_servers", "history", "proxy"),
     ),
     "Python alone: no call reaches the C": ("http_rules",),
     "applications and tools in processes of their own; each start takes seconds": (
         *("apps_share", "cli", "cli_live", "cli_stored", "http_servers"),
-        *("example_krowoc", "example_videocache", "mural_workers", "near_gunicorn"),
-        *("soak_examples",),
+        *("example_krowoc", "example_ludo", "example_matrx", "example_mural"),
+        *("example_videocache", "examples_start", "mural_workers", "near_gunicorn"),
+        "soak_examples",
     ),
     "every tool in many processes; each is seen by itself elsewhere": (
         *("near_histories", "promise_histories", "soak_mixed"),
@@ -60,13 +62,29 @@ SERVERLESS = {
     ),
     "applications and frameworks, on what the rest has shown": (
         *("apps_share", "async_cache_fastapi", "cli", "docs", "example_krowoc"),
-        *("example_videocache", "http_attacks", "tutorials_shows"),
+        *("example_ludo", "example_matrx", "example_mural", "example_videocache"),
+        *("examples_start", "http_attacks", "tutorials_shows"),
         *("http_fastapi", "http_flask", "http_forged", "http_limit_attacks"),
         *("http_limits", "http_openapi", "http_places", "http_rules", "http_security"),
         *("http_servers", "http_sites", "mural", "mural_live", "mural_outage"),
         *("mural_seed", "mural_workers", "otel", "secrets_of_parts", "seed_snippets"),
     ),
     "of the plain programs in C, whose server makes no difference": ("pubsub_c",),
+}
+
+# By REST, in `make test`: a story of each tool. `make soak` runs the others too.
+REST = {"client_execute", "cooldown", "counter", "tenants", "typed_results"}
+
+# Never by REST, by reason.
+NOT_BY_REST = {
+    "what is not UTF-8 comes with U+FFFD in it": (
+        *("test_listen_gives_messages_as_they_are", "test_messages_are_their_payload"),
+        *("test_messages_are_text_where_the_client_decodes",),
+        *("test_payloads_of_every_size", "test_what_is_no_json_is_a_text"),
+    ),
+    "a channel without a name has no path": (
+        *("test_any_name_is_a_channel", "test_patterns_are_globs"),
+    ),
 }
 
 
@@ -92,10 +110,33 @@ def is_for_servers(item: pytest.Item) -> bool:
     return "server_binary" in item.fixturenames and not words & {"engine", "uvloop"}
 
 
+def is_by_rest(item: pytest.Item) -> bool:
+    assert isinstance(item, pytest.Function)
+    return hasattr(item, "callspec") and item.callspec.params.get("executor") == "rest"
+
+
+def is_for_rest(item: pytest.Item) -> bool:
+    """Whether it asks the client of the fixture, which goes where it is told."""
+    assert isinstance(item, pytest.Function)
+    unfit = {name for names in NOT_BY_REST.values() for name in names}
+    return "client" in item.fixturenames and item.originalname not in unfit
+
+
+def sort_out(item: pytest.Item) -> None:
+    """Marks what by REST is for `make soak` alone."""
+    if is_by_rest(item) and item.path.stem.removeprefix("test_") not in REST:
+        item.add_marker(pytest.mark.soak)
+
+
 def select(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Takes out the tests that make no difference on another server."""
-    if not os.environ.get("REDLANE_TEST_SERVERS"):
-        return
-    out = [item for item in items if not is_for_servers(item)]
+    """Takes out the tests that REST, or another server, is nothing for."""
+    servers = bool(os.environ.get("REDLANE_TEST_SERVERS"))
+    out, kept = [], []
+    for item in items:
+        unfit = is_by_rest(item) and (servers or not is_for_rest(item))
+        if unfit or (servers and not is_for_servers(item)):
+            out.append(item)
+        else:
+            kept.append(item)
     config.hook.pytest_deselected(items=out)
-    items[:] = [item for item in items if is_for_servers(item)]
+    items[:] = kept

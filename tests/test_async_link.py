@@ -6,7 +6,7 @@ import asyncio
 import os
 import random
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
@@ -433,6 +433,62 @@ def test_an_idle_connection_that_was_closed(run: Runner, redis_server: Server) -
                 await client.ping()
                 redis_server.cli("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
                 assert await client.ping() is True  # sent once more, or on a new one
+
+    run(main())
+
+
+def kill_all(server: Server) -> None:
+    server.cli("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+
+
+def replace(server: Server) -> None:
+    server.kill()
+    server.start()
+
+
+async def write(client: AsyncClient[Any], number: int) -> bool:
+    return bool(await client.set(f"written:{number}", number))
+
+
+@pytest.mark.parametrize("writers", [3, 100])
+@pytest.mark.parametrize("end", [kill_all, replace])
+def test_a_loop_that_stood_still_while_its_connection_ended(
+    run: Runner, fresh_server: Server, end: Callable[[Server], None], writers: int
+) -> None:
+    """What is written next has not been executed, so it goes to the new connection."""
+
+    async def main() -> None:
+        async with connected(fresh_server.url, pool_size=2) as client:
+            for _ in range(3):
+                await client.ping()
+                end(fresh_server)  # blocks, as time.sleep() would
+                time.sleep(0.05)
+                assert await write(client, 0)
+                end(fresh_server)
+                calls = [write(client, number) for number in range(writers)]
+                assert await asyncio.gather(*calls) == [True] * writers
+
+    run(main())
+
+
+def test_a_loop_that_stood_still_while_a_reply_was_awaited(
+    run: Runner, fresh_server: Server
+) -> None:
+    """Only what had been sent is in doubt then."""
+
+    async def main() -> None:
+        async with connected(fresh_server.url) as client:
+            await client.ping()
+            fresh_server.cli("CLIENT", "PAUSE", 60_000, "WRITE")
+            sent = asyncio.create_task(write(client, 1))
+            await asyncio.sleep(0.05)
+            fresh_server.cli("CLIENT", "UNPAUSE")
+            replace(fresh_server)
+            time.sleep(0.05)
+            late = [write(client, number) for number in (2, 3)]
+            assert await asyncio.gather(*late) == [True, True]
+            with suppress(redlane.ConnectionError):
+                await sent
 
     run(main())
 

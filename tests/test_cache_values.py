@@ -356,7 +356,7 @@ def test_stats_of_both_executors(cache: Cache, executor: str) -> None:
         "uncached": 0,
         "bytes_read": 5,
         "bytes_written": 5,
-        "cache_type": "redis" if executor == "redis" else "memory",
+        "cache_type": "memory" if executor == "engine" else "redis",
     }
 
 

@@ -494,8 +494,8 @@ def test_fork_while_another_thread_computes(cache: Cache, executor: str) -> None
     assert started.wait(60)
     child = os.fork()
     if child == 0:
-        os._exit(0 if f() == (parent if executor == "redis" else os.getpid()) else 1)
-    if executor == "redis":
+        os._exit(0 if f() == (os.getpid() if executor == "engine" else parent) else 1)
+    if executor != "engine":
         go.set()
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     go.set()

@@ -3,16 +3,29 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
+from children import started
 from cli_tools import ENGINE, assert_failed, run, run_json, unused_url
 from redlane import _demo
 from redlane._cli import main
 from redlane._cli.output import human_bytes, printable
-from servers import ACL_PASSWORD, ACL_USER, PASSWORD, Server, free_port, patient
+from running_example import EXAMPLES, START_SECONDS, RunningExample, until
+from servers import (
+    ACL_PASSWORD,
+    ACL_USER,
+    PASSWORD,
+    PORTS,
+    Server,
+    free_port,
+    patient,
+)
 
 COMMANDS = [
     "doctor",
@@ -376,27 +389,50 @@ class TestBench:
 
 
 class TestDemo:
-    ROWS = (
+    ENGINE_ROWS = (
         "canvas, uncached",
         "canvas, cached",
+        "canvas, 304",
         "user stats, uncached",
         "user stats, cached",
         "total stats, cached",
+        "counter, read",
+        "counter, increment",
         "place pixel",
     )
+    ROWS = (
+        *ENGINE_ROWS,
+        *ENGINE_ROWS[:2],
+        "canvas, near",
+        *ENGINE_ROWS[2:],
+    )
+    AGAINST = ("canvas, cached", "canvas, near", "canvas, 304", "user stats, cached")
+    GOALS: ClassVar[dict[str | None, float]] = {
+        "canvas, cached": 1,
+        "canvas, near": 0.05,
+        "user stats, cached": 0.1,
+        "total stats, cached": 0.1,
+    }
 
     def test_ends_with_the_table(self) -> None:
         """On a throwaway server of its own."""
         done = run("demo", "--quick")
         assert done.returncode == 0, done.stderr
         lines = done.stdout.splitlines()
-        rows = lines[-2 * len(self.ROWS) :]
-        for line, name in zip(rows, 2 * self.ROWS, strict=True):
+        rows = lines[-len(self.ROWS) :]
+        for line, name in zip(rows, self.ROWS, strict=True):
             assert line.startswith(name)
+            goal = re.search(r"≤ ([\d.]+): (met|not met)$", line)
+            assert (goal and float(goal[1])) == self.GOALS.get(name)
         cached = [line for line in rows if line.startswith("canvas, cached")]
         assert "memory engine" in cached[0]
         assert "redis" in cached[1]
-        assert lines[-2 * len(self.ROWS) - 2].split()[:2] == ["served", "by"]
+        head = lines[-len(self.ROWS) - 2]
+        assert head.split("  ")[-1] == "goal in hand"
+        examples = [path.parent.name for path in EXAMPLES.glob("*/.env.example")]
+        assert len(examples) == 5
+        for name in examples:
+            assert f"  make run-{name}" in lines
 
     def test_uses_the_configured_redis_and_leaves_nothing(
         self, redis_server: Server
@@ -406,14 +442,39 @@ class TestDemo:
             "demo", "--quick", env={"REDIS_URL": redis_server.patient_url}
         )
         assert redis_server.cli("KEYS", "*") == [b"mural:canvas"]
-        assert [row["name"] for row in report["rows"]] == list(2 * self.ROWS)
+        assert [row["name"] for row in report["rows"]] == list(self.ROWS)
         for row in report["rows"]:
+            assert row["requests"] == (3 if "uncached" in row["name"] else 50)
             assert 0 < row["hand_median_ms"] <= row["hand_p99_ms"]
             assert 0 < row["http_median_ms"] <= row["http_p99_ms"]
             assert row["hand_median_ms"] < row["http_median_ms"]
-            assert (row["faster_in_hand"] is None) == (
-                row["name"] not in ("canvas, cached", "user stats, cached")
-            )
+            compared = row["name"] in self.AGAINST
+            for factor in ("faster_in_hand", "faster_over_http"):
+                assert (row[factor] is not None) == compared
+            goal = self.GOALS.get(row["name"])
+            assert row["goal_ms"] == goal
+            met = None if goal is None else row["hand_median_ms"] <= goal
+            assert row["met"] == met
+
+    def test_serves_an_example(self, tmp_path: Path) -> None:
+        port = free_port()
+        environment = {
+            **{k: v for k, v in os.environ.items() if not k.startswith("REDIS_")},
+            "PORT": str(port),
+            "MURAL_DB": str(tmp_path / "mural.db"),
+        }
+        command = (sys.executable, "-m", "redlane", "demo", "mural")
+        with (
+            (tmp_path / "log").open("wb") as log,
+            started(command, env=environment, stdout=log, stderr=log) as child,
+        ):
+            example = RunningExample(port, child, tmp_path / "log")
+            until(lambda: example.answers("/api/stats"), "the Mural", START_SECONDS)
+            assert example.get_json("/api/stats")["total_pixels"] == 0
+        PORTS.release(port)
+
+    def test_names_the_examples_there_are(self) -> None:
+        assert_failed(run("demo", "nothing"), "krowoc, ludo, matrx, mural, videocache")
 
     def test_a_configured_redis_that_is_away_is_one_line(self) -> None:
         done = run("demo", "--quick", env={"REDIS_URL": unused_url()})

@@ -6,10 +6,25 @@ import logging
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from redlane import Client, ReplyError
+from aio import Runner
+from redlane import (
+    AsyncCache,
+    AsyncClient,
+    Cache,
+    Client,
+    Cooldown,
+    Counter,
+    RateLimiter,
+    RedisCache,
+    ReplyError,
+    VideoCache,
+)
+from servers import PATIENT, Server
+from upstash_gateway import Gateway
 
 VALUE = "canary-value"
 
@@ -64,6 +79,64 @@ def test_never_a_value(client: Client, lines: pytest.LogCaptureFixture) -> None:
     found = messages(lines)
     assert len(found) >= 13
     assert not [line for line in found if VALUE in line]
+
+
+def test_the_tools(redis_server: Server, lines: pytest.LogCaptureFixture) -> None:
+    """Each operation of a tool, too; a limiter's, whose key is a script's."""
+    with Client(redis_server.url, **PATIENT) as client:
+        tenant = RedisCache.from_client(client).with_context("app", "device")
+        limiter = RateLimiter(client)
+        video = VideoCache(client)
+        cache = Cache(client, prefix="c", near=False)
+        counter = Counter(client, "n:{id}", ttl=60)
+        calls: dict[str, Callable[[], object]] = {
+            "SET 'c:k' ": lambda: cache.set("k", VALUE, ttl=60),
+            "GET 'c:k' ": lambda: cache.get("k"),
+            "SET '/app/device/k' ": lambda: tenant.set("k", VALUE.encode(), 60),
+            "GET '/app/device/k' ": lambda: tenant.get("k"),
+            "EVALSHA 'limit:{ann}": lambda: limiter.hit("ann", "5/minute"),
+            "EVALSHA 'cooldown:ann' ": lambda: Cooldown(client, 60).acquire("ann"),
+            "EVALSHA 'n:1' ": lambda: counter.increment(1),
+            "EVALSHA 'video:": lambda: video.set(VALUE, [VALUE], VALUE),
+            "GET 'video:": lambda: video.get(VALUE, [VALUE]),
+        }
+        for begin, call in calls.items():
+            messages(lines)
+            call()
+            found = messages(lines)
+            assert any(line.startswith(begin) for line in found), (begin, found)
+            assert all(line.endswith(" ms") for line in found)
+            assert not any(VALUE in line for line in found)
+
+
+def test_awaited_operations(
+    client: Client, run: Runner, lines: pytest.LogCaptureFixture
+) -> None:
+    async def main() -> None:
+        aclient: AsyncClient = client.aio
+        cache = AsyncCache(aclient, prefix="c", near=False)
+        messages(lines)
+        await aclient.set("k", VALUE)
+        await aclient.pipeline().get("k").get("l").execute()
+        await cache.set("k", VALUE, ttl=60)
+        await cache.get("k")
+
+    run(main())
+    found = messages(lines)
+    begins = ["SET 'k' ", "GET 'k' ", "GET 'l' ", "SET 'c:k' ", "GET 'c:k' "]
+    for begin in begins:
+        assert any(line.startswith(begin) for line in found), (begin, found)
+    assert not any(VALUE in line for line in found)
+
+
+def test_over_rest(rest: Gateway, lines: pytest.LogCaptureFixture) -> None:
+    with Client(rest.url, token=rest.token, **PATIENT) as client:
+        messages(lines)
+        client.set("k", VALUE)
+        Cache(client, prefix="c").set("k", VALUE, ttl=60)
+        found = messages(lines)
+    assert [line.split(" ")[:2] for line in found] == [["SET", "'k'"], ["SET", "'c:k'"]]
+    assert not any(rest.token in line or VALUE in line for line in found)
 
 
 def test_failures_and_strange_keys(

@@ -3,6 +3,7 @@ where these tests run."""
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,9 @@ import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
 FILES = sorted((ROOT / "examples").glob("*/compose.yaml"))
+INSTRUCTIONS = {
+    *("FROM", "RUN", "WORKDIR", "COPY", "ENV", "VOLUME", "USER", "EXPOSE", "CMD"),
+}
 REDIS = {
     "image": "redis:7-alpine",
     "command": "redis-server --appendonly yes",
@@ -31,8 +35,17 @@ def application(path: Path) -> dict[str, Any]:
     return service
 
 
-def test_mural_has_a_compose_file() -> None:
-    assert ROOT / "examples" / "mural" / "compose.yaml" in FILES
+def test_each_example_has_its_files() -> None:
+    folders = sorted(path.parent for path in ROOT.glob("examples/*/.env.example"))
+    assert [path.parent for path in FILES] == folders
+    assert len(folders) == 5
+
+
+def test_images_leave_out_what_git_ignores() -> None:
+    """The context is the whole source tree: no secret and no other machine's binary
+    goes along."""
+    ignored = (ROOT / ".dockerignore").read_text(encoding="utf-8").split("\n")
+    assert {"**/.env", "**/*.so", ".git", ".venv*", "vendor"} <= set(ignored)
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.parent.name)
@@ -42,9 +55,8 @@ class TestCompose:
         content = load(path)
         redis = content["services"]["redis"]
         assert {name: redis[name] for name in REDIS} == REDIS
-        assert [str(port).split(":")[-2:] for port in redis["ports"]] == [
-            ["6379", "6379"]
-        ]
+        # It asks for no password: nobody else is to reach it.
+        assert redis["ports"] == ["127.0.0.1:6379:6379"]
         (volume,) = redis["volumes"]
         name, target = volume.split(":")
         assert target == "/data"
@@ -87,22 +99,34 @@ class TestCompose:
         assert set(application(path)["environment"]) <= known | server
 
     def test_dockerfile(self, path: Path) -> None:
-        """It starts from a pinned Python, and copies and runs what is there."""
+        """It starts from a pinned Python, copies and runs what is there, and serves
+        all of the container's addresses, not as root."""
         text = path.with_name("Dockerfile").read_text(encoding="utf-8")
-        joined = text.replace("\\\n", " ")
         lines = [
-            line
-            for line in joined.split("\n")
+            line.split(maxsplit=1)
+            for line in text.replace("\\\n", " ").split("\n")
             if line.strip() and not line.startswith("#")
         ]
-        assert re.fullmatch(r"FROM python:3\.1[0-3]-slim-\w+", lines[0])
-        for line in lines:
-            assert line.split()[0] in (
-                *("FROM", "RUN", "WORKDIR", "COPY", "VOLUME", "EXPOSE", "CMD"),
-                *("ENV", "USER"),
-            )
-        assert lines[-1].startswith("CMD [")
-        ports = {str(port).split(":")[-1] for port in application(path)["ports"]}
-        assert re.findall(r"^EXPOSE (\d+)$", joined, re.MULTILINE) == sorted(ports)
-        for named in re.findall(r"(?:examples|tools)/[\w./]+", joined):
+        assert {word for word, _ in lines} <= INSTRUCTIONS
+        first, rest = lines[0]
+        assert first == "FROM"
+        assert re.fullmatch(r"python:3\.1[0-3]-slim-\w+", rest)
+        for word, rest in lines:
+            if word == "COPY":
+                for source in rest.split()[:-1]:
+                    assert (ROOT / source).exists(), source
+        for named in re.findall(r"(?:examples|tools)/[\w./]+", text):
             assert (ROOT / named).exists(), named
+        users = [rest for word, rest in lines if word == "USER"]
+        assert users
+        assert users[-1] != "root"
+        last, command = lines[-1]
+        assert last == "CMD"
+        arguments = json.loads(command)
+        assert {"gunicorn", "uvicorn"} & set(arguments[:3])
+        assert "0.0.0.0" in command
+        ports = [rest for word, rest in lines if word == "EXPOSE"]
+        published = [str(port).split(":") for port in application(path)["ports"]]
+        assert [("127.0.0.1", port) for port in ports] == [
+            (address, inside) for address, _, inside in published
+        ]

@@ -34,6 +34,7 @@ from http_tools import Asgi, Wsgi
 from redlane import _core
 from servers import PATIENT, Server, free_port, patient
 from toolset import with_more_time
+from upstash_gateway import Gateway
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
@@ -127,11 +128,17 @@ def test_python_of_a_page(
     default: str,
     environment: pytest.MonkeyPatch,
     redis_server: Server,
+    rest: Gateway,
     tmp_path: Path,
 ) -> None:
     if default == "engine":
         environment.setenv("REDIS_URL", "memory://")
     environment.chdir(tmp_path)
+    ours = {
+        "localhost:6379": f"127.0.0.1:{redis_server.port}",
+        "https://xxx.upstash.io": rest.url,
+        '"AX…"': repr(rest.token),
+    }
 
     def scenario(_: float) -> None:
         redlane.close_default_client()
@@ -141,9 +148,9 @@ def test_python_of_a_page(
         environment.setitem(sys.modules, "app", module)
         for block in read_blocks(page):
             if block.kind in ("python", "pycon"):
-                text = block.text.replace(
-                    "localhost:6379", f"127.0.0.1:{redis_server.port}"
-                )
+                text = block.text
+                for shown, used in ours.items():
+                    text = text.replace(shown, used)
                 run_block(block, text, vars(module))
 
     # The pages show time-outs that a machine which stands still does not keep.
@@ -306,13 +313,15 @@ def test_example_of_videos(executor: str, redis_server: Server, tmp_path: Path) 
     assert (stats["total_entries"], stats["hits"]) == (1, 1)
 
 
-def test_readme_table_has_its_rows() -> None:
+def test_tables_of_figures_have_their_rows() -> None:
+    for path in (README, DOCS / "benchmarks.md"):
+        text = path.read_text(encoding="utf-8")
+        part = text.partition("<!-- figures: bench -->")[2].partition("<!-- end -->")[0]
+        rows = re.findall(r"^\| (\d+) \|", part, re.MULTILINE)
+        assert list(dict.fromkeys(rows)) == [
+            *("1", "2", "3", "4", "5", "6", "13", "14", "15", "16", "17", "18", "19"),
+        ]
     text = README.read_text(encoding="utf-8")
-    part = text.partition("<!-- figures: bench -->")[2].partition("<!-- end -->")[0]
-    rows = re.findall(r"^\| (\d+) \|", part, re.MULTILINE)
-    assert list(dict.fromkeys(rows)) == [
-        *("1", "2", "3", "4", "5", "6", "13", "14", "15", "16", "17", "18", "19"),
-    ]
     part = text.partition("<!-- figures: demo -->")[2].partition("<!-- end -->")[0]
     for row in ("canvas, uncached", "canvas, cached", "user stats, cached"):
         assert len(re.findall(rf"^\| {row} \|", part, re.MULTILINE)) == 2, row
@@ -322,7 +331,8 @@ def test_readme_names_targets_that_exist() -> None:
     named = set(re.findall(r"`?make ([a-z-]+)", README.read_text(encoding="utf-8")))
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     targets = set(re.findall(r"^([a-z-]+):", makefile, re.MULTILINE))
-    assert {"demo", "test"} <= named <= targets
+    examples = {f"run-{path.parent.name}" for path in ROOT.glob("examples/*/README.md")}
+    assert {"demo", "test"} | examples <= named <= targets | examples
 
 
 # --- bash -------------------------------------------------------------------------

@@ -1,5 +1,5 @@
-"""The krowoc example: gunicorn with two workers on Redis, one in memory, and both
-through an outage and the death of workers."""
+"""The krowoc example: gunicorn with two workers on Redis, one in memory; through an
+outage and the death of workers; and in Chromium."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import os
 import re
 import signal
 import socket
-import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -16,92 +15,129 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from browser import browser
+from running_example import WAIT_SECONDS, RunningExample, running_example, until
 from servers import PORTS, Server, free_port
-from started_example import EXAMPLES, SECONDS, Example, running_example, until
 
-FOLDER = EXAMPLES / "krowoc"
-COMMAND = (sys.executable, "-m", "gunicorn", "--config", "gunicorn.conf.py")
 OTHER = "of another program"
 
 
 @contextmanager
-def krowoc(folder: Path, workers: int = 2, **variables: str) -> Iterator[Example]:
-    variables = {
-        "KROWOC_SLOW_SECONDS": "0",
-        "WEB_CONCURRENCY": str(workers),
-        **variables,
-    }
-    with running_example(COMMAND, FOLDER, folder / "log", **variables) as example:
+def krowoc(folder: Path, url: str, workers: int = 2) -> Iterator[RunningExample]:
+    with running_example(
+        "krowoc", folder, url, workers, KROWOC_SLOW_SECONDS="0"
+    ) as example:
         until(lambda: len(example.workers()) == workers, "all workers")
         yield example
 
 
+# Starting one takes longer than most of the tests do.
+@pytest.fixture(scope="module")
+def started_on_redis(
+    session_server: Server, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[RunningExample]:
+    with krowoc(
+        tmp_path_factory.mktemp("redis"), session_server.patient_url
+    ) as example:
+        yield example
+
+
 @pytest.fixture
-def on_redis(redis_server: Server, tmp_path: Path) -> Iterator[Example]:
-    with krowoc(tmp_path, REDIS_URL=redis_server.patient_url) as example:
+def on_redis(started_on_redis: RunningExample, redis_server: Server) -> RunningExample:
+    """Two workers, and Redis without a key."""
+    return started_on_redis
+
+
+@pytest.fixture(scope="module")
+def on_engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningExample]:
+    with krowoc(tmp_path_factory.mktemp("engine"), "memory://", 1) as example:
         yield example
 
 
 @pytest.fixture(scope="module")
-def in_memory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Example]:
+def in_memory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningExample]:
     """One worker, and nothing at its REDIS_URL."""
     port = free_port()
-    folder = tmp_path_factory.mktemp("krowoc")
-    with krowoc(folder, 1, REDIS_URL=f"redis://127.0.0.1:{port}") as example:
+    folder = tmp_path_factory.mktemp("memory")
+    with krowoc(folder, f"redis://127.0.0.1:{port}", 1) as example:
         yield example
     PORTS.release(port)
 
 
-@pytest.fixture(params=["redis", "memory"])
-def example(request: pytest.FixtureRequest) -> Example:
-    name = "on_redis" if request.param == "redis" else "in_memory"
-    found: Example = request.getfixturevalue(name)
+@pytest.fixture(params=["on_redis", "on_engine", "in_memory"])
+def example(request: pytest.FixtureRequest) -> RunningExample:
+    found: RunningExample = request.getfixturevalue(request.param)
     return found
 
 
-def publish(example: Example, channel: str, message: Any) -> dict[str, Any]:
+def publish(example: RunningExample, channel: str, message: Any) -> dict[str, Any]:
     body = {"channel": channel, "message": message}
-    event: dict[str, Any] = example.post("/api/publish-event", body)["event"]
+    event: dict[str, Any] = example.post_json("/api/publish-event", body)["event"]
     assert (event["channel"], event["message"]) == (channel, message)
     return event
 
 
-def recent(example: Example, query: str = "") -> list[dict[str, Any]]:
-    answer = example.get(f"/api/recent-events?{query}")
+def recent(example: RunningExample, query: str = "") -> list[dict[str, Any]]:
+    answer = example.get_json(f"/api/recent-events?{query}")
     assert answer["count"] == len(answer["events"])
     events: list[dict[str, Any]] = answer["events"]
     return events
 
 
-def messages(example: Example, query: str = "") -> list[Any]:
+def messages(example: RunningExample, query: str = "") -> list[Any]:
     return [event["message"] for event in recent(example, query)]
 
 
-def test_cached_data(example: Example) -> None:
-    first = example.get("/api/cached-data?user_id=ann")
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        ("GET", "/api/cached-data?user_id=1", None),
+        ("POST", "/api/invalidate-cache", None),
+        ("POST", "/api/publish-event", {"channel": "a", "message": "b"}),
+        ("GET", "/api/recent-events?limit=5&channel=a", None),
+        ("GET", "/health/deep", None),
+    ],
+)
+def test_endpoints_of_the_document(
+    example: RunningExample, method: str, path: str, body: Any
+) -> None:
+    answer = example.ask(method, path, body)
+    assert answer.status == 200, answer
+    assert isinstance(answer.json, dict)
+    other = example.ask("POST" if method == "GET" else "GET", path)
+    assert other.status == 405
+    assert set(other.json) == {"error"}
+
+
+def test_cached_data(example: RunningExample) -> None:
+    first = example.get_json("/api/cached-data?user_id=ann")
     assert first["user_id"] == "ann"
-    assert all(example.get("/api/cached-data?user_id=ann") == first for _ in range(5))
-    other = example.get("/api/cached-data?user_id=7")
-    example.get("/api/cached-data")
-    assert example.post("/api/invalidate-cache", {"user_id": 7}) == {"invalidated": 1}
-    assert example.get("/api/cached-data?user_id=7") != other
-    assert example.get("/api/cached-data?user_id=ann") == first
-    assert example.post("/api/invalidate-cache") == {"invalidated": 3}
-    assert example.post("/api/invalidate-cache", {}) == {"invalidated": 0}
-    assert example.get("/api/cached-data?user_id=ann") != first
-    example.get("/api/cached-data?user_id=", 400)
-    example.post("/api/invalidate-cache", {"user_id": ["x"]}, 400)
-    example.post("/api/invalidate-cache", [], 400)
+    assert all(
+        example.get_json("/api/cached-data?user_id=ann") == first for _ in range(5)
+    )
+    other = example.get_json("/api/cached-data?user_id=7")
+    example.get_json("/api/cached-data")
+    assert example.post_json("/api/invalidate-cache", {"user_id": 7}) == {
+        "invalidated": 1
+    }
+    assert example.get_json("/api/cached-data?user_id=7") != other
+    assert example.get_json("/api/cached-data?user_id=ann") == first
+    assert example.post_json("/api/invalidate-cache") == {"invalidated": 3}
+    assert example.post_json("/api/invalidate-cache", {}) == {"invalidated": 0}
+    assert example.get_json("/api/cached-data?user_id=ann") != first
+    example.get_json("/api/cached-data?user_id=", 400)
+    example.post_json("/api/invalidate-cache", {"user_id": ["x"]}, 400)
+    example.post_json("/api/invalidate-cache", [], 400)
 
 
-def test_cache_keys(on_redis: Example, redis_server: Server) -> None:
-    on_redis.get("/api/cached-data?user_id=ann")
+def test_cache_keys(on_redis: RunningExample, redis_server: Server) -> None:
+    on_redis.get_json("/api/cached-data?user_id=kim")
     keys = redis_server.cli("KEYS", "cache:expensive_function:*")
     assert len(keys) == 1
     assert 50 < redis_server.cli("TTL", keys[0]) <= 60
 
 
-def test_events(example: Example) -> None:
+def test_events(example: RunningExample) -> None:
     for number in range(30):
         publish(example, f"channel-{number % 3}", {"number": number})
     numbers = [message["number"] for message in messages(example)]
@@ -144,18 +180,20 @@ def test_events(example: Example) -> None:
         {"channel": "a", "message": "\ud800"},
     ],
 )
-def test_bad_events(in_memory: Example, body: Any) -> None:
+def test_bad_events(in_memory: RunningExample, body: Any) -> None:
     answer = in_memory.ask("POST", "/api/publish-event", body)
     assert answer.status == (413 if body == b"[" * 20_000 else 400), answer
     assert answer.json["error"]
 
 
 @pytest.mark.parametrize("limit", ["0", "101", "-1", "x", "1.5", "1" * 3000])
-def test_bad_limits(in_memory: Example, limit: str) -> None:
-    assert in_memory.get(f"/api/recent-events?limit={limit}", 400)["error"]
+def test_bad_limits(in_memory: RunningExample, limit: str) -> None:
+    assert in_memory.get_json(f"/api/recent-events?limit={limit}", 400)["error"]
 
 
-def test_thousand_events_are_kept(on_redis: Example, redis_server: Server) -> None:
+def test_thousand_events_are_kept(
+    on_redis: RunningExample, redis_server: Server
+) -> None:
     def add(start: int) -> None:
         for number in range(start, 1040, 4):
             publish(on_redis, "many", number)
@@ -171,7 +209,12 @@ def test_thousand_events_are_kept(on_redis: Example, redis_server: Server) -> No
     assert len({event["id"] for event in found}) == 100
 
 
-def test_events_of_other_programs(on_redis: Example, redis_server: Server) -> None:
+def test_events_of_other_programs(redis_server: Server, tmp_path: Path) -> None:
+    with krowoc(tmp_path, redis_server.patient_url) as example:
+        hear_other_programs(example, redis_server)
+
+
+def hear_other_programs(on_redis: RunningExample, redis_server: Server) -> None:
     """Each once, and those of the application itself no second time."""
 
     def tell(number: int) -> bool:
@@ -195,7 +238,7 @@ def test_events_of_other_programs(on_redis: Example, redis_server: Server) -> No
     )
 
 
-def test_limits(example: Example) -> None:
+def test_limits(example: RunningExample) -> None:
     for path, allowed, most in (("rate", 5, 60), ("slow", 2, 300)):
         answers = [example.ask("GET", f"/api/{path}-limited") for _ in range(8)]
         statuses = [answer.status for answer in answers]
@@ -205,8 +248,8 @@ def test_limits(example: Example) -> None:
         assert 0 < told["retry_after"] <= 2 * most
 
 
-def test_health_on_redis(on_redis: Example) -> None:
-    health = on_redis.get("/health/deep")
+def test_health_on_redis(on_redis: RunningExample) -> None:
+    health = on_redis.get_json("/health/deep")
     assert set(health) == {"status", "mode", "redis"}
     assert (health["status"], health["mode"]) == ("ok", "redis")
     redis = health["redis"]
@@ -220,9 +263,14 @@ def test_health_on_redis(on_redis: Example) -> None:
     assert redis["latency_ms"] > 0
 
 
-def test_health_in_memory(in_memory: Example) -> None:
-    health = in_memory.get("/health/deep")
-    assert (health["status"], health["mode"]) == ("degraded", "memory")
+@pytest.mark.parametrize(
+    ("name", "status"), [("in_memory", "degraded"), ("on_engine", "ok")]
+)
+def test_health_without_redis(
+    name: str, status: str, request: pytest.FixtureRequest
+) -> None:
+    health = request.getfixturevalue(name).get_json("/health/deep")
+    assert (health["status"], health["mode"]) == (status, "memory")
     assert health["redis"]["connected"] is False
     assert set(health["redis"]) == {
         *("connected", "latency_ms"),
@@ -233,8 +281,10 @@ def test_health_in_memory(in_memory: Example) -> None:
 class Stream:
     """What the page does: reads server-sent events."""
 
-    def __init__(self, example: Example) -> None:
-        self._socket = socket.create_connection(("127.0.0.1", example.port), SECONDS)
+    def __init__(self, example: RunningExample) -> None:
+        self._socket = socket.create_connection(
+            ("127.0.0.1", example.port), WAIT_SECONDS
+        )
         self._socket.sendall(b"GET /api/events HTTP/1.1\r\nHost: a\r\n\r\n")
         self._file = self._socket.makefile("rb")
         assert b" 200 " in self._file.readline()
@@ -255,12 +305,16 @@ class Stream:
         self._socket.close()
 
 
-def test_page_sees_events_of_all_workers(example: Example) -> None:
+def test_page_sees_events_of_all_workers(example: RunningExample) -> None:
     page = example.ask("GET", "/").body.decode()
-    for path in re.findall(r'(?:src|href)="(/[^"]+)"', page):
+    paths = re.findall(r'(?:src|href)="(/[^"]+)"', page)
+    assert len(paths) == 2
+    for path in paths:
         assert example.ask("GET", path).status == 200, path
     script = example.ask("GET", "/static/krowoc.js").body.decode()
-    for name in re.findall(r'element\("(\w+)"\)', script):
+    names = re.findall(r'(?:element|say)\("(\w+)"', script)
+    assert {"answer", "channel", "events", "health", "link", "publish"} <= set(names)
+    for name in names:
         assert f'id="{name}"' in page, name
     streams = [Stream(example) for _ in range(4)]
     try:
@@ -275,9 +329,11 @@ def test_page_sees_events_of_all_workers(example: Example) -> None:
             stream.close()
 
 
-def listens(example: Example, streams: list[Stream]) -> bool:
+def listens(example: RunningExample, streams: list[Stream]) -> bool:
     """Every stream has told the same event, which is the last."""
-    answer = example.post("/api/publish-event", {"channel": "live", "message": "?"})
+    answer = example.post_json(
+        "/api/publish-event", {"channel": "live", "message": "?"}
+    )
     if answer["receivers"] < len(example.workers()):
         return False
     for stream in streams:
@@ -286,7 +342,7 @@ def listens(example: Example, streams: list[Stream]) -> bool:
     return True
 
 
-def test_events_outlive_workers(on_redis: Example) -> None:
+def test_events_outlive_workers(on_redis: RunningExample) -> None:
     sent = [publish(on_redis, "lasting", number) for number in range(10)]
     for worker in on_redis.workers():
         os.kill(worker, signal.SIGKILL)
@@ -303,19 +359,19 @@ def test_events_outlive_workers(on_redis: Example) -> None:
 
 
 def test_through_an_outage(fresh_server: Server, tmp_path: Path) -> None:
-    with krowoc(tmp_path, REDIS_URL=fresh_server.url) as example:
+    with krowoc(tmp_path, fresh_server.url) as example:
 
         def status() -> Any:
-            return example.get("/health/deep")["status"]
+            return example.get_json("/health/deep")["status"]
 
         publish(example, "orders", "before")
-        value = example.get("/api/cached-data?user_id=ann")
+        value = example.get_json("/api/cached-data?user_id=ann")
         assert value["user_id"] == "ann"
         fresh_server.kill()
         until(lambda: {status() for _ in range(6)} == {"degraded"}, "the outage")
         sent = {publish(example, "orders", number)["id"] for number in range(8)}
-        assert example.get("/api/cached-data?user_id=ann")["user_id"] == "ann"
-        assert example.post("/api/invalidate-cache")["invalidated"] >= 0
+        assert example.get_json("/api/cached-data?user_id=ann")["user_id"] == "ann"
+        assert example.post_json("/api/invalidate-cache")["invalidated"] >= 0
         # Two workers count apart now.
         answers = [example.ask("GET", "/api/slow-limited").status for _ in range(6)]
         assert set(answers) == {200, 429}
@@ -326,10 +382,76 @@ def test_through_an_outage(fresh_server: Server, tmp_path: Path) -> None:
         until(lambda: {status() for _ in range(6)} == {"ok"}, "the return")
 
         def all_stored() -> bool:
-            # Asked of each worker, which stores what has waited in it.
-            return {event["id"] for event in recent(example, "limit=100")} >= sent
+            answers = [recent(example, "limit=100") for _ in range(6)]
+            return all({event["id"] for event in found} >= sent for found in answers)
 
-        until(all_stored, "what was published meanwhile")
-        stored = fresh_server.cli("ZCARD", "krowoc:events")
-        assert stored >= len(sent)
-        assert not [line for line in example.lines() if "Traceback" in line]
+        # A worker's history may hear of the return later than its other tools.
+        until(
+            lambda: fresh_server.cli("ZCARD", "krowoc:events") >= len(sent),
+            "what was published meanwhile",
+        )
+        until(all_stored, "the same from every worker")
+        assert "Traceback" not in example.log
+
+
+def test_page_shows_events_arrive(fresh_server: Server, tmp_path: Path) -> None:
+    """In Chromium, with two workers: what is published by others, by other programs and
+    by the page itself; what its buttons answer; and an outage."""
+    with krowoc(tmp_path, fresh_server.patient_url) as example, browser() as page:
+        lines = (
+            "[...document.querySelectorAll('#events li')].map(line => line.innerText)"
+        )
+
+        def arrives(*words: str) -> None:
+            each = " && ".join(f"line.includes({json.dumps(word)})" for word in words)
+            page.wait_for(f"{lines}.some(line => {each})")
+
+        publish(example, "orders", "before the page")
+        page.open(example.url)
+        page.wait_for("document.getElementById('link').textContent === 'live'")
+        arrives("orders", "before the page")
+        page.wait_for(
+            "document.getElementById('health').textContent === 'ok, on redis'"
+        )
+        for number in range(8):
+            publish(example, "payments", {"number": number})
+        for number in range(8):
+            arrives("payments", f'{{"number":{number}}}')
+        hostile = "<img src=x onerror=fail()>"
+        fresh_server.cli("PUBLISH", "others", json.dumps(hostile))
+        arrives("others", hostile)
+        page.fill("#channel", "mine")
+        page.fill("#message", "from the page")
+        page.click("#publish button")
+        arrives("mine", "from the page")
+        assert page.evaluate("document.querySelectorAll('img').length") == 0
+
+        def presses(button: str, start: str) -> None:
+            page.click(f"button[data-{button}]")
+            page.wait_for(
+                "document.getElementById('answer').textContent"
+                f".startsWith({json.dumps(start)})"
+            )
+
+        for _ in range(2):
+            presses("get='/api/slow-limited'", "200 ")
+        presses("get='/api/slow-limited'", '429 {"error"')
+        presses("get='/api/cached-data?user_id=ann'", "200 {")
+        presses("post='/api/invalidate-cache'", '200 {"invalidated":1}')
+
+        fresh_server.kill()
+        page.wait_for(
+            "document.getElementById('health').textContent.startsWith('degr')"
+        )
+        fresh_server.start()
+        page.wait_for(
+            "document.getElementById('health').textContent === 'ok, on redis'"
+        )
+
+        def told() -> bool:
+            publish(example, "orders", "after the outage")
+            return any("after the outage" in line for line in page.evaluate(lines))
+
+        until(told, "an event after the outage")
+        assert page.errors == []
+        assert "Traceback" not in example.log

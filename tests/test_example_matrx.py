@@ -1,111 +1,57 @@
-"""MATRX over real HTTP, from a process of its own: on Redis, on the engine, and through
-an outage."""
+"""MATRX over real HTTP: on Redis with two workers, on the engine, through an outage,
+and in Chromium."""
 
 from __future__ import annotations
 
-import json
-import os
 import re
 import struct
-import subprocess
-import sys
-import time
 import zlib
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
-from urllib.error import HTTPError
-from urllib.request import Request, urlopen
 
 import pytest
-from outage_tools import wait_until
-from servers import PASSWORD, Server, free_port
+from browser import Page, browser
+from outage_tools import Switch
+from running_example import EXAMPLES, ROOT, RunningExample, running_example, until
+from servers import PASSWORD, Server
 
-ROOT = Path(__file__).resolve().parent.parent
 PICTURE = "/api/devices/{}/apps/{}/picture.png"
-SECONDS = 60
-OURS = ("REDIS_", "UPSTASH_", "MATRX_", "WEB_CONCURRENCY")
-
-Start = Callable[..., "Service"]
+DEVICES = ["kitchen", "hall", "desk"]
+APPS = ["clock", "stocks", "weather"]
 
 
-class Service:
-    """The service, started as its README says."""
-
-    def __init__(self, log: Path, **variables: str) -> None:
-        self.port = free_port()
-        self._log = log
-        kept = {k: v for k, v in os.environ.items() if not k.startswith(OURS)}
-        kept.update(MATRX_SOURCE_SECONDS="0", **variables)
-        program = ("uvicorn", "--factory", "matrx.app:create_app")
-        with log.open("wb") as file:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", *program, "--port", str(self.port)],
-                cwd=ROOT / "examples",
-                env=kept,
-                stdout=file,
-                stderr=file,
-            )
-
-    @property
-    def log(self) -> str:
-        return self._log.read_text(encoding="utf-8")
-
-    def wait(self) -> None:
-        end = time.monotonic() + 2 * SECONDS
-        while True:
-            try:
-                self.ask("/health")
-                return
-            except OSError:
-                assert self._process.poll() is None, self.log
-                assert time.monotonic() < end, self.log
-                time.sleep(0.05)
-
-    def ask(self, path: str, method: str = "GET") -> tuple[bytes, Any]:
-        """Body and headers."""
-        request = Request(f"http://127.0.0.1:{self.port}{path}", method=method)
-        with urlopen(request, timeout=SECONDS) as answer:
-            return answer.read(), answer.headers
-
-    def json(self, path: str, method: str = "GET") -> Any:
-        return json.loads(self.ask(path, method)[0])
-
-    def picture(self, device: str, app: str) -> tuple[bytes, int]:
-        """The PNG, and how often a source was asked for it."""
-        body, headers = self.ask(PICTURE.format(device, app))
-        assert headers["Content-Type"] == "image/png"
-        return body, int(headers["Matrx-Asked"])
-
-    def keys(self, device: str, app: str) -> Any:
-        return self.json(f"/api/devices/{device}/apps/{app}/stats")["keys"]
-
-    def flush(self, device: str, app: str | None = None) -> int:
-        part = "" if app is None else f"/apps/{app}"
-        flushed = self.json(f"/api/devices/{device}{part}/flush", "POST")["flushed"]
-        return int(flushed)
-
-    def close(self) -> None:
-        self._process.terminate()
-        try:
-            self._process.wait(SECONDS)
-        finally:
-            self._process.kill()
-            self._process.wait()
+def matrx(
+    folder: Path, url: str | None = None, workers: int = 1, **variables: str
+) -> Any:
+    variables = {"MATRX_SOURCE_SECONDS": "0", **variables}
+    return running_example("matrx", folder, url, workers, **variables)
 
 
-@pytest.fixture
-def start(tmp_path: Path) -> Iterator[Start]:
-    running: list[Service] = []
+def picture(example: RunningExample, device: str, app: str) -> tuple[bytes, int]:
+    """The PNG, and how often a source was asked for it."""
+    answer = example.get(PICTURE.format(device, app))
+    assert answer.status == 200, answer
+    assert answer.headers.get_content_type() == "image/png"
+    assert answer.headers["Cache-Control"] == "no-store"
+    assert float(answer.headers["Matrx-Milliseconds"]) >= 0
+    return answer.body, int(answer.headers["Matrx-Asked"])
 
-    def begin(**variables: str) -> Service:
-        running.append(Service(tmp_path / f"{len(running)}.log", **variables))
-        running[-1].wait()
-        return running[-1]
 
-    yield begin
-    for service in running:
-        service.close()
+def asked(example: RunningExample, device: str, app: str) -> int:
+    return picture(example, device, app)[1]
+
+
+def keys(example: RunningExample, device: str, app: str) -> Any:
+    stats = example.get_json(f"/api/devices/{device}/apps/{app}/stats")
+    assert (stats["app_id"], stats["device_id"]) == (app, device)
+    return stats["keys"]
+
+
+def flush(example: RunningExample, device: str, app: str | None = None) -> int:
+    part = "" if app is None else f"/apps/{app}"
+    answer = example.post_json(f"/api/devices/{device}{part}/flush")
+    assert set(answer) == {"flushed"}
+    return int(answer["flushed"])
 
 
 def read_png(data: bytes) -> list[bytes]:
@@ -129,99 +75,187 @@ def read_png(data: bytes) -> list[bytes]:
     return [row[1:] for row in rows]
 
 
-def refused(service: Service, path: str, method: str = "GET") -> int:
-    with pytest.raises(HTTPError) as caught:
-        service.ask(path, method)
-    caught.value.close()
-    return caught.value.code
+def colors(rows: list[bytes]) -> set[bytes]:
+    return {row[at : at + 3] for row in rows for at in range(0, len(row), 3)}
 
 
-def play(service: Service) -> None:
+def play(example: RunningExample) -> None:
     """What is the same on each executor."""
-    described = service.json("/api/devices")
-    assert described == {
-        "devices": ["kitchen", "hall", "desk"],
-        "apps": ["clock", "stocks", "weather"],
-    }
-    for app in described["apps"]:
-        rows = read_png(service.picture("kitchen", app)[0])
-        assert len({row[at : at + 3] for row in rows for at in range(0, 192, 3)}) > 1
+    assert example.get_json("/api/devices") == {"devices": DEVICES, "apps": APPS}
+    for app in APPS:
+        assert len(colors(read_png(picture(example, "kitchen", app)[0]))) > 1
     # each app on each device has a cache of its own
-    first, asked = service.picture("hall", "weather")
-    assert asked == 1
-    assert service.picture("hall", "weather") == (first, 0)
-    assert service.picture("desk", "weather")[1] == 1
-    assert [service.keys(d, "weather") for d in ("hall", "desk", "none")] == [1, 1, 0]
+    first, count = picture(example, "hall", "weather")
+    assert count == 1
+    assert picture(example, "hall", "weather") == (first, 0)
+    assert asked(example, "desk", "weather") == 1
+    assert [keys(example, d, "weather") for d in ("hall", "desk", "none")] == [1, 1, 0]
     # flushes end at the app and the device
-    assert service.flush("hall", "weather") == 1
-    assert service.keys("hall", "weather") == 0
-    assert service.picture("hall", "weather")[1] == 1
-    assert service.picture("desk", "weather")[1] == 0
-    assert service.flush("kitchen") == 3
-    assert service.picture("kitchen", "stocks")[1] == 1
-    assert service.picture("hall", "weather")[1] == 0
+    assert flush(example, "hall", "weather") == 1
+    assert keys(example, "hall", "weather") == 0
+    assert asked(example, "hall", "weather") == 1
+    assert asked(example, "desk", "weather") == 0
+    assert flush(example, "kitchen") == 3
+    assert asked(example, "kitchen", "stocks") == 1
+    assert asked(example, "hall", "weather") == 0
+    assert flush(example, "nowhere") == 0
     # what is no app or device
-    assert refused(service, PICTURE.format("hall", "render")) == 404
-    assert refused(service, PICTURE.format("hall", "none")) == 404
-    assert refused(service, PICTURE.format("d" * 65, "clock")) == 400
-    assert refused(service, "/api/devices/a%2Fb/flush", "POST") == 404
-    page = service.ask("/")[0].decode()
-    assert "/static/matrx.js" in page
-    assert b"picture.png" in service.ask("/static/matrx.js")[0]
+    for path, status in (
+        (PICTURE.format("hall", "render"), 404),
+        (PICTURE.format("hall", "none"), 404),
+        (PICTURE.format("d" * 65, "clock"), 400),
+        (PICTURE.format("hall", "none").replace("picture.png", "stats"), 404),
+    ):
+        assert example.get(path).status == status, path
+    assert example.post("/api/devices/a%2Fb/flush").status == 404
+    assert "Traceback" not in example.log
 
 
-def test_on_redis(start: Start, password_server: Server) -> None:
-    service = start(
+def test_on_redis(password_server: Server, tmp_path: Path) -> None:
+    """By the document's three variables."""
+    password_server.cli("FLUSHALL")
+    with matrx(
+        tmp_path,
         REDIS_ADDR=f"127.0.0.1:{password_server.port}",
         REDIS_PASSWORD=PASSWORD,
         REDIS_DB="2",
+    ) as example:
+        play(example)
+        health = example.get_json("/health/deep")
+        assert (health["status"], health["mode"]) == ("ok", "redis")
+        assert PASSWORD not in example.log
+        assert PASSWORD not in str(health)
+
+
+def test_on_the_engine(tmp_path: Path) -> None:
+    with matrx(tmp_path) as example:
+        play(example)
+        assert example.get_json("/health/deep")["mode"] == "memory"
+
+
+def test_workers_share(redis_server: Server, tmp_path: Path) -> None:
+    with matrx(tmp_path, redis_server.patient_url, workers=2) as example:
+        until(lambda: len(example.workers()) == 2, "both workers")
+        first, count = picture(example, "hall", "stocks")
+        assert count == 1
+        for _ in range(6):
+            assert picture(example, "hall", "stocks") == (first, 0)
+        assert redis_server.cli("KEYS", "*") == [b"/stocks/hall/portfolio_quotes"]
+        ttl = redis_server.cli("TTL", "/stocks/hall/portfolio_quotes")
+        assert 0 < ttl <= 60
+        for _ in range(4):
+            assert flush(example, "hall") == 1
+            # a worker may have to hear of the other's flush
+            until(lambda: asked(example, "hall", "stocks") == 1, "the flush")
+
+
+def test_an_outage(redis_server: Server, tmp_path: Path) -> None:
+    """No caching while the server is away; what was flushed meanwhile is gone when it
+    is back, and what was not is there."""
+    switch = Switch(redis_server)
+    try:
+        with matrx(tmp_path, switch.url) as example:
+            for device in ("hall", "desk"):
+                until(lambda d=device: asked(example, d, "weather") == 0, "a hit")
+            switch.off()
+            until(lambda: keys(example, "hall", "weather") is None, "the outage")
+            for _ in range(3):
+                drawn, count = picture(example, "hall", "weather")
+                assert count == 1
+                read_png(drawn)
+                assert flush(example, "hall") == 0
+            assert example.get_json("/health/deep")["status"] == "degraded"
+            switch.on()
+            until(lambda: keys(example, "desk", "weather") == 1, "the return")
+            assert asked(example, "desk", "weather") == 0
+            assert asked(example, "hall", "weather") == 1
+            until(lambda: asked(example, "hall", "weather") == 0, "a hit")
+            assert "Traceback" not in example.log
+            assert "App failed" not in example.log
+    finally:
+        switch.proxy.close()
+
+
+def test_a_server_that_is_killed(fresh_server: Server, tmp_path: Path) -> None:
+    with matrx(tmp_path, fresh_server.url) as example:
+        until(lambda: asked(example, "hall", "weather") == 0, "a hit")
+        fresh_server.kill()
+        until(lambda: keys(example, "hall", "weather") is None, "the outage")
+        assert [asked(example, "hall", "weather") for _ in range(3)] == [1, 1, 1]
+        fresh_server.start()
+        until(lambda: keys(example, "hall", "weather") is not None, "the return")
+        until(lambda: asked(example, "hall", "weather") == 0, "a hit")
+        assert "Traceback" not in example.log
+
+
+# --- the page ---------------------------------------------------------------------
+
+# What the picture of an app on a device shows: its pixels, once it is drawn.
+PIXELS = """((image) => {
+    if (!image || !image.complete || !image.naturalWidth) return null;
+    const canvas = document.createElement('canvas');
+    canvas.width = image.naturalWidth; canvas.height = image.naturalHeight;
+    const context = canvas.getContext('2d');
+    context.drawImage(image, 0, 0);
+    const size = [canvas.width, canvas.height];
+    return [size, [...context.getImageData(0, 0, ...size).data]];
+})(document.querySelector("img[alt='%s on %s']"))"""
+
+
+def shown(page: Page, app: str, device: str) -> list[bytes]:
+    """The rows of the picture in the page."""
+    (width, height), data = page.wait_for(PIXELS % (app, device))
+    assert (width, height) == (64, 32)
+    pixels = [bytes(data[at : at + 3]) for at in range(0, len(data), 4)]
+    return [b"".join(pixels[64 * y : 64 * (y + 1)]) for y in range(height)]
+
+
+def caption(device: str, app: str) -> str:
+    """An expression: what stands below the picture."""
+    place = DEVICES.index(device), APPS.index(app)
+    return (
+        f"(document.querySelectorAll('section')[{place[0]}]"
+        f"?.querySelectorAll('figcaption span')[{place[1]}]?.textContent ?? '')"
     )
-    play(service)
-    assert service.json("/health/deep")["mode"] == "redis"
-    assert PASSWORD not in service.log
-    assert "Traceback" not in service.log
 
 
-def test_on_the_engine(start: Start) -> None:
-    service = start()
-    play(service)
-    assert "Traceback" not in service.log
+def test_page_shows_pictures(redis_server: Server, tmp_path: Path) -> None:
+    """In Chromium: each device's pictures, as they were sent; what the flush buttons
+    do; and that Redis is away."""
+    switch = Switch(redis_server)
+    try:
+        with matrx(tmp_path, switch.url, 2) as example, browser() as page:
+            sent = {app: picture(example, "hall", app)[0] for app in APPS}
+            page.open(example.url)
+            for device in DEVICES:
+                for app in APPS:
+                    assert len(colors(shown(page, app, device))) > 1
+                    page.wait_for(f"{caption(device, app)}.includes(' ms, ')")
+            # the clock counts; the others were cached
+            for app in ("stocks", "weather"):
+                assert shown(page, app, "hall") == read_png(sent[app])
+                assert ", cached, 1 key" in page.evaluate(caption("hall", app))
+            button = "section[data-device=hall] figure:nth-child(3) figcaption button"
+            page.click(button)
+            page.wait_for(f"{caption('hall', 'weather')}.includes('source asked')")
+            page.click("section[data-device=hall] figure:nth-child(3) .screen")
+            page.wait_for(f"{caption('hall', 'weather')}.includes(', cached, ')")
+            page.click("section[data-device=desk] h2 button")
+            page.wait_for(f"{caption('desk', 'stocks')}.includes('source asked')")
+            switch.off()
+            page.click("section[data-device=hall] figure:nth-child(3) .screen")
+            page.wait_for(f"{caption('hall', 'weather')}.includes('Redis is away')")
+            assert len(colors(shown(page, "weather", "hall"))) > 1
+            assert page.errors == []
+            assert "Traceback" not in example.log
+    finally:
+        switch.proxy.close()
 
 
-def test_two_processes_share(start: Start, redis_server: Server) -> None:
-    one, other = (start(REDIS_URL=redis_server.patient_url) for _ in range(2))
-    picture, asked = one.picture("hall", "stocks")
-    assert asked == 1
-    assert other.picture("hall", "stocks") == (picture, 0)
-    assert redis_server.cli("KEYS", "*") == [b"/stocks/hall/portfolio_quotes"]
-    ttl = redis_server.cli("TTL", "/stocks/hall/portfolio_quotes")
-    assert 0 < ttl <= 60
-    assert other.flush("hall") == 1
-    assert one.picture("hall", "stocks")[1] == 1
+# --- in this process --------------------------------------------------------------
 
 
-def test_an_outage(start: Start, fresh_server: Server) -> None:
-    service = start(REDIS_ADDR=f"127.0.0.1:{fresh_server.port}")
-    wait_until(lambda: service.keys("hall", "weather") is not None, "the server")
-    wait_until(lambda: service.picture("hall", "weather")[1] == 0, "a hit")
-    fresh_server.kill()
-    for _ in range(3):
-        picture, asked = service.picture("hall", "weather")
-        assert asked == 1
-        read_png(picture)
-        assert service.keys("hall", "weather") is None
-        assert service.flush("hall") == 0
-    assert service.json("/health/deep")["status"] == "degraded"
-    fresh_server.start()
-    wait_until(lambda: service.keys("hall", "weather") is not None, "the return")
-    wait_until(lambda: service.picture("hall", "weather")[1] == 0, "a hit")
-    assert "Traceback" not in service.log
-    assert "App failed" not in service.log
-
-
-def test_settings_that_are_none(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_settings_that_are_none(monkeypatch: pytest.MonkeyPatch) -> None:
     from matrx.settings import Settings
 
     for name, bad in (
@@ -273,10 +307,30 @@ def test_what_lies_outside_is_left_out() -> None:
     assert red == [(0, 0), (63, 31)]
 
 
+@pytest.mark.parametrize("text", ["sun", "rain", "snow", "wind"])
+def test_every_weather_has_a_picture(text: str) -> None:
+    from matrx.app import APPS as PATHS
+    from matrx.pictures import draw
+    from redlane import NoOpCache
+    from redlane.starlark import Processor
+
+    def fetch(place: str) -> dict[str, Any]:
+        return {"text": text, "degrees": 29.5}
+
+    processor = Processor(modules={"sources.star": {"fetch_weather": fetch}})
+    described = processor.render_app_with_cache(PATHS["weather"], NoOpCache())
+    assert len(colors(read_png(draw(described).png()))) == (3 if text != "snow" else 2)
+
+
 def test_the_tutorial_shows_the_example() -> None:
     text = (ROOT / "docs" / "tutorials" / "matrx.md").read_text(encoding="utf-8")
     shown = re.findall(r"^<!-- from (\S+) -->\n```\w*\n(.*?)^```$", text, re.M | re.S)
     assert len(shown) == 2
     for name, code in shown:
-        lines = {line.strip() for line in (ROOT / name).read_text("utf-8").splitlines()}
-        assert {line.strip() for line in code.splitlines()} <= lines, name
+        source = [
+            line.strip() for line in (ROOT / name).read_text("utf-8").splitlines()
+        ]
+        lines = [line.strip() for line in code.splitlines()]
+        starts = range(len(source) - len(lines) + 1)
+        assert any(source[n : n + len(lines)] == lines for n in starts), name
+    assert (EXAMPLES / "matrx" / "apps" / "weather.star").read_text("utf-8") in text

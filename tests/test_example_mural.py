@@ -3,34 +3,46 @@ people in Chromium."""
 
 from __future__ import annotations
 
+import re
+import textwrap
 from pathlib import Path
 
 import pytest
 from browser import Page, browser
 from outage_tools import wait_until
-from running_example import RunningExample, running_example
+from running_example import EXAMPLES, ROOT, RunningExample, running_example
 from servers import Server
+from test_docs import read_blocks
 
-RED = [228, 0, 43, 255]  # of the palette
-MIDDLE = [250, 250]
-QUARTER = [125, 125]
+RED, GREEN = "228,0,43,255", "0,165,80,255"  # of the palette
+SIZE = 500
 
 
-def color_at(page: Page, place: list[int]) -> str:
-    """An expression: what is drawn there."""
-    return f"[...context.getImageData({place[0]}, {place[1]}, 1, 1).data].join()"
+def middle_of(x: int, y: int) -> tuple[float, float]:
+    """Of a place of the canvas, as parts of its width and height."""
+    return (x + 0.5) / SIZE, (y + 0.5) / SIZE
+
+
+def is_drawn(x: int, y: int, color: str) -> str:
+    """An expression."""
+    pixel = f"context.getImageData({x}, {y}, 1, 1).data"
+    return f"[...{pixel}].join() === '{color}'"
+
+
+def is_shown(element: str, text: str) -> str:
+    return f"document.getElementById('{element}').textContent === '{text}'"
 
 
 def enter(page: Page, mural: RunningExample) -> None:
     page.open(mural.url)
-    page.wait_for("document.getElementById('link').textContent === 'live'")
+    page.wait_for(is_shown("link", "live"))
 
 
 def test_two_people_see_each_others_pixels(
     redis_server: Server, tmp_path: Path
 ) -> None:
-    """Two browsers and two workers: each draws what the other places; the cooldown
-    shows; zoom and drag place nothing, and a click lands where it is aimed."""
+    """Two browsers and two workers: each draws what the other places, and both are
+    told the counts; the cooldown runs; zoom and drag place nothing."""
     with (
         running_example(
             "mural",
@@ -43,33 +55,59 @@ def test_two_people_see_each_others_pixels(
         browser() as first,
     ):
         second = first.another()
-        for page in (first, second):
+        pages = first, second
+        for page in pages:
             enter(page, mural)
         first.click("#palette button[value='#e4002b']")
-        first.click("#canvas", (0.501, 0.501))
-        for page in (first, second):
-            page.wait_for(f"{color_at(page, MIDDLE)} === '{','.join(map(str, RED))}'")
-        first.wait_for("cooldown.textContent.startsWith('Wait ')")
+        first.click("#canvas", middle_of(250, 250))
+        for page in pages:
+            page.wait_for(is_drawn(250, 250, RED))
+        first.wait_for("/^Wait (600|5..) s.$/.test(element('cooldown').textContent)")
         assert second.text("#cooldown") == "Click to place a pixel."
+        for page, mine in ((first, "1"), (second, "0")):
+            page.wait_for(is_shown("total", "1"))
+            page.wait_for(is_shown("mine", mine))
+            assert "250, 250" in page.text("#latest")
+        left = first.text("#cooldown")
+        first.wait_for(f"element('cooldown').textContent !== '{left}'")
 
-        first.click("#canvas", (0.2, 0.2))
-        first.wait_for("readyAt > Date.now()")
-        second.wheel("#frame", (0.25, 0.25), -100)
-        second.wait_for("view.zoom > 1")
-        left = second.evaluate("view.left")
-        second.drag("#frame", (0.5, 0.5), (-60, -40))
-        second.wait_for(f"view.left < {left}")
-        second.drag("#frame", (0.5, 0.5), (60, 40))
-        second.wait_for(f"Math.abs(view.left - {left}) < 1")
+        zoom_and_drag(second)
         assert mural.get_json("/api/stats")["total_pixels"] == 1
+        second.fill("#color", "#00a550")
+        second.click("#canvas", middle_of(125, 130))  # of what is zoomed and moved
+        for page in pages:
+            page.wait_for(is_drawn(125, 130, GREEN))
+        for page in pages:
+            page.wait_for(is_shown("total", "2"))
+            page.wait_for(is_shown("mine", "1"))
+        second.hover("#canvas", middle_of(125, 130))
+        second.wait_for(is_shown("where", "125, 130 · you"))
 
-        second.click("#frame", (0.2504, 0.2504))
-        for page in (first, second):
-            page.wait_for(f"{color_at(page, QUARTER)} === '255,0,0,255'")
-        for page in (first, second):
-            page.wait_for("total.textContent === '2' && mine === 1")
-            assert page.errors == []
+        first.open(mural.url)  # who it is, and its cooldown, outlast a reload
+        first.wait_for(is_shown("mine", "1"))
+        first.wait_for(is_drawn(125, 130, GREEN))
+        assert first.text("#cooldown").startswith("Wait ")
+        first.evaluate("cooldown.readyAt = 1")
+        first.click("#canvas", middle_of(10, 10))
+        first.wait_for("cooldown.readyAt > Date.now()")  # it was told to wait
         assert mural.get_json("/api/stats")["total_pixels"] == 2
+        for page in pages:
+            assert page.errors == []
+
+
+def zoom_and_drag(page: Page) -> None:
+    for _ in range(4):
+        page.wheel("#frame", (0.25, 0.25), -100)
+    page.wait_for("view.zoom > 2.4")
+    assert page.text("#scale") == "244 %"
+    left, top = page.evaluate("[view.left, view.top]")
+    page.drag("#frame", (0.5, 0.5), (-60, -40))
+    page.wait_for(f"view.left === {left - 60} && view.top === {top - 40}")
+    page.drag("#frame", (0.5, 0.5), (100, 70))
+    page.wait_for(f"view.left === {left + 40} && view.top === {top + 30}")
+    page.click("#farther")
+    page.click("#closer")
+    page.wait_for("Math.round(view.zoom * 100) === 244")
 
 
 @pytest.mark.parametrize("place", ["redis", "engine"])
@@ -107,3 +145,27 @@ def test_it_outlives_its_redis(fresh_server: Server, tmp_path: Path) -> None:
             "every placement",
         )
         assert "Traceback" not in mural.log
+
+
+def test_the_code_of_the_tutorial_is_the_examples() -> None:
+    blocks = read_blocks(ROOT / "docs" / "tutorials" / "mural.md")
+    shown = [block for block in blocks if block.kind == "py"]
+    assert len(shown) == 7
+    for block in shown:
+        path = EXAMPLES / "mural" / block.note.removeprefix("from ")
+        lines = path.read_text(encoding="utf-8").splitlines()
+        wanted = textwrap.dedent(block.text).splitlines()
+        parts = (lines[n : n + len(wanted)] for n in range(len(lines)))
+        found = (textwrap.dedent("\n".join(part)) for part in parts)
+        assert "\n".join(wanted) in found, block
+
+
+def test_settings_are_told() -> None:
+    readme = (EXAMPLES / "mural" / "README.md").read_text(encoding="utf-8")
+    example = (EXAMPLES / "mural" / ".env.example").read_text(encoding="utf-8")
+    settings = (EXAMPLES / "mural" / "settings.py").read_text(encoding="utf-8")
+    variables = re.findall(r"^([A-Z_]+)=", example, re.MULTILINE)
+    assert len(variables) == 5
+    for variable in variables:
+        assert f"| `{variable}` |" in readme
+        assert f'"{variable}"' in settings

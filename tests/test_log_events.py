@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import ast
 import logging
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
-from outage_tools import wait_until
-from redlane import Client
+from aio import Runner
+from outage_tools import Switch, messages, wait_until
+from redlane import AsyncClient, Cache, Client, ConnectionError, ReplyError
 from redlane._logging import EVENTS
-from servers import Server
+from servers import PATIENT, Server
+from set_clock import compile_clock, environment
 
 ROOT = Path(__file__).resolve().parent.parent
 LEVELS = {"debug", "info", "warning", "error", "exception", "critical", "log"}
@@ -109,3 +114,138 @@ def test_what_an_outage_says(
     assert levels["redlane.command"] == logging.DEBUG
     assert set(levels) <= set(EVENTS)
     client.close()
+
+
+# --- an operation that failed -----------------------------------------------------
+
+FAILED = "Redis operation failed: "
+
+
+def check_one(caplog: pytest.LogCaptureFixture, url: str) -> None:
+    """It was said once, and nothing of the call in it."""
+    (told,) = [r for r in caplog.records if r.getMessage().startswith(FAILED)]
+    assert (told.name, told.levelno) == ("redlane", logging.ERROR)
+    assert re.fullmatch(rf"{FAILED}\S.* \({re.escape(url)}\)", told.getMessage())
+    assert "canary" not in told.getMessage()
+
+
+def test_calls_that_raise(switch: Switch, caplog: pytest.LogCaptureFixture) -> None:
+    with Client(switch.url, **PATIENT) as client:
+        client.get("canary")
+        assert messages(caplog.records, FAILED) == []
+        switch.off()
+        for _ in range(20):
+            with pytest.raises(ConnectionError):
+                client.set("canary", "canary")
+        check_one(caplog, switch.url)
+
+
+def test_calls_that_are_answered_otherwise(
+    switch: Switch, caplog: pytest.LogCaptureFixture
+) -> None:
+    with Client(switch.url, fallback="memory", **PATIENT) as client:
+        cache = Cache(client, prefix="canary")
+        cache.set("canary", 1, ttl=60)
+        switch.off()
+        for number in range(20):
+            assert cache.get("canary") in (None, number - 1)
+            assert cache.set("canary", number, ttl=60) is True
+            assert client.set("canary", "canary") is True
+        check_one(caplog, switch.url)
+
+
+def test_awaited_calls(
+    switch: Switch, run: Runner, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def main() -> None:
+        async with AsyncClient(switch.url, **PATIENT) as client:
+            await client.get("canary")
+            switch.off()
+            for _ in range(20):
+                with pytest.raises(ConnectionError):
+                    await client.set("canary", "canary")
+
+    run(main())
+    check_one(caplog, switch.url)
+
+
+def test_a_verdict_that_no_operation_met(
+    switch: Switch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """health() finds the server away; the first operation is told of all the same."""
+    with Client(switch.url, fallback="memory", **PATIENT) as client:
+        client.get("canary")
+        switch.off(client)
+        assert messages(caplog.records, FAILED) == []
+        for _ in range(20):
+            client.get("canary")
+        check_one(caplog, switch.url)
+
+
+def test_an_outage_soon_after_another(
+    switch: Switch, caplog: pytest.LogCaptureFixture
+) -> None:
+    with Client(switch.url, fallback="memory", **PATIENT) as client:
+        for _ in range(3):
+            switch.off(client)
+            client.get("canary")
+            switch.on(client)
+        check_one(caplog, switch.url)
+
+
+def test_refused_writes(fresh_server: Server, caplog: pytest.LogCaptureFixture) -> None:
+    with Client(fresh_server.url, **PATIENT) as client:
+        fresh_server.cli("CONFIG", "SET", "maxmemory", "1")
+        for _ in range(20):
+            with pytest.raises(ReplyError):
+                client.set("canary", "canary")
+        check_one(caplog, fresh_server.url)
+
+
+def test_an_error_of_the_call_itself(
+    client: Client[bytes], caplog: pytest.LogCaptureFixture
+) -> None:
+    client.hset("h", "f", "v")
+    with pytest.raises(ReplyError):
+        client.get("h")
+    assert messages(caplog.records, FAILED) == []
+
+
+# Time passes as the test says, so that what is bounded by minutes takes none.
+MINUTES = """
+import logging, os, sys, time
+from pathlib import Path
+from set_clock import SetClock, rule_extension
+from redlane import Client
+
+clock = SetClock(Path(os.environ["SET_CLOCK"]), 1_700_000_000_000_000)
+rule_extension(os.environ["LD_PRELOAD"])
+told = []
+logger = logging.getLogger("redlane")
+logger.addFilter(lambda record: told.append(record.event))
+client = Client("redis://127.0.0.1:1", fallback="memory")
+
+def count(seconds):
+    clock.move(seconds * 1_000_000)
+    told.clear()
+    for _ in range(10):
+        client.set("k", 1)
+    return told.count("redlane.operation.failed")
+
+print(*map(count, (0, 30, 31, 30, 31)))
+"""
+
+
+def test_once_a_minute(tmp_path: Path) -> None:
+    words = environment(compile_clock(tmp_path), tmp_path / "clock")
+    (tmp_path / "clock").write_bytes(bytes(16))
+    done = subprocess.run(
+        [sys.executable, "-c", MINUTES],
+        cwd=ROOT / "tests",
+        env={**os.environ, **words},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (0, "1 0 1 0 1\n"), done.stderr

@@ -120,7 +120,7 @@ def test_a_server_that_appears_later_is_found(
         assert server.cli("GET", "k") == b"2"
     finally:
         server.close()
-    assert [level for level, _ in lines()] == ["WARNING", "INFO"]
+    assert [level for level, _ in lines()] == ["WARNING", "ERROR", "INFO"]
 
 
 def test_one_slow_call_opens_nothing(fresh_server: Server) -> None:

@@ -38,6 +38,22 @@ print("works")
 """
 
 
+RENDERS = """\
+import pathlib
+from redlane import InMemoryCache
+from redlane.starlark import Processor
+pathlib.Path("app.star").write_text('''
+load("cache.star", "cache")
+def main():
+    cache.set("key", (cache.get("key") or 0) + 1)
+    return cache.get("key")
+''')
+cache = InMemoryCache()
+found = [Processor().render_app_with_cache("app.star", cache) for _ in range(2)]
+assert found == [1, 2], found
+"""
+
+
 # Compiled without being made fast, in a third of the time: for the roads on which the
 # sources go, and not what comes of them. The wheel is the release build.
 QUICKLY = {"REDLANE_BUILD": "debug"}
@@ -180,7 +196,7 @@ def test_wheel_carries_the_package_and_the_notices(wheel: Path) -> None:
     (core,) = package - wanted
     assert core.startswith("redlane/_core.cp")
     assert wanted - package == set()
-    extras = {*EXTRAS, "starlette", "examples"}
+    extras = {*EXTRAS, "starlette", "upstash", "examples"}
     assert set(re.findall("(?m)^Provides-Extra: (.*)$", described)) == extras
     assert not [name for name in names if name.endswith((".c", ".h", ".o"))]
 
@@ -188,10 +204,19 @@ def test_wheel_carries_the_package_and_the_notices(wheel: Path) -> None:
 @packaging
 @of_one_sdist
 def test_install_from_wheel(wheel: Path, environment: Environment) -> None:
-    environment.install(f"{wheel}[{','.join(EXTRAS)}]")
+    environment.install(wheel)
+    environment.check()
+    for module in ("metrics", "otel", "starlark"):
+        refused = run(
+            *(environment.python, "-I", "-c", f"import redlane.{module}"),
+            cwd=environment.empty,
+        )
+        assert f"redlane[{module}]" in refused.stderr.splitlines()[-1]
+    environment.install(f"{wheel}[{','.join((*EXTRAS, 'upstash'))}]")
     environment.check()
     imports = "\n".join(f"import redlane.{module}" for module in EXTRAS)
-    must(environment.python, "-I", "-W", "error", "-c", imports, cwd=environment.empty)
+    program = f"{imports}\nimport httpx\n{RENDERS}"
+    must(environment.python, "-I", "-W", "error", "-c", program, cwd=environment.empty)
 
 
 @packaging

@@ -19,7 +19,7 @@ from flask import Blueprint, Flask, abort
 from flask import request as flask_request
 from flask.views import MethodView
 from http_tools import Asgi, Reply, Wsgi
-from redlane import RateLimiter, RateLimitExceeded, _limit, rate_limit
+from redlane import RateLimiter, RateLimitExceeded, RedlaneError, _limit, rate_limit
 from redlane.fastapi import cached
 from redlane.flask import Redlane
 from starlette.applications import Starlette
@@ -27,6 +27,8 @@ from starlette.endpoints import HTTPEndpoint
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
+from werkzeug.exceptions import HTTPException as FlaskError
+from werkzeug.exceptions import TooManyRequests
 
 Limit = Callable[[Any], Any]
 METHODS = ["GET", "POST"]
@@ -451,6 +453,25 @@ def test_answers_of_the_application(default: Any) -> None:
     app.add_url_rule("/y", "y", rate_limit("1/hour")(lambda: "y"))
     app.register_error_handler(429, lambda error: ("429", 429))
     assert [Wsgi(app)("/y").text for _ in range(2)] == ["y", "429"]
+
+
+@pytest.mark.parametrize(
+    ("handled", "taken"),
+    [
+        ([RedlaneError, FlaskError, TooManyRequests, RateLimitExceeded], 2),
+        ([RedlaneError, FlaskError, 429], 2),
+        ([RedlaneError, FlaskError, RateLimitExceeded], 2),
+        ([RedlaneError, FlaskError], 1),
+        ([RedlaneError], 0),
+    ],
+)
+def test_which_handler_of_several(default: Any, handled: list[Any], taken: int) -> None:
+    """One of outages is not for refusals, where there is any other."""
+    app = Flask("site")
+    app.add_url_rule("/x", "x", rate_limit("1/hour")(lambda: "x"))
+    for number, what in enumerate(handled):
+        app.register_error_handler(what, lambda error, n=number: (str(n), 429))
+    assert [Wsgi(app)("/x").text for _ in range(2)] == ["x", str(taken)]
 
 
 @pytest.mark.parametrize("handled", [RateLimitExceeded, 429])

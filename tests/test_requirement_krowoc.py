@@ -5,27 +5,29 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
 import redlane
+import requirement_tools
 from flask import Flask, jsonify
 from http_tools import Wsgi
+from krowoc.app import create_app
+from krowoc.bus import Bus
+from krowoc.history import KEPT, Event
+from krowoc.settings import Settings
 from outage_tools import wait_until
-from redlane import RateLimiter, RedisPubSub, _limit, cache, invalidate_cache
-from redlane.flask import health_blueprint
-from requirement_tools import STAGES, Stage, staged
+from redlane import RateLimiter, RedisPubSub, cache, invalidate_cache
+from requirement_tools import Stage
+
+stage = requirement_tools.stage
 
 
-@pytest.fixture(params=STAGES)
-def stage(
-    server_binary: str,
-    request: pytest.FixtureRequest,
-    monkeypatch: pytest.MonkeyPatch,
-) -> Iterator[Stage]:
-    monkeypatch.setattr(_limit, "_default", None)
-    with staged(request, fallback="memory") as made:
-        yield made
+@pytest.fixture
+def client(stage: Stage) -> Any:
+    """The default client, as the environment would make it."""
+    return stage.default(fallback="memory")
 
 
 def make_function(calls: list[Any]) -> Any:
@@ -39,7 +41,7 @@ def make_function(calls: list[Any]) -> Any:
     return expensive_function
 
 
-def test_cache(stage: Stage, caplog: pytest.LogCaptureFixture) -> None:
+def test_cache(stage: Stage, client: Any, caplog: pytest.LogCaptureFixture) -> None:
     calls: list[Any] = []
     function = make_function(calls)
 
@@ -48,7 +50,7 @@ def test_cache(stage: Stage, caplog: pytest.LogCaptureFixture) -> None:
         calls.append(user_id)
         return object
 
-    for phase in stage.phases():
+    for phase in stage.phases(client):
         del calls[:]
         first = function(phase)
         assert first == {"user": phase, "pair": [1, 2], "3": None}  # as a hit has it
@@ -61,19 +63,19 @@ def test_cache(stage: Stage, caplog: pytest.LogCaptureFixture) -> None:
     assert said[0].levelno >= logging.WARNING
 
 
-def test_keys(stage: Stage) -> None:
+def test_keys(stage: Stage, client: Any) -> None:
     function = make_function([])
-    for phase in stage.phases():
+    for phase in stage.phases(client):
         function(phase)
         assert function.cache_key(phase).startswith("cache:expensive_function:")
         if phase != "away":
-            assert stage.client.exists(function.cache_key(phase)) == 1
+            assert client.exists(function.cache_key(phase)) == 1
 
 
-def test_invalidate_cache(stage: Stage) -> None:
+def test_invalidate_cache(stage: Stage, client: Any) -> None:
     calls: list[Any] = []
     function = make_function(calls)
-    for phase in stage.phases():
+    for phase in stage.phases(client):
         for user in (1, 2):
             function(user)
         del calls[:]
@@ -84,7 +86,7 @@ def test_invalidate_cache(stage: Stage) -> None:
         assert calls == [1, 2]
 
 
-def test_publish_and_subscribe(stage: Stage) -> None:
+def test_publish_and_subscribe(stage: Stage, client: Any) -> None:
     heard: list[tuple[str, Any]] = []
 
     def handle(channel: str, message: Any) -> None:
@@ -92,8 +94,8 @@ def test_publish_and_subscribe(stage: Stage) -> None:
         if message == {"bad": 1}:
             raise RuntimeError("the handler's own")
 
-    with RedisPubSub(stage.client).start(["events"], handle, patterns=["news.*"]):
-        for phase in stage.phases():
+    with RedisPubSub(client).start(["events"], handle, patterns=["news.*"]):
+        for phase in stage.phases(client):
             del heard[:]
             # A subscription may come back after its client.
             wait_until(lambda: RedisPubSub.publish("events", {"bad": 1}), "the way")
@@ -115,9 +117,9 @@ def limited() -> Wsgi:
     return Wsgi(app)
 
 
-def test_rate_limiter(stage: Stage) -> None:
+def test_rate_limiter(stage: Stage, client: Any) -> None:
     ask = limited()
-    for phase in stage.phases():
+    for phase in stage.phases(client):
         statuses = [ask("/api/rate-limited").status for _ in range(8)]
         assert statuses.count(200) <= 5, phase
         assert statuses[-1] == 429
@@ -128,27 +130,117 @@ def test_rate_limiter(stage: Stage) -> None:
             assert statuses == [200] * 5 + [429] * 3
 
 
-def test_health(stage: Stage) -> None:
-    app = Flask("app")
-    app.register_blueprint(health_blueprint(stage.client))
-    ask = Wsgi(app)
-    for phase in stage.phases():
-        reply = ask("/health/deep")
-        assert reply.status == 200
-        told = json.loads(reply.body)
-        engine = stage.client.url.startswith("memory:")
-        assert told["status"] == ("degraded" if phase == "away" else "ok")
-        assert told["mode"] == ("memory" if engine or phase == "away" else "redis")
-        assert {"connected", "used_memory", "used_memory_human", "latency_ms"} <= set(
-            told["redis"]
-        )
-        assert told["redis"]["connected"] is (not engine and phase != "away")
+@contextmanager
+def application(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> Iterator[Wsgi]:
+    """The example, in this process."""
+    monkeypatch.setenv("REDIS_URL", stage.url)
+    app = create_app(Settings(slow_seconds=0))
+    bus: Bus = app.extensions["krowoc"]
+    try:
+        yield Wsgi(app)
+    finally:
+        bus.close()
 
 
-def test_fallback(stage: Stage) -> None:
+def get(ask: Wsgi, path: str, status: int = 200) -> Any:
+    reply = ask(path)
+    assert reply.status == status, reply
+    return json.loads(reply.body)
+
+
+def post(ask: Wsgi, path: str, body: Any = None, status: int = 200) -> Any:
+    text = b"" if body is None else json.dumps(body).encode()
+    kind = {"Content-Type": "application/json"}
+    reply = ask(path, kind, method="POST", body=text)
+    assert reply.status == status, reply
+    return json.loads(reply.body)
+
+
+def messages(ask: Wsgi, query: str = "") -> list[Any]:
+    answer = get(ask, f"/api/recent-events?{query}")
+    assert answer["count"] == len(answer["events"])
+    return [event["message"] for event in answer["events"]]
+
+
+def check_cached_data(ask: Wsgi) -> None:
+    for user in ("1", "2"):
+        first = get(ask, f"/api/cached-data?user_id={user}")
+        assert first["user_id"] == user
+        assert get(ask, f"/api/cached-data?user_id={user}") == first
+    of_one = post(ask, "/api/invalidate-cache", {"user_id": "2"})
+    assert of_one == {"invalidated": 1}
+    assert post(ask, "/api/invalidate-cache") == {"invalidated": 1}
+    assert get(ask, "/api/cached-data?user_id=1") != first
+
+
+def check_events(ask: Wsgi, phase: str) -> None:
+    told = [f"{phase} {n}" for n in range(22)]
+    for text in told:
+        body = {"channel": phase, "message": text}
+        assert post(ask, "/api/publish-event", body)["published"] is True
+    assert messages(ask) == told[:1:-1]  # newest first, 20 of them
+    assert messages(ask, "limit=3") == told[:-4:-1]
+    assert messages(ask, f"limit=100&channel={phase}") == told[::-1]
+    assert messages(ask, "channel=none") == []
+    for limit in ("0", "101", "x"):
+        get(ask, f"/api/recent-events?limit={limit}", 400)
+    for body in ({"message": "x"}, {"channel": "c"}, {}, []):
+        post(ask, "/api/publish-event", body, 400)
+
+
+def hears(ask: Wsgi, text: str) -> bool:
+    """Whether what any other program publishes is there, too."""
+    if text in messages(ask, "limit=100"):
+        return True
+    RedisPubSub.publish("other", text)
+    return False
+
+
+def test_endpoints(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    with application(stage, monkeypatch) as ask:
+        client = redlane.default_client()
+        bus: Bus = ask.app.extensions["krowoc"]
+        for phase in stage.phases(client, bus.history._client):
+            check_cached_data(ask)
+            check_events(ask, phase)
+            slow = [ask("/api/slow-limited").status for _ in range(4)]
+            fast = [ask("/api/rate-limited").status for _ in range(8)]
+            for statuses, limit in ((slow, 2), (fast, 5)):
+                assert statuses.count(200) <= limit, phase
+                assert statuses[-1] == 429
+            if phase == "up":
+                assert (slow.count(200), fast.count(200)) == (2, 5)
+            if phase != "away":
+                wait_until(lambda p=phase: hears(ask, f"else {p}"), "the other's event")
+        if stage.way == "engine":
+            for n in range(KEPT + 10):
+                bus.history.add(Event.now("many", n))
+            assert bus.history._client.zcard("krowoc:events") == KEPT
+
+
+def test_health(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    with application(stage, monkeypatch) as ask:
+        for phase in stage.phases(redlane.default_client()):
+            told = get(ask, "/health/deep")
+            memory = stage.way == "engine" or phase == "away"
+            assert told["status"] == ("degraded" if phase == "away" else "ok")
+            assert told["mode"] == ("memory" if memory else "redis")
+            assert set(told) == {"status", "mode", "redis"}
+            redis = told["redis"]
+            assert set(redis) == {
+                *("connected", "used_memory", "used_memory_human", "latency_ms")
+            }
+            assert redis["connected"] is not memory
+            if not memory:
+                assert redis["used_memory"] > 0
+                assert redis["used_memory_human"]
+                assert redis["latency_ms"] > 0
+
+
+def test_fallback(stage: Stage, client: Any) -> None:
     """No utility raises, whatever becomes of the server."""
     function, ask = make_function([]), limited()
-    for _ in stage.phases():
+    for _ in stage.phases(client):
         assert function(1)["user"] == 1
         assert invalidate_cache("cache:expensive_function:*") >= 0
         assert RedisPubSub.publish("events", {"a": 1}) == 0

@@ -1,5 +1,6 @@
-"""The page that leads from what must work to the tests of it: each line has tests, and
-those that are named exist."""
+"""The page that leads from what must work to the tests of it: each line has a test that
+is named after it, which runs where the line's columns say, and those that are named
+exist."""
 
 from __future__ import annotations
 
@@ -9,11 +10,14 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+from requirement_tools import WAYS
 from test_docs import DOCS, read_table
+from test_selection import chosen
 
 TESTS = Path(__file__).parent
 PAGE = DOCS / "requirements.md"
 APPLICATIONS = ("mural", "video", "matrx", "ludo", "krowoc", "shared")
+TICKS = {"✓": True, "–": False}
 
 
 @cache
@@ -35,13 +39,30 @@ def names_in(file: str) -> frozenset[str]:
     return frozenset(found)
 
 
-def lines_of(application: str) -> dict[str, list[str]]:
-    """The tests of each line."""
-    found: dict[str, list[str]] = {}
-    for line, text, tests in read_table(PAGE, f"requirements: {application}"):
+def ways_of_tests(server: str = "") -> dict[str, set[str]]:
+    """Where each test named after a line is run, as pytest collects them: all, or those
+    that are for another server, too."""
+    files = [f"test_requirement_{application}" for application in APPLICATIONS]
+    settings = {"REDLANE_TEST_SERVERS": server} if server else {}
+    found: dict[str, set[str]] = {}
+    for test in chosen(*files, **settings):
+        match = re.fullmatch(r"tests/(\S+)\[(\w+)\]", test)
+        assert match, f"{test} is run once, and not on each stage"
+        found.setdefault(match[1], set()).add(match[2])
+    return found
+
+
+def rows_of(application: str) -> dict[str, tuple[set[str], list[str]]]:
+    """Where each line has a meaning, and its tests."""
+    found: dict[str, tuple[set[str], list[str]]] = {}
+    rows = read_table(PAGE, f"requirements: {application}")
+    for line, text, *ticks, tests in rows:
         assert line not in found, f"{application}: two lines are called {line}"
         assert text, line
-        found[line] = re.findall(r"`([^`]+)`", tests)
+        ways = {
+            way for way, tick in zip(WAYS, ticks, strict=True) if TICKS[tick.strip()]
+        }
+        found[line] = ways, re.findall(r"`([^`]+)`", tests)
     return found
 
 
@@ -52,29 +73,29 @@ def test_every_application_has_its_table() -> None:
 
 @pytest.mark.parametrize("application", APPLICATIONS)
 def test_every_line_has_tests_that_exist(application: str) -> None:
-    for line, tests in lines_of(application).items():
-        assert tests, f"{application}: nothing proves {line}"
+    for line, (_, tests) in rows_of(application).items():
         assert len(set(tests)) == len(tests), line
         for name in tests:
             file = name.partition("::")[0]
             assert (TESTS / file).is_file(), name
-            known = names_in(file)
-            assert known, f"no test in {file}"
-            assert name == file or name in known, name
+            assert name == file or name in names_in(file), name
 
 
 @pytest.mark.parametrize("application", APPLICATIONS)
-def test_tests_that_are_named_after_a_line_stand_in_it(application: str) -> None:
-    """And first: `test_requirement_ludo.py::test_presence` in the line `presence`."""
+def test_every_line_has_the_test_that_is_named_after_it(application: str) -> None:
+    """`test_requirement_ludo.py::test_presence` for the line `presence`: its first."""
     file = f"test_requirement_{application}.py"
-    made = names_in(file) if (TESTS / file).exists() else frozenset()
-    named = {
-        name
-        for tests in lines_of(application).values()
-        for name in tests
-        if name.startswith("test_requirement_")
-    }
-    assert named == made
-    for line, tests in lines_of(application).items():
-        own = f"{file}::test_{line}"
-        assert (tests[0] == own) == (own in made), line
+    rows = rows_of(application)
+    assert names_in(file) == {f"{file}::test_{line}" for line in rows}
+    for line, (_, tests) in rows.items():
+        assert tests[0] == f"{file}::test_{line}", line
+
+
+def test_the_columns_say_where_it_is_run() -> None:
+    collected, for_servers = ways_of_tests(), ways_of_tests("redis-server")
+    for application in APPLICATIONS:
+        for line, (ways, (test, *_)) in rows_of(application).items():
+            assert ways, line
+            assert collected[test] == ways, line
+            # The engine is the same, whatever server there is.
+            assert for_servers[test] == ways - {"engine"}, line

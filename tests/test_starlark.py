@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import redlane
 from aio import Runner
+from children import run_program
 from conftest import make_client
 from outage_tools import Switch
 from redlane import InMemoryCache, NoOpCache, RedisCache, RedlaneError
@@ -421,6 +422,28 @@ def test_what_is_no_cache(app: Callable[..., Path]) -> None:
             Processor().render_app_with_cache(app("return 1"), bad)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="needs a Processor of a RedisCache"):
         Processor().render_app(app("return 1"), "a", "b")
+
+
+def test_without_its_package_the_extra_is_named() -> None:
+    """And the rest of the library does without it."""
+    program = """if True:
+        import sys
+        sys.modules["starlark"] = None
+        import redlane
+        redlane.InMemoryCache().set("key", b"value", 60)
+        import redlane.starlark
+    """
+    done = run_program(program)
+    last = done.stderr.splitlines()[-1]
+    assert last == (
+        "ImportError: redlane.starlark needs starlark-pyo3: "
+        "pip install 'redlane[starlark]'"
+    )
+
+
+def test_the_library_does_not_load_it() -> None:
+    done = run_program("import redlane, sys; print('starlark' in sys.modules)")
+    assert done.stdout == "False\n", done
 
 
 # --- the shared cache -------------------------------------------------------------

@@ -21,6 +21,7 @@ import pytest
 import redlane
 from proxy import Proxy
 from redlane import Cache, Client
+from scripted import Gone, Peer, scripted
 from servers import Server
 
 # Each call is made with its n-th allocation failing, for n = 1, 2, … until it succeeds.
@@ -296,6 +297,103 @@ def test_no_memory_is_a_memory_error(
         text=True,
         check=False,
     )
+    assert done.returncode == 0, done.stderr
+
+
+# What is looked up by a name is there, or there is no memory to look: never is it taken
+# for missing. Each call gives the same as ever, or a MemoryError.
+LOOKED_UP = """
+import contextvars, dataclasses, faulthandler, logging, sys
+faulthandler.enable()
+import _testcapi, msgspec.json
+msgspec.json.decode = lambda data: {"video_url": "u"}  # its own ends the process
+from redlane import Cache, Client, VideoCache
+
+contextvars.ContextVar("made").set(1)  # the thread's context too
+
+logging.disable(logging.CRITICAL)
+engine = Client("memory://")
+video = VideoCache(engine)
+video.set("a", ["b"], "u")
+scripted = Client(sys.argv[1], timeout=60, connect_timeout=60)
+cache = Cache(engine)
+
+@dataclasses.dataclass
+class Point:
+    x: int
+
+def point(x: int) -> Point:
+    return Point(x)
+
+async def awaited():
+    return 1
+
+awaited.__name__ = "renamed"
+made = []
+
+def decorate():
+    made[:] = [cache(point, name="p", ttl=60)]
+    return True
+
+def typed():
+    made[0].invalidate_all()
+    return [type(made[0](1)) for _ in range(2)]
+
+video.get("a", ["b"]), cache(awaited), decorate(), typed(), scripted.info()
+calls = [
+    (lambda: scripted.info()["modules"], [{"name": "a"}, {"name": "b"}], None),
+    (lambda: Client.from_env(default="memory://").url, "memory://", None),
+    (lambda: video.get("a", ["b"]), "u", None),
+    (lambda: cache(awaited).__name__, "renamed", None),
+    (decorate, True, lambda: typed() == [Point, Point]),
+]
+failures = 0
+for number, (call, wanted, check) in enumerate(calls):
+    fine = 0
+    for first in range(1, 3000):
+        error = result = None
+        try:
+            _testcapi.set_nomemory(first, first + 1)
+            result = call()
+        except BaseException as caught:
+            error = caught
+        _testcapi.remove_mem_hooks()
+        if error is not None:
+            # CPython says so where there is no room for one more frame.
+            room = "error return without exception set" in str(error)
+            assert room or isinstance(error, MemoryError), (number, first, repr(error))
+            failures += 1
+            fine = 0
+            continue
+        assert result == wanted, (number, first, result)
+        assert check is None or check(), (number, first)
+        fine += 1
+        if fine == 40:
+            break
+assert failures > 2 * len(calls), failures
+"""
+
+
+def tell_info(peer: Peer) -> None:
+    text = b"module:name=a\r\nmodule:name=b\r\n"
+    peer.greet()
+    with contextlib.suppress(Gone):
+        while True:
+            assert peer.read() == [b"INFO"]
+            peer.send(b"$%d\r\n%b\r\n" % (len(text), text))
+
+
+def test_no_memory_is_not_taken_for_nothing_there() -> None:
+    pytest.importorskip("_testcapi")  # not every Python is built with it
+    with scripted(tell_info) as server:
+        done = subprocess.run(
+            [sys.executable, "-c", LOOKED_UP, server.url],
+            env={**os.environ, "PYTHONHASHSEED": "0"},  # the same allocations each time
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
     assert done.returncode == 0, done.stderr
 
 

@@ -69,7 +69,7 @@ def test_ttls(videos: VideoCache, client: Any) -> None:
 
 def test_stats(videos: VideoCache, client: Any, executor: str) -> None:
     stats = videos.get_stats()
-    assert stats["cache_type"] == ("redis" if executor == "redis" else "memory")
+    assert stats["cache_type"] == ("memory" if executor == "engine" else "redis")
     assert (stats["total_entries"], stats["hits"], stats["misses"]) == (0, 0, 0)
     assert stats["hit_rate"] == 0.0
     assert isinstance(stats["hit_rate"], float)

@@ -29,6 +29,7 @@ from urllib.parse import parse_qsl, unquote_to_bytes
 
 import uvicorn
 from servers import START_SECONDS, encode_command, listen_on_loopback
+from tls import Identity
 
 TOKEN = "canary-upstash-token"
 
@@ -367,12 +368,15 @@ def _event_of(reply: Any) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def running_gateway(redis_port: int) -> Iterator[Gateway]:
+def running_gateway(
+    redis_port: int, identity: Identity | None = None
+) -> Iterator[Gateway]:
     """A gateway to the server on `redis_port`, on a free port of loopback, in a thread
-    of its own."""
+    of its own; by TLS with that certificate."""
     gateway = Gateway(redis_port)
     with listen_on_loopback() as listener:
-        gateway.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        scheme = "https" if identity else "http"
+        gateway.url = f"{scheme}://127.0.0.1:{listener.getsockname()[1]}"
         # Else the second part of an answer waits 40 ms for the first to be confirmed.
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         config = uvicorn.Config(
@@ -383,6 +387,8 @@ def running_gateway(redis_port: int) -> Iterator[Gateway]:
             interface="asgi3",
             timeout_graceful_shutdown=1,
             timeout_keep_alive=600,  # no connection ends by itself, however slow we are
+            ssl_certfile=identity.cert if identity else None,
+            ssl_keyfile=identity.key if identity else None,
         )
         server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run, args=([listener],), daemon=True)

@@ -1,11 +1,12 @@
-"""Puts measured figures into the README.
+"""Puts measured figures into the README and docs/benchmarks.md.
 
     python -m benchmarks --json bench.json
     python -m redlane demo --json > demo.json
     python tools/readme_figures.py bench.json demo.json [--note "How it was measured."]
 
-Several files of benchmarks may be named: later ones win, row by row. The README then
-says which rows come from which run, with its load and with what failed in it.
+The README has what has a goal, the page all comparisons. Several files of benchmarks
+may be named: later ones win, row by row. Both then say which rows come from which run,
+with its load and with what failed in it.
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-README = Path(__file__).resolve().parent.parent / "README.md"
+ROOT = Path(__file__).resolve().parent.parent
+README = ROOT / "README.md"
+PAGE = ROOT / "docs" / "benchmarks.md"
 
 
 def show_time(seconds: float) -> str:
@@ -72,27 +75,37 @@ def describe_run(document: dict[str, Any], rows: list[int], only: bool) -> str:
     return text
 
 
-def write_bench(documents: list[dict[str, Any]], note: str) -> str:
+def latest_rows(
+    documents: list[dict[str, Any]],
+) -> tuple[dict[int, list[dict[str, Any]]], list[str]]:
+    """Each row as the last run has it, and what is to be said of the runs."""
     rows: dict[int, list[dict[str, Any]]] = {}
     source: dict[int, int] = {}
     for place, document in enumerate(documents):
         for number in {row["row"] for row in document["rows"]}:
             rows[number] = [row for row in document["rows"] if row["row"] == number]
             source[number] = place
-    lines = [note, ""] if note else []
+    runs: list[str] = []
     for place, document in enumerate(documents):
         own = sorted(number for number in rows if source[number] == place)
         if own:
-            lines += [describe_run(document, own, len(documents) == 1), ""]
-    lines += [
-        "| row | work | redlane | against | | ratio | middle half | goal |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
+            runs += [describe_run(document, own, len(documents) == 1), ""]
+    return rows, runs
+
+
+def write_table(rows: dict[int, list[dict[str, Any]]], goals_only: bool) -> list[str]:
+    titles = ["row", "work", "redlane", "against", "", "ratio", "middle half", "goal"]
+    if goals_only:
+        titles.remove("middle half")
+    lines = [f"| {' | '.join(titles)} |".replace("|  |", "| |")]
+    lines.append("|---" * len(titles) + "|")
     for number in sorted(rows):
         for row in rows[number]:
             for comparison in row["comparisons"]:
+                if goals_only and not comparison["goal"]:
+                    continue
                 other = comparison["against"]
-                cells = (
+                cells = [
                     str(number),
                     row["what"],
                     show_value(row["unit"], row["times"]["redlane"]["median"]),
@@ -101,8 +114,17 @@ def write_bench(documents: list[dict[str, Any]], note: str) -> str:
                     show_ratio(row["unit"], comparison),
                     show_middle(row["unit"], comparison),
                     show_goal(comparison),
-                )
+                ]
+                if goals_only:
+                    del cells[6]
                 lines.append(f"| {' | '.join(cells)} |".replace("|  |", "| |"))
+    return lines
+
+
+def write_bench(documents: list[dict[str, Any]], note: str, goals_only: bool) -> str:
+    rows, runs = latest_rows(documents)
+    lines = [note, ""] if note else []
+    lines += runs + write_table(rows, goals_only)
     failed = [
         f"- Row {number}, {row['what']}: {fact['text']}."
         for number in sorted(rows)
@@ -122,8 +144,9 @@ def milliseconds(value: float) -> str:
 def write_demo(document: dict[str, Any], note: str) -> str:
     lines = [note, ""] if note else []
     lines += [
-        "| request | served by | in hand: median | p99 | over HTTP: median | p99 |",
-        "|---|---|---|---|---|---|",
+        "| request | served by | in hand: median | p99 | over HTTP: median | p99 "
+        "| faster: in hand | over HTTP | goal in hand |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     for row in document["rows"]:
         times = (
@@ -131,19 +154,28 @@ def write_demo(document: dict[str, Any], note: str) -> str:
             for where in ("hand", "http")
             for what in ("median", "p99")
         )
-        cells = (row["name"], row["served_by"], *(f"{time} ms" for time in times))
-        lines.append(f"| {' | '.join(cells)} |")
+        factors = (
+            f"{row[name]:,.1f} ×" if row[name] else ""
+            for name in ("faster_in_hand", "faster_over_http")
+        )
+        goal = ""
+        if row["goal_ms"]:
+            goal = f"≤ {row['goal_ms']:g} ms: {'met' if row['met'] else 'not met'}"
+        timed = (f"{time} ms" for time in times)
+        cells = (row["name"], row["served_by"], *timed, *factors, goal)
+        lines.append(re.sub(r"(?<=\|)  (?=\|)", " ", f"| {' | '.join(cells)} |"))
     return "\n".join(lines)
 
 
-def replace_part(text: str, name: str, part: str) -> str:
+def replace_part(path: Path, name: str, part: str) -> None:
+    text = path.read_text(encoding="utf-8")
     pattern = rf"(<!-- figures: {name} -->\n).*?(<!-- end -->)"
     changed, count = re.subn(
         pattern, lambda match: f"{match[1]}\n{part}\n\n{match[2]}", text, flags=re.S
     )
     if count != 1:
-        raise SystemExit(f"README.md: no place for the figures of {name}")
-    return changed
+        raise SystemExit(f"{path.name}: no place for the figures of {name}")
+    path.write_text(changed, encoding="utf-8")
 
 
 def main(arguments: list[str]) -> None:
@@ -152,17 +184,16 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--note", default="", help="stands above each table")
     options = parser.parse_args(arguments)
     names, note = options.names, options.note
-    text = README.read_text(encoding="utf-8")
     documents = [json.loads(Path(name).read_text(encoding="utf-8")) for name in names]
     bench = [document for document in documents if "packages" in document]
     demos = [document for document in documents if "size" in document]
     if len(bench) + len(demos) != len(documents):
         raise SystemExit("not the JSON of benchmarks or of demo")
     if bench:
-        text = replace_part(text, "bench", write_bench(bench, note))
+        replace_part(README, "bench", write_bench(bench, note, goals_only=True))
+        replace_part(PAGE, "bench", write_bench(bench, note, goals_only=False))
     for document in demos:
-        text = replace_part(text, "demo", write_demo(document, note))
-    README.write_text(text, encoding="utf-8")
+        replace_part(README, "demo", write_demo(document, note))
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ bind = f"{os.environ.get('HOST') or '127.0.0.1'}:{os.environ.get('PORT') or 8000
 worker_class = "gthread"
 workers = int(os.environ.get("WEB_CONCURRENCY") or 2)
 threads = 50  # each page that watches has one
+control_socket_disable = True  # all gunicorns of a user would share one
 
 
 def when_ready(server: Any) -> None:

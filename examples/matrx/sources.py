@@ -29,21 +29,25 @@ class Sources:
         }
 
     def weather(self, place: str) -> dict[str, Any]:
-        number = self._ask(place)
+        self._ask()
+        number = number_of(place)
         words = ("sun", "rain", "snow", "wind")
         return {"text": words[number % 4], "degrees": number % 30 + 0.5}
 
     def quotes(self, names: list[str]) -> dict[str, float]:
-        number = self._ask(" ".join(names))
-        return {name: (number % 9000) / 10 + len(name) for name in names}
+        self._ask()
+        return {name: 100 + number_of(name) % 4000 / 10 for name in names}
 
-    def _ask(self, question: str) -> int:
-        """A number that stays for a minute."""
+    def _ask(self) -> None:
         asked.set(asked.get() + 1)
         time.sleep(self._seconds)
-        minute = int(time.time() // 60)
-        digest = hashlib.sha256(f"{question} {minute}".encode()).digest()
-        return int.from_bytes(digest[:4], "big")
+
+
+def number_of(question: str) -> int:
+    """One that stays for a minute."""
+    minute = int(time.time() // 60)
+    digest = hashlib.sha256(f"{question} {minute}".encode()).digest()
+    return int.from_bytes(digest[:4], "big")
 
 
 def now() -> str:

@@ -31,7 +31,12 @@ from .store import Pixel, PixelStore
 
 COLOR = re.compile(r"#[0-9A-Fa-f]{6}")
 USER_ID_LENGTH = 128
-PALETTE = ("#000000", "#ffffff", "#e4002b", "#ff9900", "#ffd500", "#00a550", "#0057b8")
+PALETTE = (
+    *("#ffffff", "#d4d7d9", "#898d90", "#3a3f47", "#000000"),
+    *("#e4002b", "#ff6a3d", "#ff9900", "#ffd500", "#fff3a3"),
+    *("#00a550", "#7ed957", "#00b5a5", "#5fd4f4", "#0057b8"),
+    *("#3b2fa0", "#8a3ffc", "#ff5cc4", "#ffb3d1", "#8b5a2b"),
+)
 WEBSOCKET_OPTIONS = {
     "ping_interval": 25,  # seconds
     "max_message_size": 1024,

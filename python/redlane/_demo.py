@@ -2,6 +2,7 @@
 
 The application runs in a process of its own (_demo_server); this one drives it with
 http.client, checks what it answers, and prints one table. Nothing is built here.
+`redlane demo NAME` serves one of the examples instead.
 """
 
 from __future__ import annotations
@@ -9,12 +10,10 @@ from __future__ import annotations
 import http.client
 import importlib.util
 import json
-import math
 import os
 import secrets
 import shutil
 import signal
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -23,43 +22,22 @@ import zlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from redlane import Client, RedlaneError
-from redlane._cli.output import Failure, print_json, print_table
+from redlane._cli.output import Failure
+from redlane._demo_table import Row, Size, Times, make_row, print_rows
 
 START_SECONDS = 60.0
 REQUEST_SECONDS = 60.0
+NEAR_SECONDS = 10.0  # that the link of the near cache is given to come up
 POSTERS = 4  # threads
 CHECKED_USERS = 20  # whose counters are compared with the truth
 
 
-@dataclass(frozen=True)
-class Size:
-    pixels: int
-    users: int
-    posts: int
-    cached: int  # requests for each cached row
-    uncached: int  # and for each uncached one
-
-
 FULL = Size(pixels=250_000, users=1000, posts=1000, cached=1000, uncached=20)
 QUICK = Size(pixels=5_000, users=50, posts=50, cached=50, uncached=3)
-
-
-@dataclass(frozen=True)
-class Row:
-    name: str
-    served_by: str
-    requests: int
-    hand_median_ms: float  # in the application, until the body's bytes are in hand
-    hand_p99_ms: float
-    http_median_ms: float  # as the client saw it
-    http_p99_ms: float
-    faster_in_hand: float | None = None  # times, against the uncached row
-    faster_over_http: float | None = None
 
 
 def run(url: str | None, quick: bool, as_json: bool) -> int:
@@ -80,8 +58,25 @@ def run(url: str | None, quick: bool, as_json: bool) -> int:
                 rows += measure(name, target, size, examples, folder)
     finally:
         signal.signal(signal.SIGTERM, previous)
-    print_rows(rows, size, as_json)
+    print_rows(rows, size, names_of(examples), as_json)
     return 0
+
+
+def serve(name: str, url: str | None) -> NoReturn:
+    """Becomes the server of one example. Failure: there is none of that name."""
+    examples = find_examples()
+    names = names_of(examples)
+    if name not in names:
+        raise Failure(f"no example {name}: there are {', '.join(names)}")
+    environment = {**os.environ, "PYTHON": sys.executable}
+    if url:
+        environment["REDIS_URL"] = url
+    program = examples.parent / "tools" / "run_example.sh"
+    os.execve(program, [str(program), name], environment)
+
+
+def names_of(examples: Path) -> list[str]:
+    return sorted(path.parent.name for path in examples.glob("*/.env.example"))
 
 
 def find_examples() -> Path:
@@ -173,10 +168,15 @@ class Browser:
         self._link = http.client.HTTPConnection(
             "127.0.0.1", port, timeout=REQUEST_SECONDS
         )
+        self.etag: str | None = None  # of the last answer
 
-    def ask(self, method: str, path: str, body: Any = None) -> tuple[int, bytes, float]:
+    def ask(
+        self, method: str, path: str, body: Any = None, etag: str | None = None
+    ) -> tuple[int, bytes, float]:
         """Status, body as it came, and seconds until all of it was there."""
         headers = {"Accept-Encoding": "gzip"}
+        if etag:
+            headers["If-None-Match"] = etag
         data = None
         if body is not None:
             headers["Content-Type"] = "application/json"
@@ -185,6 +185,7 @@ class Browser:
         self._link.request(method, path, data, headers)
         response = self._link.getresponse()
         content = response.read()
+        self.etag = response.headers.get("ETag")
         return response.status, content, time.perf_counter() - begin
 
     def get(self, path: str) -> tuple[bytes, float]:
@@ -287,6 +288,7 @@ class Phases:
 
     def run_all(self) -> list[Row]:
         size = self.size
+        user_path = "/api/user-stats/user-0001"
         say(f"  {size.uncached} uncached requests of each kind")
         canvas = self.get("uncached_canvas", "/demo/uncached/canvas", size.uncached)
         user = self.get(
@@ -296,22 +298,84 @@ class Phases:
         placed = self.place_pixels()
         self.check_truth()
         say(f"  {size.cached:,} cached requests of each kind")
-        cached_canvas = self.get("canvas", "/api/canvas", size.cached)
-        cached_user = self.get("user", "/api/user-stats/user-0001", size.cached)
-        total = self.get("total", "/api/stats", size.cached)
-        return [
-            self.row("canvas, uncached", canvas, served_by="canvas_data"),
-            self.row("canvas, cached", cached_canvas, against=canvas),
-            self.row("user stats, uncached", user, served_by="canvas_data"),
-            self.row("user stats, cached", cached_user, against=user),
-            self.row("total stats, cached", total),
+        rows = [make_row("canvas, uncached", "canvas_data", canvas)]
+        rows += self.cached_canvas(canvas)
+        rows += [
+            make_row("user stats, uncached", "canvas_data", user),
+            self.row("user stats, cached", self.get("user", user_path), user),
+            self.row("total stats, cached", self.get("total", "/api/stats")),
+            *self.counter(),
             self.row("place pixel", placed),
         ]
+        return rows
 
-    def get(self, name: str, path: str, count: int) -> Times:
+    def cached_canvas(self, against: Times) -> list[Row]:
+        """From where it is stored; then, of Redis, what this process has kept of it;
+        then what a client is told that has it already."""
+        stored = self.get("stored_canvas", "/demo/stored/canvas")
+        rows = [self.row("canvas, cached", stored, against)]
+        if self.wait_until_near():
+            before = self.near_hits()
+            kept = self.get("canvas", "/api/canvas")
+            share = (self.near_hits() - before) / len(kept.in_hand)
+            near = "near cache" if share > 0.99 else f"near cache, {share:.0%}"
+            rows.append(make_row("canvas, near", near, kept, against))
+            served_by = near
+        else:
+            served_by = self.served_by
+        unchanged = self.get_unchanged()
+        return [*rows, make_row("canvas, 304", served_by, unchanged, against)]
+
+    def wait_until_near(self) -> bool:
+        """Whether the canvas is served from within the process; some servers cannot
+        tell of changes."""
+        if not self.browser.get_json("/demo/health")["near"]:
+            return False
+        end = time.monotonic() + NEAR_SECONDS
+        while time.monotonic() < end:
+            before = self.near_hits()
+            self.browser.get("/api/canvas")
+            if self.near_hits() > before:
+                return True
+            time.sleep(0.05)
+        say("  the near cache does not hear of this server")
+        return False
+
+    def near_hits(self) -> int:
+        hits: int = self.browser.get_json("/demo/health")["near_hits"]
+        return hits
+
+    def get_unchanged(self) -> Times:
+        self.browser.get("/api/canvas")
+        etag = self.browser.etag
+        require(etag is not None, "the canvas has no ETag")
+        self.browser.get("/demo/times")
+        seconds = []
+        for _ in range(self.size.cached):
+            status, body, took = self.browser.ask("GET", "/api/canvas", etag=etag)
+            require((status, body) == (304, b""), f"an unchanged canvas: {status}")
+            seconds.append(took)
+        return self.take("canvas_view", seconds)
+
+    def counter(self) -> list[Row]:
+        path = "/demo/counter"
+        read = self.get("counter_get", path)
+        seconds = []
+        for _ in range(self.size.cached):
+            status, _, took = self.browser.ask("POST", path)
+            require(status == 200, f"an increment answered {status}")
+            seconds.append(took)
+        counted = self.browser.get_json(path)["value"]
+        require(counted == len(seconds), f"the counter is {counted}")
+        return [
+            self.row("counter, read", read),
+            self.row("counter, increment", self.take("counter_increment", seconds)),
+        ]
+
+    def get(self, name: str, path: str, count: int | None = None) -> Times:
         self.browser.get(path)  # the first one fills the cache
         self.browser.get("/demo/times")
-        seconds = [self.browser.get(path)[1] for _ in range(count)]
+        seconds = [self.browser.get(path)[1] for _ in range(count or self.size.cached)]
         return self.take(name, seconds)
 
     def take(self, name: str, over_http: list[float]) -> Times:
@@ -384,80 +448,9 @@ class Phases:
             told = self.browser.get_json(f"/api/user-stats/{user}")["user_pixels"]
             require(told == count, f"user_pixels of {user} is {told}, not {count}")
 
-    def row(
-        self,
-        name: str,
-        times: Times,
-        against: Times | None = None,
-        served_by: str | None = None,
-    ) -> Row:
-        hand = statistics.median(times.in_hand)
-        http = statistics.median(times.over_http)
-        faster: list[float | None] = [None, None]
-        if against:
-            faster[0] = statistics.median(against.in_hand) / hand
-            faster[1] = statistics.median(against.over_http) / http
-        return Row(
-            name=name,
-            served_by=served_by or self.served_by,
-            requests=len(times.over_http),
-            hand_median_ms=hand * 1000,
-            hand_p99_ms=p99(times.in_hand) * 1000,
-            http_median_ms=http * 1000,
-            http_p99_ms=p99(times.over_http) * 1000,
-            faster_in_hand=faster[0],
-            faster_over_http=faster[1],
-        )
-
-
-@dataclass(frozen=True)
-class Times:
-    in_hand: list[float]  # seconds
-    over_http: list[float]
-
-
-def p99(times: list[float]) -> float:
-    return sorted(times)[math.ceil(0.99 * len(times)) - 1]
+    def row(self, name: str, times: Times, against: Times | None = None) -> Row:
+        return make_row(name, self.served_by, times, against)
 
 
 def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
-
-
-def print_rows(rows: list[Row], size: Size, as_json: bool) -> None:
-    if as_json:
-        print_json({"size": asdict(size), "rows": [asdict(row) for row in rows]})
-        return
-    print(
-        f"The Mural with {size.pixels:,} pixels; times in milliseconds.\n"
-        "In hand: inside the process, from the view's call until the body's bytes are "
-        "there.\nHTTP: as a client on loopback saw it.\n"
-    )
-    what = ("", "served by", "requests")
-    times = ("in hand: median", "p99", "HTTP: median", "p99")
-    print_table(
-        (*what, *times, "faster: in hand", "over HTTP"),
-        (
-            (
-                row.name,
-                row.served_by,
-                f"{row.requests:,}",
-                milliseconds(row.hand_median_ms),
-                milliseconds(row.hand_p99_ms),
-                milliseconds(row.http_median_ms),
-                milliseconds(row.http_p99_ms),
-                times_faster(row.faster_in_hand),
-                times_faster(row.faster_over_http),
-            )
-            for row in rows
-        ),
-        right=range(2, 9),
-    )
-
-
-def milliseconds(value: float) -> str:
-    return f"{value:,.3f}" if value < 10 else f"{value:,.1f}"
-
-
-def times_faster(value: float | None) -> str:
-    return "" if value is None else f"{value:,.1f} ×"

@@ -6,6 +6,7 @@ hold a password, and arguments can be seen by others) and ends it by closing tha
 
 from __future__ import annotations
 
+import copy
 import json
 import random
 import sys
@@ -19,9 +20,11 @@ from typing import Any
 from flask import Flask, Response, jsonify, make_response
 from werkzeug.serving import WSGIRequestHandler, make_server
 
-# Which of the Mural's views, and of the two below, belongs to which row.
+from redlane import Cache
+
+# Which of the Mural's views, and of those below, belongs to which row.
 TIMED = {
-    "canvas": "canvas",
+    "canvas": "canvas_view",
     "place_pixel": "place",
     "stats": "total",
     "user_stats": "user",
@@ -31,10 +34,21 @@ TIMED = {
 
 
 class Stopwatch:
-    """Seconds from the call of a view until the bytes of its body are in hand."""
+    """Seconds from a call until the bytes of the body are in hand."""
 
     def __init__(self) -> None:
         self._times: defaultdict[str, list[float]] = defaultdict(list)
+
+    def wrap_call(self, name: str, call: Callable[[], Any]) -> Callable[[], Any]:
+        """Of what gives these bytes, or a value, itself."""
+
+        def timed() -> Any:
+            begin = time.perf_counter()
+            result = call()
+            self._times[name].append(time.perf_counter() - begin)
+            return result
+
+        return timed
 
     def wrap(self, name: str, view: Callable[..., Any]) -> Callable[..., Response]:
         def timed(**values: Any) -> Response:
@@ -71,6 +85,37 @@ def add_uncached_routes(app: Flask, canvas_data: dict[str, Any]) -> None:
         return jsonify(user_id=user_id, user_pixels=user_pixels)
 
 
+def add_stored_route(app: Flask, mural: Any, stopwatch: Stopwatch) -> None:
+    """The canvas from where it is stored, never from what this process keeps of it."""
+    far = copy.copy(mural)
+    far.bodies = Cache(
+        mural.client,
+        prefix=mural.settings.prefix,
+        serializer=import_module("mural.canvas").GzipBody(),
+        near=False,
+    )
+    far.canvas = stopwatch.wrap_call("stored_canvas", far.canvas)
+    canvas_response = import_module("mural.app").canvas_response
+
+    @app.get("/demo/stored/canvas")
+    def stored_canvas() -> Any:
+        return canvas_response(far.canvas())
+
+
+def add_counter_routes(app: Flask, mural: Any, stopwatch: Stopwatch) -> None:
+    clicks = mural.cache.counter("clicks", ttl=300, source=lambda: 0)
+    get = stopwatch.wrap_call("counter_get", clicks.get)
+    increment = stopwatch.wrap_call("counter_increment", clicks.increment)
+
+    @app.get("/demo/counter")
+    def counter() -> dict[str, Any]:
+        return {"value": get()}
+
+    @app.post("/demo/counter")
+    def count() -> dict[str, Any]:
+        return {"value": increment()}
+
+
 def make_app(orders: dict[str, Any]) -> Flask:
     sys.path.insert(0, orders["examples"])
     create_app = import_module("mural.app").create_app
@@ -102,6 +147,9 @@ def make_app(orders: dict[str, Any]) -> Flask:
     views = app.view_functions
     for endpoint, name in TIMED.items():
         views[endpoint] = stopwatch.wrap(name, views[endpoint])
+    add_stored_route(app, mural, stopwatch)
+    add_counter_routes(app, mural, stopwatch)
+    mural.canvas = stopwatch.wrap_call("canvas", mural.canvas)
 
     @app.get("/demo/times")
     def times() -> dict[str, list[float]]:
@@ -109,7 +157,10 @@ def make_app(orders: dict[str, Any]) -> Flask:
 
     @app.get("/demo/health")
     def health() -> dict[str, Any]:
-        return {**mural.client.health(), "pixels": len(mural.canvas_data)}
+        health = mural.client.health()
+        names = ("mode", "url", "server_version", "near")
+        told = {name: health.get(name) for name in names}
+        return {**told, "near_hits": mural.bodies.stats()["near_hits"]}
 
     return app
 

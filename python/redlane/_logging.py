@@ -14,6 +14,7 @@ EVENTS = {
     "redlane.rest.begin": "a client of a REST server is being made",
     "redlane.rest.ready": "it was made, for that URL",
     "redlane.config.database": "two variables of the environment name databases",
+    "redlane.operation.failed": "an operation failed, or was answered otherwise",
     "redlane.link.up": "the server answers again",
     "redlane.link.suspect": "a call failed, and the server is being checked",
     "redlane.link.down": "the server is away",

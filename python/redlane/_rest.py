@@ -41,6 +41,7 @@ __all__ = ["start"]
 _THREAD = "redlane-rest"
 _RECEIVE = 256 << 10
 _DESCRIPTOR = struct.Struct("i")
+_TLS_SIZE = 64  # REDLANE_RELAY_TLS_SIZE of wire/relay.h
 
 _relays: set[_Relay] = set()
 _orphans: list[_Relay] = []  # of a parent process: nothing of theirs may be called
@@ -63,12 +64,13 @@ def start(
     :param max_reply: bytes of a reply
     :raises RuntimeError: no thread can be started
     """
-    server = HttpServer(url, token.decode(), timeout, pool_size, max_reply)
-    relay = _Relay(server)
-    thread = threading.Thread(target=relay.run, name=_THREAD, daemon=True)
-    _relays.add(relay)
-    relay.control = socket.socket(fileno=control)
+    relay = _Relay(socket.socket(fileno=control))
     try:
+        relay.server = HttpServer(
+            url, token.decode(), timeout, pool_size, max_reply, relay.tell_tls
+        )
+        thread = threading.Thread(target=relay.run, name=_THREAD, daemon=True)
+        _relays.add(relay)
         thread.start()
     except BaseException:
         relay.control.detach()
@@ -77,10 +79,15 @@ def start(
 
 
 class _Relay:
-    def __init__(self, server: HttpServer) -> None:
-        self.server = server
-        self.control: socket.socket
+    def __init__(self, control: socket.socket) -> None:
+        self.server: HttpServer
+        self.control = control
         self.ends: set[socket.socket] = set()
+
+    def tell_tls(self, agreed: str) -> None:
+        """For health reports; who does not hear it now hears the next."""
+        with contextlib.suppress(OSError):
+            self.control.send(agreed.encode()[:_TLS_SIZE].ljust(_TLS_SIZE, b"\0"))
 
     def run(self) -> None:
         """The thread."""
@@ -127,6 +134,7 @@ class _Relay:
         self.control.close()
         for end in self.ends:
             end.close()
+        self.server.forget()
 
 
 def close_end(end: socket.socket) -> None:

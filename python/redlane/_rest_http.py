@@ -13,7 +13,9 @@ changes nothing is sent once more, or what was not sent at all.
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
+from collections.abc import Callable
 from email.utils import parsedate_to_datetime
 from time import time
 from typing import Any
@@ -30,7 +32,7 @@ from redlane._rest_wire import (
     words_of,
 )
 
-__all__ = ["FailedError", "HttpServer", "keep_alive", "refusal_of"]
+__all__ = ["FailedError", "HttpServer", "keep_alive"]
 
 # One request holds so much at most; what is beyond it goes in the next.
 _COMMANDS_MOST = 1000
@@ -41,6 +43,8 @@ _IDLE_MOST = 4.0  # seconds
 _RETRY_MOST = 3600  # seconds that a server's Retry-After is believed
 # Of an answer, beside what its strings hold.
 _ANSWER_ROOM = 64 << 10
+# Of a stream on which nothing comes: seconds, seconds, and a number.
+_KEEP_ALIVE = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3}
 _QUOTA = ("max daily request limit", "max requests limit", "max request limit")
 
 _encode = msgspec.json.Encoder().encode
@@ -59,27 +63,44 @@ class HttpServer:
     """One REST server; used on one event loop."""
 
     def __init__(
-        self, url: str, token: str, timeout: float, pool_size: int, max_reply: int
+        self,
+        url: str,
+        token: str,
+        timeout: float,
+        pool_size: int,
+        max_reply: int,
+        tell_tls: Callable[[str], None],
     ) -> None:
         self._url = url.rstrip("/")
         self._token = token
         self._timeout = timeout
+        # Whoever waits has a deadline of his own, which is well before this.
+        self._limit = 2 * timeout + 5
         self._pool_size = pool_size
-        self.most = max_reply // 3 * 4 + _ANSWER_ROOM
-        self._client: httpx.AsyncClient
+        self.most = max_reply // 3 * 4 + _ANSWER_ROOM  # bytes of an answer to one
+        self._tell_tls = tell_tls
+        self._told = ""
+        self._sockets: dict[int, Any] = {}  # by descriptor
+        self._client: httpx.AsyncClient | None = None
+        self._broken = ""
 
     async def open(self) -> None:
-        """On the loop that is to use it."""
+        """On the loop that is to use it. Where that fails, each request says why."""
+        self._gate = asyncio.Semaphore(self._pool_size)
+        try:
+            self._client = self._make_client()
+        except Exception as error:  # noqa: BLE001 - the environment's, in many ways
+            self._broken = failure("away", f"HTTP cannot begin: {_problem(error)}")
+
+    def _make_client(self) -> httpx.AsyncClient:
         plain = self._url.startswith("http://")  # no proxy gets to see the token
-        # Whoever waits has a deadline of his own, and closes his connection at it.
-        limit = 2 * self._timeout + 5
-        self._client = httpx.AsyncClient(
+        return httpx.AsyncClient(
             headers={
                 "Authorization": f"Bearer {self._token}",
                 "Accept-Encoding": "identity",
                 "User-Agent": "redlane",
             },
-            timeout=httpx.Timeout(limit, connect=self._timeout, pool=limit),
+            timeout=httpx.Timeout(self._limit, connect=self._timeout),
             limits=httpx.Limits(
                 max_connections=None,
                 max_keepalive_connections=self._pool_size,
@@ -88,10 +109,33 @@ class HttpServer:
             follow_redirects=False,
             trust_env=not plain,
         )
-        self._gate = asyncio.Semaphore(self._pool_size)
 
     async def close(self) -> None:
-        await self._client.aclose()
+        if self._client is not None:
+            await self._client.aclose()
+
+    def forget(self) -> None:
+        """In a forked child, which has inherited the connections: else the server would
+        see none of them end while the child lives. What holds their descriptors there
+        keeps something that it may close."""
+        nothing = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+        for descriptor, held in self._sockets.items():
+            if held.fileno() == descriptor:
+                os.dup2(nothing, descriptor, inheritable=False)
+        os.close(nothing)
+
+    def note(self, response: httpx.Response) -> None:
+        """Of an answer that has begun: whose connection it came by."""
+        stream = response.extensions["network_stream"]
+        held = stream.get_extra_info("socket")
+        if held is not None:
+            self._sockets[held.fileno()] = held
+        tls = stream.get_extra_info("ssl_object")
+        if tls is not None:
+            agreed = f"{tls.version()} {(tls.cipher() or ('?',))[0]}"
+            if agreed != self._told:
+                self._told = agreed
+                self._tell_tls(agreed)
 
     # --- commands ---
 
@@ -165,10 +209,14 @@ class HttpServer:
 
     async def _post(self, path: str, words: Any, reads: bool) -> Any:
         body = _encode(words)
+        # Each of the replies may be as long as one may be.
+        most = self.most * (1 if path == "/" else len(words))
         for last in (False, True):
             try:
                 async with self._gate:
-                    status, fields, content = await self._send(path, body)
+                    status, fields, content = await asyncio.wait_for(
+                        self._send(path, body, most), self._limit
+                    )
             except (
                 httpx.ConnectError,
                 httpx.ConnectTimeout,
@@ -176,29 +224,49 @@ class HttpServer:
             ) as error:
                 if last:
                     raise FailedError(failure("away", _problem(error))) from None
+            except asyncio.TimeoutError:
+                line = failure("unsure", "the answer did not come in time")
+                raise FailedError(line) from None
             except (httpx.HTTPError, httpx.StreamError, OSError) as error:
                 if last or not reads:
                     raise FailedError(failure("unsure", _problem(error))) from None
             else:
-                return _judge(status, fields, content)
+                if status == 200:
+                    return _decode_answer(content)
+                raise self.refusal_of(status, fields, content)
         raise AssertionError("the last try returns or raises")
 
-    async def _send(self, path: str, body: bytes) -> tuple[int, httpx.Headers, bytes]:
+    async def _send(
+        self, path: str, body: bytes, most: int
+    ) -> tuple[int, httpx.Headers, bytes]:
+        if self._client is None:
+            raise FailedError(self._broken)
         fields = {"Upstash-Encoding": "base64", "Content-Type": "application/json"}
-        content = bytearray()
         async with self._client.stream(
             "POST", self._url + path, content=body, headers=fields
         ) as response:
-            async for chunk in response.aiter_raw():
-                content += chunk
-                if len(content) > self.most:
-                    raise FailedError(
-                        failure("unsure", "a reply of more than max_reply bytes")
-                    )
-        return response.status_code, response.headers, bytes(content)
+            self.note(response)
+            content = await read_all(response, most)
+        return response.status_code, response.headers, content
+
+    def refusal_of(
+        self, status: int, fields: httpx.Headers, content: bytes
+    ) -> Exception:
+        """What an answer that is none means. One that repeats the token is not shown
+        with it."""
+        return _refusal_of(
+            status, fields, content.replace(self._token.encode(), b"***")
+        )
+
+    async def read_refusal(self, response: httpx.Response) -> Exception:
+        """The same, out of an answer that has begun."""
+        content = await asyncio.wait_for(read_all(response, _ANSWER_ROOM), self._limit)
+        return self.refusal_of(response.status_code, response.headers, content)
 
     def listen(self, path: str) -> Any:
         """A stream of events: what httpx's stream() returns."""
+        if self._client is None:
+            raise FailedError(self._broken)
         return self._client.stream(
             "POST",
             self._url + path,
@@ -225,6 +293,20 @@ def _end_of_request(commands: list[list[bytes]], position: int) -> int:
     return len(commands)
 
 
+async def read_all(response: httpx.Response, most: int) -> bytes:
+    """The body.
+
+    :raises FailedError: there is more of it
+    """
+    content = bytearray()
+    async for chunk in response.aiter_raw():
+        content += chunk
+        if len(content) > most:
+            line = failure("unsure", "a reply of more than max_reply bytes")
+            raise FailedError(line)
+    return bytes(content)
+
+
 def _problem(error: Exception) -> str:
     text = str(error)
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
@@ -233,19 +315,16 @@ def _problem(error: Exception) -> str:
 # --- answers ----------------------------------------------------------------------
 
 
-def _judge(status: int, fields: httpx.Headers, content: bytes) -> Any:
-    if status == 200:
-        try:
-            return _decode(content)
-        except (msgspec.DecodeError, RecursionError):
-            raise FailedError(
-                failure("unsure", "the answer is not JSON: is this a REST server?")
-            ) from None
-    raise refusal_of(status, fields, content)
+def _decode_answer(content: bytes) -> Any:
+    try:
+        return _decode(content)
+    except (msgspec.DecodeError, ValueError, RecursionError):
+        raise FailedError(
+            failure("unsure", "the answer is not JSON: is this a REST server?")
+        ) from None
 
 
-def refusal_of(status: int, fields: httpx.Headers, content: bytes) -> Exception:
-    """What an answer that is none means."""
+def _refusal_of(status: int, fields: httpx.Headers, content: bytes) -> Exception:
     text = _error_text(content)
     shown = f"HTTP {status}: {text}" if text else f"HTTP {status}"
     if status == 400 and text:
@@ -262,7 +341,7 @@ def refusal_of(status: int, fields: httpx.Headers, content: bytes) -> Exception:
         return _AnsweredError(f"ERR {shown}")
     if status == 429 or _is_quota(text):
         return FailedError(failure("away", shown, _retry_after(fields) or -1))
-    if status == 503 or status < 500:
+    if status == 503 or 300 <= status < 500:
         return FailedError(failure("away", shown, _retry_after(fields)))
     return FailedError(failure("unsure", shown, _retry_after(fields)))
 
@@ -270,7 +349,7 @@ def refusal_of(status: int, fields: httpx.Headers, content: bytes) -> Exception:
 def _error_text(content: bytes) -> str:
     try:
         error = _decode(content)["error"]
-    except (msgspec.DecodeError, RecursionError, LookupError, TypeError):
+    except (msgspec.DecodeError, ValueError, RecursionError, LookupError, TypeError):
         return ""
     return " ".join(error.split()) if isinstance(error, str) else ""
 
@@ -310,7 +389,10 @@ def _reply_of(answer: dict[str, Any], name: bytes) -> bytes:
     error = answer.get("error")
     if error is not None:
         text = error if isinstance(error, str) else "ERR"
-        return encode_error(failure("away", text, -1) if _is_quota(text) else text)
+        if _is_quota(text):
+            return encode_error(failure("away", text, -1))
+        # A command's error is never one of ours, whatever it looks like.
+        return encode_error(f"ERR {text}" if text.startswith("RELAY ") else text)
     try:
         return encode_reply(answer["result"], name)
     except (ValueError, LookupError, RecursionError):
@@ -319,7 +401,12 @@ def _reply_of(answer: dict[str, Any], name: bytes) -> bytes:
 
 
 def keep_alive(stream: Any) -> None:
-    """Has the system notice a peer that is gone, where nothing is sent for long."""
+    """Has the system notice within minutes a peer that is gone, where nothing is sent
+    for long."""
     end = stream.get_extra_info("socket")
-    if hasattr(end, "setsockopt"):
-        end.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    if not hasattr(end, "setsockopt"):
+        return
+    end.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in _KEEP_ALIVE.items():
+        if hasattr(socket, name):
+            end.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)

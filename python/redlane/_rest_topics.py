@@ -12,13 +12,14 @@ of them are asked for again, and a gap is told.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
 from typing import Any
 from urllib.parse import quote
 
 import httpx
 
-from redlane._rest_http import FailedError, HttpServer, keep_alive, refusal_of
+from redlane._rest_http import FailedError, HttpServer, keep_alive
 from redlane._rest_wire import encode_error, failure
 
 __all__ = ["Topics"]
@@ -86,7 +87,8 @@ class Topics:
         if not answer.done():
             answer.set_result(encode_error(line))
         else:
-            await self._write(encode_error(line))
+            with suppress(OSError):  # who would be told has gone
+                await self._write(encode_error(line))
             self.lost.set()
 
     async def _stream(
@@ -97,21 +99,33 @@ class Topics:
         written: asyncio.Event,
     ) -> str:
         """Until it ends: the error line that says why."""
-        path = f"/{kind}/{quote(name, safe='')}"
+        if not name:
+            return "ERR a channel without a name cannot be asked for by REST"
+        # Of a path these would be taken for steps, not for a name.
+        path = f"/{kind}/" + (
+            name.decode().replace(".", "%2E")
+            if name in (b".", b"..")
+            else quote(name, safe="")
+        )
         try:
             async with self._server.listen(path) as stream:
                 if stream.status_code != 200:
-                    content = await stream.aread()
-                    raise refusal_of(stream.status_code, stream.headers, content)
+                    raise await self._server.read_refusal(stream)
+                self._server.note(stream)
                 keep_alive(stream.extensions["network_stream"])
-                async for event in _events(stream, self._server.most):
-                    if not answer.done():
-                        answer.set_result(_array(kind.encode(), name, 1))
-                        await written.wait()
-                    message = _message_of(kind, name, event)
-                    if message:
-                        await self._write(message)
-        except httpx.HTTPError as error:
+                events = _Events(
+                    self._server.most,
+                    kind.encode() + b"," + _shown(name).partition(b"\n")[0],
+                )
+                async for chunk in stream.aiter_raw():
+                    for event in events.feed(chunk):
+                        if not answer.done():
+                            answer.set_result(_array(kind.encode(), name, 1))
+                            await written.wait()
+                        message = _message_of(kind, name, event)
+                        if message:
+                            await self._write(message)
+        except (httpx.HTTPError, OSError, asyncio.TimeoutError) as error:
             return failure("away", f"{type(error).__name__}: {error}")
         except FailedError as error:
             return str(error).removeprefix("RELAY refused 0 ")
@@ -120,30 +134,67 @@ class Topics:
         return failure("away", "the stream of a subscription ended")
 
 
-async def _events(stream: httpx.Response, most: int) -> AsyncIterator[bytes]:
-    """The data of each event. Lines end with what the first of them ends with, so that
-    a carriage return in a message stays one."""
-    rest = b""
-    ending: bytes | None = None
-    data: list[bytes] = []
-    async for chunk in stream.aiter_raw():
-        *lines, rest = (rest + chunk).split(b"\n")
-        for line in lines:
-            if ending is None:
-                ending = b"\r" if line.endswith(b"\r") else b""
-            line = line.removesuffix(ending)
-            if line.startswith(b"data:"):
-                data.append(line[6:] if line[5:6] == b" " else line[5:])
-            elif not line and data:
-                yield b"\n".join(data)
-                data = []
-        if len(rest) + sum(map(len, data)) > most:
-            raise ValueError("RELAY away 0 a message of more than max_reply bytes")
+class _Events:
+    """The data of events, out of bytes that come in pieces. Lines end with what the
+    first of them ends with, so that a carriage return in a message stays one.
+
+    :param most: bytes of an event
+    :param first: the first line of data, if the name goes on in the second
+    """
+
+    def __init__(self, most: int, first: bytes) -> None:
+        self._most = most
+        self._first = first
+        self._rest = bytearray()  # of a line
+        self._seen = 0  # bytes of it without an end
+        self._ending: bytes | None = None
+        self._data: list[bytes] = []
+        self._size = 0  # of the event that has begun
+
+    def feed(self, chunk: bytes) -> list[bytes]:
+        """The events that are complete now.
+
+        :raises FailedError: one is too long
+        """
+        self._rest += chunk
+        events: list[bytes] = []
+        position = 0
+        while (end := self._rest.find(b"\n", max(self._seen, position))) >= 0:
+            event = self._take(bytes(self._rest[position:end]))
+            if event is not None:
+                events.append(event)
+            position = end + 1
+        del self._rest[:position]
+        self._seen = len(self._rest)
+        if self._size + self._seen > self._most:
+            line = failure("away", "a message of more than max_reply bytes")
+            raise FailedError(line)
+        return events
+
+    def _take(self, line: bytes) -> bytes | None:
+        if self._ending is None:
+            ends = line.endswith(b"\r") and line[5:].removeprefix(b" ") != self._first
+            self._ending = b"\r" if ends else b""
+        line = line.removesuffix(self._ending)
+        if line.startswith(b"data:"):
+            self._data.append(line[6:] if line[5:6] == b" " else line[5:])
+            self._size += len(line)
+        elif not line and self._data:
+            event = b"\n".join(self._data)
+            self._data.clear()
+            self._size = 0
+            return event
+        return None
+
+
+def _shown(name: bytes) -> bytes:
+    """As a server says it."""
+    return name.decode("utf-8", "replace").encode()
 
 
 def _message_of(kind: str, name: bytes, event: bytes) -> bytes | None:
     """A message as RESP2; None for an event that is none."""
-    shown = name.decode("utf-8", "replace").encode()
+    shown = _shown(name)
     if kind == "subscribe":
         head = b"message," + shown + b","
         return (

@@ -138,7 +138,8 @@ class UnsendableError(Exception):
 
 def encode_error(line: str) -> bytes:
     """An error reply."""
-    text = " ".join(line.split()).encode("utf-8", "replace")[:_ERROR_MOST]
+    plain = line.replace("\r", " ").replace("\n", " ")
+    text = plain.encode("utf-8", "replace")[:_ERROR_MOST]
     return b"-%s\r\n" % (text or b"ERR")
 
 

@@ -1,4 +1,4 @@
-"""Starlark apps with a cache; ``pip install redlane[starlark]``.
+"""Starlark apps with a cache; ``pip install 'redlane[starlark]'``.
 
     shared = RedisCache()
     processor = Processor(shared)
@@ -35,7 +35,7 @@ try:
     )
 except ImportError as error:  # pragma: no cover - an environment of its own
     raise ImportError(
-        "redlane.starlark needs starlark-pyo3: pip install redlane[starlark]"
+        "redlane.starlark needs starlark-pyo3: pip install 'redlane[starlark]'"
     ) from error
 
 from redlane._core import AsyncTenantContext, RedlaneError, TimeoutError, ToolHandle

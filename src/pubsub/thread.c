@@ -17,6 +17,9 @@
 /* A connection that lasted so long has proved itself. One that is confirmed has not:
  * the server may hang up on what it has to say next. */
 #define LASTS_AT_LEAST RETRY_MOST
+/* A server with a quota is asked after 1, 2, 4 s … at most so long. */
+#define HOLD_MOST (300 * REDLANE_NS_PER_S)
+#define HOLD_DOUBLINGS 9
 
 typedef struct {
     RedlaneHub *hub;      /* held */
@@ -25,6 +28,7 @@ typedef struct {
     int64_t retry_at;
     int64_t opened_at; /* the link, or the one before it */
     bool failed;       /* since the connection was well last */
+    unsigned held_off; /* times in a row that the server was over its quota */
 } Thread;
 
 static bool
@@ -54,6 +58,26 @@ is_refusal(const RedlaneFault *fault)
                REDLANE_FAULT_NONE;
 }
 
+/* Until the next attempt, in ns. */
+static int64_t
+wait_after(Thread *thread, const RedlaneFault *fault, bool refused)
+{
+    RedlaneFault told;
+
+    if (refused) {
+        return RETRY_REFUSED;
+    }
+    if (!redlane_fault_of_relay(fault->text, strlen(fault->text), &told) ||
+        !told.retry_after) {
+        return redlane_backoff_next(&thread->backoff);
+    }
+    if (told.retry_after > 0) {
+        return told.retry_after * REDLANE_NS_PER_S;
+    }
+    return thread->held_off < HOLD_DOUBLINGS ? REDLANE_NS_PER_S << thread->held_off++
+                                             : HOLD_MOST;
+}
+
 /* There is no connection, or none any more. */
 static void
 lose_link(Thread *thread, const RedlaneFault *fault)
@@ -72,9 +96,7 @@ lose_link(Thread *thread, const RedlaneFault *fault)
     if (was_open && redlane_clock_now() - thread->opened_at >= LASTS_AT_LEAST) {
         redlane_backoff_reset(&thread->backoff);
     }
-    thread->retry_at =
-        redlane_clock_now() +
-        (refused ? RETRY_REFUSED : redlane_backoff_next(&thread->backoff));
+    thread->retry_at = redlane_clock_now() + wait_after(thread, fault, refused);
 }
 
 static void
@@ -135,6 +157,7 @@ note_health(Thread *thread)
 
     if (thread->link->count == 0 && thread->failed) {
         thread->failed = false;
+        thread->held_off = 0;
         (void)pthread_mutex_lock(&hub->lock);
         redlane_hub_set_reason_locked(hub, "");
         (void)pthread_mutex_unlock(&hub->lock);

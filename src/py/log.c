@@ -4,6 +4,8 @@
 #include <stdarg.h>
 #include <stdio.h>
 
+#include "core/command_keys.h"
+
 int
 redlane_log_prepare(RedlaneState *state)
 {
@@ -110,15 +112,19 @@ redlane_log_event(RedlaneState *state, int level, const char *event, const char 
     PyErr_Restore(type, value, traceback);
 }
 
-/* Whether argv[1] is a key or a channel: for all others it may be a value. */
-static bool
-has_key(const RedlaneVector *vector)
+/* The key or channel of a command that has one, its first; NULL for all others, of
+ * which any argument may be a value. */
+static const RedlaneArg *
+find_key(const RedlaneVector *vector)
 {
     RedlaneCommandId id = vector->command->id;
+    RedlaneKeySpan keys;
 
-    return vector->argc > 1 && id != REDLANE_CMD_KEYS && id != REDLANE_CMD_SCAN &&
-           ((id >= REDLANE_CMD_GET && id <= REDLANE_CMD_ZREMRANGEBYSCORE) ||
-            id == REDLANE_CMD_PUBLISH);
+    if (id == REDLANE_CMD_PUBLISH) {
+        return vector->argc > 1 ? &vector->argv[1] : NULL;
+    }
+    keys = redlane_command_keys(vector);
+    return keys.first < keys.end ? &vector->argv[keys.first] : NULL;
 }
 
 #define SHOWN_KEY 200 /* bytes of a key at most */
@@ -126,9 +132,9 @@ has_key(const RedlaneVector *vector)
 PyObject *
 redlane_log_key(const RedlaneVector *vector)
 {
-    const RedlaneArg *key = &vector->argv[1];
+    const RedlaneArg *key = find_key(vector);
 
-    if (!has_key(vector)) {
+    if (!key) {
         return Py_NewRef(Py_None);
     }
     return PyUnicode_DecodeUTF8(

@@ -46,6 +46,10 @@ tell_one(RedlaneState *state, RedlaneMembers *members, const RedlaneNews *news)
         redlane_log_event(state, REDLANE_LOG_INFO, "redlane.link.writable",
                           "Redis takes writes again: %s", url);
         break;
+    case REDLANE_NEWS_FAILED:
+        redlane_log_event(state, REDLANE_LOG_ERROR, "redlane.operation.failed",
+                          "Redis operation failed: %s (%s)", news->reason, url);
+        break;
     case REDLANE_NEWS_LOST:
         redlane_log_event(
             state, REDLANE_LOG_WARNING, "redlane.journal.lost",

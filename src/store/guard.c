@@ -16,6 +16,11 @@
 #define HOLD_MOST (300 * REDLANE_NS_PER_S)
 #define RETRY_MOST (3600 * REDLANE_NS_PER_S)
 
+/* How often a failed operation is news: within one time of trouble, and when a link
+ * breaks again and again. */
+#define FAILED_AGAIN (60 * REDLANE_NS_PER_S)
+#define FAILED_APART (10 * REDLANE_NS_PER_S)
+
 static int
 make_sync(RedlaneGuard *guard)
 {
@@ -355,14 +360,36 @@ redlane_guard_refused(RedlaneGuard *guard, uint64_t write_era,
     pthread_mutex_unlock(&guard->lock);
 }
 
+static const RedlaneFault *
+reason_locked(const RedlaneGuard *guard)
+{
+    return redlane_breaker_state(&guard->breaker) == REDLANE_BREAKER_CLOSED &&
+                   redlane_breaker_state(&guard->writes) != REDLANE_BREAKER_CLOSED
+               ? &guard->last_writes
+               : &guard->last;
+}
+
 void
 redlane_guard_reason(RedlaneGuard *guard, RedlaneFault *fault)
 {
     pthread_mutex_lock(&guard->lock);
-    *fault = redlane_breaker_state(&guard->breaker) == REDLANE_BREAKER_CLOSED &&
-                     redlane_breaker_state(&guard->writes) != REDLANE_BREAKER_CLOSED
-                 ? guard->last_writes
-                 : guard->last;
+    *fault = *reason_locked(guard);
+    pthread_mutex_unlock(&guard->lock);
+}
+
+void
+redlane_guard_operation_failed(RedlaneGuard *guard, const RedlaneFault *fault)
+{
+    int64_t now = redlane_clock_coarse(), pause;
+
+    pthread_mutex_lock(&guard->lock);
+    pause = guard->failed_period == guard->period ? FAILED_AGAIN : FAILED_APART;
+    if (!guard->failed_told || now - guard->failed_told >= pause) {
+        guard->failed_told = now;
+        guard->failed_period = guard->period;
+        tell_locked(guard, REDLANE_NEWS_FAILED,
+                    fault ? fault->text : reason_locked(guard)->text);
+    }
     pthread_mutex_unlock(&guard->lock);
 }
 

@@ -73,6 +73,11 @@ void redlane_guard_refused(RedlaneGuard *guard, uint64_t write_era,
 /* True when a fault says that the server is away, as against a request's own error. */
 bool redlane_guard_is_outage(const RedlaneFault *fault);
 
+/* An operation failed for `fault`, or, with NULL, for the reason below, whether its
+ * caller hears of that or is answered in another way: news, at its first in a period,
+ * and then each minute. To be told after what it does to the state. */
+void redlane_guard_operation_failed(RedlaneGuard *guard, const RedlaneFault *fault);
+
 /* The reason of the last failure of the link, or, where that is closed, of the writes;
  * for messages. */
 void redlane_guard_reason(RedlaneGuard *guard, RedlaneFault *fault);
@@ -117,6 +122,7 @@ typedef enum {
     REDLANE_NEWS_READONLY, /* it takes no writes */
     REDLANE_NEWS_WRITES,   /* it takes them again */
     REDLANE_NEWS_LOST,     /* changes were lost: `lost` */
+    REDLANE_NEWS_FAILED,   /* an operation failed */
 } RedlaneNewsKind;
 
 typedef struct {

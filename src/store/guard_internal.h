@@ -11,7 +11,7 @@
 
 /* Changes of state come in at most one a probe; what is not fetched is overwritten, so
  * a process that is idle through many outages logs the last few. */
-#define REDLANE_NEWS_KEPT 6
+#define REDLANE_NEWS_KEPT 7
 
 /* A longer key is not kept for the probe of writes: the old one stays. */
 #define REDLANE_PROBE_KEY_MAX 1024
@@ -31,6 +31,8 @@ struct RedlaneGuard {
     bool well;
     bool deletes;             /* while writes are refused: deletes are not */
     uint64_t lost_told;       /* of journal.lost, in the news */
+    int64_t failed_told;      /* when a failed operation was in them, or 0 */
+    uint64_t failed_period;   /* and in which period */
     RedlaneFault last;        /* the link's last failure */
     RedlaneFault last_writes; /* the last refusal */
     char probe_key[REDLANE_PROBE_KEY_MAX];

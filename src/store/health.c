@@ -254,10 +254,31 @@ put_pubsub(PyObject *report, const RedlaneMembers *members)
                       (unsigned long long)stats.gaps));
 }
 
+/* What the relay says: the version, a space, the cipher. */
+static PyObject *
+new_tls_of_relay(RedlaneRelay *relay)
+{
+    char text[REDLANE_RELAY_TLS_SIZE];
+    char *cipher;
+
+    redlane_relay_read_tls(relay, text);
+    cipher = strchr(text, ' ');
+    if (cipher) {
+        *cipher++ = 0;
+    }
+    return Py_BuildValue("{s:z,s:z}", "version", cipher ? text : NULL, "cipher",
+                         cipher);
+}
+
 /* None without TLS; else what the newest handshake agreed on, None before the first. */
 static int
-put_tls(PyObject *report, const RedlaneTls *tls)
+put_tls(PyObject *report, const RedlaneSettings *settings)
 {
+    const RedlaneTls *tls = settings->tls;
+
+    if (settings->relay && strncmp(settings->redacted, "https:", 6) == 0) {
+        return put(report, "tls", new_tls_of_relay(settings->relay));
+    }
     if (!tls) {
         return put(report, "tls", new_none());
     }
@@ -328,7 +349,7 @@ make_report(RedlaneLink *link, RedlanePolicy policy, bool ask)
                 : PyUnicode_DecodeUTF8(last.text, (Py_ssize_t)strlen(last.text),
                                        "replace")) < 0 ||
         put(report, "url", PyUnicode_FromString(members->settings->redacted)) < 0 ||
-        put_tls(report, members->settings->tls) < 0 ||
+        put_tls(report, members->settings) < 0 ||
         put_pool(report, members->remote) < 0 || put_near(report, members->near) < 0 ||
         put_pubsub(report, members) < 0 || put_engine(report, members->engine) < 0) {
         goto error;

@@ -81,6 +81,7 @@ redlane_trip_raise_away(RedlaneFallback *self, const RedlaneVector *vector)
     if (fault.kind == REDLANE_FAULT_NONE) {
         redlane_fault_set(&fault, REDLANE_FAULT_TIMEOUT, "timed out");
     }
+    redlane_guard_operation_failed(self->members->guard, &fault);
     size = size < sizeof(name) ? size : sizeof(name) - 1;
     memcpy(name, vector->argv[0].data, size);
     name[size] = '\0';
@@ -172,6 +173,9 @@ redlane_trip_run_away(RedlaneTrip *trip, bool force)
     if (trip->request->near_read) {
         trip->request->near_read->known = false;
     }
+    if (trip->route.state == REDLANE_BREAKER_OPEN || trip->route.refused) {
+        redlane_guard_operation_failed(self->members->guard, NULL);
+    }
     was_well = trip->route.well;
     result = keep_changes(trip, force);
     if (engine && was_well) {
@@ -212,11 +216,12 @@ report_outcome(const RedlaneTrip *trip, const RedlaneRemoteReport *report)
     const RedlaneFault *fault = &report->fault;
     bool outage = redlane_guard_is_outage(fault);
 
+    if (fault->kind == REDLANE_FAULT_POOL || (outage && report->progress)) {
+        redlane_guard_operation_failed(guard, fault);
+        return outage;
+    }
     if (!outage && fault->kind != REDLANE_FAULT_WRITES) {
         return false; /* a success tells nothing new: it was sent on a closed breaker */
-    }
-    if (outage && report->progress) {
-        return true;
     }
     if (outage) {
         redlane_guard_failure(guard, trip->route.era, fault);
@@ -224,6 +229,7 @@ report_outcome(const RedlaneTrip *trip, const RedlaneRemoteReport *report)
     else {
         redlane_guard_refused(guard, trip->route.write_era, fault, written_key(trip));
     }
+    redlane_guard_operation_failed(guard, fault);
     if (!self->members->closed) { /* or it would be probed until it is freed */
         (void)redlane_background_watch(self->base.state->background, guard, true);
     }

@@ -199,9 +199,9 @@ static PyMemberDef async_client_members[] = {
 
 PyDoc_STRVAR(
     async_client_doc,
-    "AsyncClient(url=None, *, fallback='raise', timeout=None, connect_timeout=None, "
-    "pool_size=None, decode_responses=False, name=None, max_reply=None, "
-    "max_memory=None, tls_ca=None, tls_cert=None, tls_key=None, "
+    "AsyncClient(url=None, *, token=None, fallback='raise', timeout=None, "
+    "connect_timeout=None, pool_size=None, decode_responses=False, name=None, "
+    "max_reply=None, max_memory=None, tls_ca=None, tls_cert=None, tls_key=None, "
     "tls_key_password=None, tls_server_name=None)\n--\n\n"
     "Client for asyncio and uvloop: the same arguments, methods and results, "
     "awaited.\n\n"

@@ -5,6 +5,7 @@
 #include <stddef.h>
 #include <structmember.h>
 
+#include "py/item.h"
 #include "py/state.h"
 #include "types/cached_method.h"
 
@@ -38,9 +39,12 @@ static int
 show_code(RedlaneCachedFunction *self, PyObject *code)
 {
     static const char *const defaults[] = {"__defaults__", "__kwdefaults__"};
-    PyObject *name = PyDict_GetItemString(self->dict, "__name__"); /* BORROWED */
-    int result = PyDict_SetItemString(self->dict, "__code__", code);
+    PyObject *name;
+    int result = redlane_item_find(self->dict, "__name__", &name);
 
+    if (result == 0) {
+        result = PyDict_SetItemString(self->dict, "__code__", code);
+    }
     if (result == 0 && !(name && PyUnicode_Check(name))) { /* of a partial */
         result = PyDict_SetItemString(self->dict, "__name__", self->signature.shown);
     }

@@ -3,6 +3,7 @@
  * GIL held throughout. */
 #include <string.h>
 
+#include "py/item.h"
 #include "py/log.h"
 #include "py/state.h"
 #include "types/client.h"
@@ -284,7 +285,9 @@ redlane_client_from_env(PyObject *type, PyObject *args, PyObject *kwargs)
     if (!PyArg_ParseTuple(args, "|O:from_env", &default_url)) {
         goto exit;
     }
-    function = PyDict_GetItemString(options, "default");
+    if (redlane_item_find(options, "default", &function) < 0) {
+        goto exit;
+    }
     if (function) {
         default_url = function;
     }

@@ -4,7 +4,9 @@
  */
 #include "types/flow_store.h"
 
+#include "core/clock.h"
 #include "py/errors.h"
+#include "py/log.h"
 #include "store/async_store.h"
 
 typedef struct {
@@ -126,10 +128,9 @@ run_in_flow(RedlaneFlow *flow, RedlaneState *state, RedlaneStore *store,
     return 0;
 }
 
-int
-redlane_flow_run(RedlaneState *state, RedlaneStore *store,
-                 const RedlaneRequest *request, const RedlaneVector *vectors,
-                 size_t count, PyObject **replies)
+static int
+run(RedlaneState *state, RedlaneStore *store, const RedlaneRequest *request,
+    const RedlaneVector *vectors, size_t count, PyObject **replies)
 {
     RedlaneFlow *flow = redlane_flow_current(state);
 
@@ -138,9 +139,26 @@ redlane_flow_run(RedlaneState *state, RedlaneStore *store,
                : run_in_flow(flow, state, store, request, vectors, count, replies);
 }
 
-PyObject *
-redlane_flow_execute(RedlaneState *state, RedlaneStore *store,
-                     const RedlaneRequest *request, const RedlaneVector *vector)
+int
+redlane_flow_run(RedlaneState *state, RedlaneStore *store,
+                 const RedlaneRequest *request, const RedlaneVector *vectors,
+                 size_t count, PyObject **replies)
+{
+    int64_t start;
+    int result;
+
+    if (likely(!redlane_log_debugging(state))) {
+        return run(state, store, request, vectors, count, replies);
+    }
+    start = redlane_clock_now();
+    result = run(state, store, request, vectors, count, replies);
+    redlane_log_command(state, vectors, count, redlane_clock_now() - start);
+    return result;
+}
+
+static PyObject *
+execute(RedlaneState *state, RedlaneStore *store, const RedlaneRequest *request,
+        const RedlaneVector *vector)
 {
     RedlaneFlow *flow = redlane_flow_current(state);
     PyObject *reply;
@@ -155,6 +173,22 @@ redlane_flow_execute(RedlaneState *state, RedlaneStore *store,
         PyErr_SetObject((PyObject *)Py_TYPE(reply), reply);
         Py_CLEAR(reply);
     }
+    return reply;
+}
+
+PyObject *
+redlane_flow_execute(RedlaneState *state, RedlaneStore *store,
+                     const RedlaneRequest *request, const RedlaneVector *vector)
+{
+    PyObject *reply;
+    int64_t start;
+
+    if (likely(!redlane_log_debugging(state))) {
+        return execute(state, store, request, vector);
+    }
+    start = redlane_clock_now();
+    reply = execute(state, store, request, vector);
+    redlane_log_command(state, vector, 1, redlane_clock_now() - start);
     return reply;
 }
 

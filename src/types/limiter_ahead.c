@@ -15,38 +15,39 @@ name_of(const RedlaneIdentity *identity)
 }
 
 /* The limiter's table; NULL: none was made. What a parent has taken is the parent's. */
-static RedlaneAheadTable *
+static RedlaneLimitNotes *
 own_table(RedlaneRateLimiter *limiter)
 {
     if (limiter->ahead && limiter->ahead_depth != redlane_fork_depth()) {
-        redlane_ahead_clear(limiter->ahead);
+        redlane_limit_notes_clear(limiter->ahead);
         limiter->ahead_depth = redlane_fork_depth();
     }
     return limiter->ahead;
 }
 
 /* The same, made where there is none. NULL: no memory, or forks cannot be told. */
-static RedlaneAheadTable *
+static RedlaneLimitNotes *
 make_table(RedlaneRateLimiter *limiter)
 {
     if (!limiter->ahead && redlane_fork_depth() >= 0) {
         limiter->ahead = PyMem_Malloc(sizeof(*limiter->ahead));
         if (limiter->ahead) {
-            redlane_ahead_init(limiter->ahead);
+            redlane_limit_notes_init(limiter->ahead);
             limiter->ahead_depth = redlane_fork_depth();
         }
     }
     return own_table(limiter);
 }
 
-static RedlaneAhead *
+static RedlaneLimitNote *
 find(RedlaneRateLimiter *limiter, const RedlaneIdentity *identity,
      const RedlaneRates *rates, int64_t now)
 {
-    RedlaneAheadTable *table = own_table(limiter);
+    RedlaneLimitNotes *table = own_table(limiter);
 
-    return table ? redlane_ahead_find(table, name_of(identity), rates->number, now)
-                 : NULL;
+    return table
+               ? redlane_limit_notes_find(table, name_of(identity), rates->number, now)
+               : NULL;
 }
 
 /* A hit that was allowed, with what is left here beside what the server has. */
@@ -69,7 +70,7 @@ redlane_limiter_spend(RedlaneRateLimiter *limiter, const RedlaneIdentity *identi
                       const RedlaneRates *rates, int64_t cost)
 {
     int64_t now = redlane_clock_now();
-    RedlaneAhead *ahead = find(limiter, identity, rates, now);
+    RedlaneLimitNote *ahead = find(limiter, identity, rates, now);
     PyObject *decision;
 
     if (!ahead || ahead->units < cost || redlane_link_closed(limiter->tool.link)) {
@@ -115,10 +116,10 @@ redlane_limiter_take(RedlaneRateLimiter *limiter, const RedlaneIdentity *identit
                      RedlaneRates *rates, int64_t cost)
 {
     int64_t sent = redlane_clock_now(), more = 0, units = 0, now;
-    RedlaneAhead *ahead = find(limiter, identity, rates, sent);
+    RedlaneLimitNote *ahead = find(limiter, identity, rates, sent);
     RedlaneLimitAnswer answers[REDLANE_LIMITS_MAX];
     RedlaneAnswer answer = REDLANE_ANSWER_NOTHING;
-    RedlaneAheadTable *table;
+    RedlaneLimitNotes *table;
     uint64_t number = 0;
     int result;
 
@@ -160,7 +161,7 @@ redlane_limiter_add_ahead(RedlaneRateLimiter *limiter, const RedlaneIdentity *id
                           const RedlaneRates *rates, int64_t cost,
                           RedlaneLimitAnswer *answers)
 {
-    const RedlaneAhead *ahead = find(limiter, identity, rates, redlane_clock_now());
+    const RedlaneLimitNote *ahead = find(limiter, identity, rates, redlane_clock_now());
 
     for (size_t i = 0; ahead && i < rates->count; i++) {
         answers[i].remaining += ahead->units;
@@ -174,10 +175,10 @@ void
 redlane_limiter_forget_ahead(RedlaneRateLimiter *limiter,
                              const RedlaneIdentity *identity)
 {
-    RedlaneAheadTable *table = own_table(limiter);
+    RedlaneLimitNotes *table = own_table(limiter);
 
     if (table) {
-        redlane_ahead_drop(table, name_of(identity));
+        redlane_limit_notes_drop(table, name_of(identity));
     }
 }
 
@@ -185,7 +186,7 @@ void
 redlane_limiter_free_ahead(RedlaneRateLimiter *limiter)
 {
     if (limiter->ahead) {
-        redlane_ahead_clear(limiter->ahead);
+        redlane_limit_notes_clear(limiter->ahead);
         PyMem_Free(limiter->ahead);
     }
 }

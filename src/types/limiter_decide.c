@@ -139,7 +139,7 @@ static PyObject *
 find_blocked(RedlaneRateLimiter *limiter, const RedlaneIdentity *identity,
              const RedlaneRates *rates, int64_t cost)
 {
-    const RedlaneBlocked *blocked;
+    const RedlaneLimitNote *blocked;
     int64_t now;
 
     if (!limiter->blocked || !limiter->blocked->count) {
@@ -164,7 +164,7 @@ note_blocked(RedlaneRateLimiter *limiter, const RedlaneIdentity *identity,
         if (!limiter->blocked) {
             return;
         }
-        redlane_blocked_init(limiter->blocked);
+        redlane_limit_notes_init(limiter->blocked);
     }
     redlane_blocked_note(limiter->blocked, (RedlaneArg){identity->text, identity->size},
                          rates->number, cost, redlane_clock_now(), answers,
@@ -175,8 +175,8 @@ static void
 drop_blocked(RedlaneRateLimiter *limiter, const RedlaneIdentity *identity)
 {
     if (limiter->blocked) {
-        redlane_blocked_drop(limiter->blocked,
-                             (RedlaneArg){identity->text, identity->size});
+        redlane_limit_notes_drop(limiter->blocked,
+                                 (RedlaneArg){identity->text, identity->size});
     }
 }
 

@@ -206,7 +206,7 @@ rate_limiter_tp_dealloc(PyObject *object)
         redlane_tool_clear(&self->tool);
     }
     if (self->blocked) {
-        redlane_blocked_clear(self->blocked);
+        redlane_limit_notes_clear(self->blocked);
         PyMem_Free(self->blocked);
     }
     redlane_limiter_free_ahead(self);

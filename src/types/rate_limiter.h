@@ -32,11 +32,11 @@ typedef struct {
     size_t head_size;
     int64_t shift; /* microseconds that the server's clock is ahead, as last heard */
     RedlaneRatesCache rates;
-    RedlaneBlockedTable *blocked; /* made on first need, or NULL */
-    int64_t batch;                /* units to take in advance, or 0: none */
-    RedlaneAheadTable *ahead;     /* made on first need, or NULL */
-    int ahead_depth;              /* of the process that has taken them */
-    uint64_t asked;               /* numbers those who take some */
+    RedlaneLimitNotes *blocked; /* made on first need, or NULL */
+    int64_t batch;              /* units to take in advance, or 0: none */
+    RedlaneLimitNotes *ahead;   /* made on first need, or NULL */
+    int ahead_depth;            /* of the process that has taken them */
+    uint64_t asked;             /* numbers those who take some */
     struct {
         unsigned long long allowed, refused; /* hits */
         unsigned long long remembered; /* refused without asking: known to be blocked */

@@ -1,6 +1,7 @@
 /* Return types of cached functions. Lock: the GIL. */
 #include "types/result_type.h"
 
+#include "py/item.h"
 #include "py/state.h"
 
 /* Annotations that ask for nothing, as types and, where annotations are strings, by
@@ -50,9 +51,12 @@ has_annotation(PyObject *function)
         PyErr_Clear();
         return 0;
     }
-    annotation = PyDict_Check(annotations)
-                     ? PyDict_GetItemString(annotations, "return") /* BORROWED */
-                     : NULL;
+    annotation = NULL;
+    if (PyDict_Check(annotations) &&
+        redlane_item_find(annotations, "return", &annotation) < 0) {
+        Py_DECREF(annotations);
+        return -1;
+    }
     Py_XINCREF(annotation);
     Py_DECREF(annotations);
     if (!annotation || is_plain(annotation)) {

@@ -4,6 +4,7 @@
  * GIL held. */
 #include <string.h>
 
+#include "py/item.h"
 #include "types/results.h"
 
 typedef struct {
@@ -124,9 +125,12 @@ make_value(Span span)
 static int
 add_module(PyObject *info, Span value)
 {
-    PyObject *modules = PyDict_GetItemString(info, "modules"), *module;
+    PyObject *modules, *module;
     int status;
 
+    if (redlane_item_find(info, "modules", &modules) < 0) {
+        return -1;
+    }
     if (!modules || !PyList_Check(modules)) { /* a "modules:" line may say anything */
         modules = PyList_New(0);
         status = modules ? PyDict_SetItemString(info, "modules", modules) : -1;

@@ -3,6 +3,7 @@
 
 #include "core/clock.h"
 #include "core/number.h"
+#include "py/item.h"
 #include "py/state.h"
 #include "types/client.h"
 #include "types/flow_store.h"
@@ -385,7 +386,10 @@ redlane_tool_cache_type(RedlaneTool *tool)
     if (!health) {
         return NULL;
     }
-    mode = PyDict_GetItemString(health, "mode"); /* BORROWED */
+    if (redlane_item_find(health, "mode", &mode) < 0) {
+        Py_DECREF(health);
+        return NULL;
+    }
     Py_XINCREF(mode);
     Py_DECREF(health);
     if (!mode) {

@@ -10,6 +10,7 @@
 #include <time.h>
 
 #include "core/number.h"
+#include "py/item.h"
 #include "py/log.h"
 #include "py/state.h"
 #include "types/async_method.h"
@@ -235,8 +236,8 @@ read_entry(VideoCache *cache, PyObject *stored)
 {
     PyObject *entry = redlane_json_loads(cache->state, stored), *url = NULL;
 
-    if (entry && PyDict_CheckExact(entry)) {
-        url = PyDict_GetItemString(entry, "video_url"); /* BORROWED */
+    if (entry && PyDict_CheckExact(entry) &&
+        redlane_item_find(entry, "video_url", &url) == 0) {
         url = url && PyUnicode_Check(url) ? Py_NewRef(url) : NULL;
     }
     Py_XDECREF(entry);

@@ -11,7 +11,10 @@
 
 struct RedlaneRelay {
     pthread_mutex_t lock;
-    int control; /* under lock: our end, or -1 */
+    int control; /* under lock, as the rest: our end, or -1 */
+    size_t heard;
+    char hearing[REDLANE_RELAY_TLS_SIZE]; /* `heard` bytes of it */
+    char tls[REDLANE_RELAY_TLS_SIZE];
     RedlaneForkHook fork;
 };
 
@@ -33,6 +36,7 @@ close_control(RedlaneRelay *relay)
     if (relay->control >= 0) {
         (void)close(relay->control);
         relay->control = -1;
+        relay->heard = 0;
     }
 }
 
@@ -110,6 +114,26 @@ redlane_relay_close(RedlaneRelay *relay)
 {
     (void)pthread_mutex_lock(&relay->lock);
     close_control(relay);
+    (void)pthread_mutex_unlock(&relay->lock);
+}
+
+void
+redlane_relay_read_tls(RedlaneRelay *relay, char text[REDLANE_RELAY_TLS_SIZE])
+{
+    ssize_t got = 0;
+
+    (void)pthread_mutex_lock(&relay->lock);
+    while (relay->control >= 0 &&
+           ((got = recv(relay->control, relay->hearing + relay->heard,
+                        sizeof(relay->hearing) - relay->heard, MSG_DONTWAIT)) > 0 ||
+            (got < 0 && errno == EINTR))) {
+        relay->heard += got > 0 ? (size_t)got : 0;
+        if (relay->heard == sizeof(relay->hearing)) {
+            memcpy(relay->tls, relay->hearing, sizeof(relay->tls) - 1);
+            relay->heard = 0;
+        }
+    }
+    memcpy(text, relay->tls, sizeof(relay->tls));
     (void)pthread_mutex_unlock(&relay->lock);
 }
 

@@ -126,10 +126,11 @@ leaves_at_once(const RedlaneStream *stream)
 
 /* Whether so much waits that it does not wait for the turn's end. */
 static bool
-is_due_early(const RedlaneStream *stream)
+is_due_early(RedlaneStream *stream)
 {
     return stream->tail - stream->unsent >= REDLANE_STREAM_EARLY &&
-           !waits_for_turn(stream) && is_open(stream);
+           !waits_for_turn(stream) && is_open(stream) &&
+           !redlane_stream_is_doubtful(stream);
 }
 
 /* Has the loop flush in this turn. It may run anything. RAISES_NEG */

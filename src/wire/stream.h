@@ -109,8 +109,11 @@ int64_t redlane_stream_tick(RedlaneStream *stream, int64_t now);
 void redlane_stream_fail_errand(RedlaneStream *stream, RedlaneErrand *errand, bool sent,
                                 const RedlaneFault *fault);
 
-/* stream_io.c: forgets answered entries; sends what waits; the loop's callbacks. */
+/* stream_io.c: forgets answered entries; whether the server may have closed a
+ * connection on which nothing comes, so that it is to be heard before it is told more;
+ * sends what waits; the loop's callbacks. */
 void redlane_stream_pop(RedlaneStream *stream);
+bool redlane_stream_is_doubtful(RedlaneStream *stream);
 void redlane_stream_flush(RedlaneStream *stream);
 PyObject *redlane_stream_on_event(PyObject *stream, PyObject *unused);
 PyObject *redlane_stream_on_flush(PyObject *stream, PyObject *unused);

@@ -162,12 +162,12 @@ test_clock_set_back(void)
 static void
 test_blocked(void)
 {
-    static RedlaneBlockedTable table;
+    static RedlaneLimitNotes table;
     const RedlaneLimitAnswer hour = {0, 3600000000, 3600000000}, soon = {0, 500, 500};
     const RedlaneArg ann = REDLANE_ARG_LITERAL("ann"), bob = REDLANE_ARG_LITERAL("bob");
     char name[8] = "u000000";
 
-    redlane_blocked_init(&table);
+    redlane_limit_notes_init(&table);
     CHECK(!redlane_blocked_find(&table, ann, 1, 1, 0));
     redlane_blocked_note(&table, ann, 1, 3, 0, &hour, 1);
     CHECK(redlane_blocked_find(&table, ann, 1, 3, 0));
@@ -181,7 +181,7 @@ test_blocked(void)
     CHECK(!redlane_blocked_find(&table, ann, 1, 1, 500000));
     redlane_blocked_note(&table, ann, 2, 1, 0, &hour, 1);
     CHECK_INTEGER(table.count, 2);
-    redlane_blocked_drop(&table, ann);
+    redlane_limit_notes_drop(&table, ann);
     CHECK_INTEGER(table.count, 0);
     for (int i = 0; i < 100000; i++) {
         for (int at = 6, rest = i; at > 0; at--, rest /= 10) {
@@ -189,9 +189,9 @@ test_blocked(void)
         }
         redlane_blocked_note(&table, (RedlaneArg){name, 7}, 1, 1, i, &hour, 1);
     }
-    CHECK(table.count <= REDLANE_BLOCKED_BUCKETS * REDLANE_BLOCKED_WAYS);
+    CHECK(table.count <= REDLANE_LIMIT_NOTES_BUCKETS * REDLANE_LIMIT_NOTES_WAYS);
     CHECK(redlane_blocked_find(&table, (RedlaneArg){name, 7}, 1, 1, 99999));
-    redlane_blocked_clear(&table);
+    redlane_limit_notes_clear(&table);
     CHECK_INTEGER(table.count, 0);
 }
 

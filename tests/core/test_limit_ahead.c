@@ -62,70 +62,70 @@ test_until_of_real_answers(void)
 static void
 test_more(void)
 {
-    RedlaneAheadTable table;
+    RedlaneLimitNotes table;
     RedlaneLimitAnswer answers[] = {{1000, 1, 0}, {41, 1, 0}};
-    RedlaneAhead *ahead;
+    RedlaneLimitNote *ahead;
 
-    redlane_ahead_init(&table);
+    redlane_limit_notes_init(&table);
     redlane_ahead_note(&table, ARG("ann"), 1, 0, 0, SECOND, answers, 1);
-    ahead = redlane_ahead_find(&table, ARG("ann"), 1, 0);
+    ahead = redlane_limit_notes_find(&table, ARG("ann"), 1, 0);
     CHECK_INTEGER(redlane_ahead_more(ahead, 100, 1), 99);
     CHECK_INTEGER(redlane_ahead_more(ahead, 100, 100), 0);
     CHECK_INTEGER(redlane_ahead_more(ahead, 100, 300), 0);
     CHECK_INTEGER(redlane_ahead_more(ahead, 100000, 1), 499); /* half of all */
     redlane_ahead_note(&table, ARG("ann"), 1, 0, 0, SECOND, answers, 2);
-    ahead = redlane_ahead_find(&table, ARG("ann"), 1, 0);
+    ahead = redlane_limit_notes_find(&table, ARG("ann"), 1, 0);
     CHECK_INTEGER(redlane_ahead_more(ahead, 100, 1), 19); /* of the tightest */
-    redlane_ahead_clear(&table);
+    redlane_limit_notes_clear(&table);
 }
 
 static void
 test_table(void)
 {
-    RedlaneAheadTable table;
+    RedlaneLimitNotes table;
     RedlaneLimitAnswer answer = {500, 1, 0}, later = {400, 1, 0};
     RedlaneArg ann = ARG("ann"), bob = ARG("bob");
-    RedlaneAhead *ahead;
+    RedlaneLimitNote *ahead;
 
-    redlane_ahead_init(&table);
-    CHECK(!redlane_ahead_find(&table, ann, 1, 0));
+    redlane_limit_notes_init(&table);
+    CHECK(!redlane_limit_notes_find(&table, ann, 1, 0));
     redlane_ahead_note(&table, ann, 1, 30, 0, SECOND, &answer, 1);
     redlane_ahead_note(&table, ann, 2, 7, 0, SECOND, &answer, 1);
-    CHECK(!redlane_ahead_find(&table, bob, 1, 0));
-    CHECK(!redlane_ahead_find(&table, ann, 3, 0));
-    CHECK(!redlane_ahead_find(&table, ann, 1, SECOND));
-    ahead = redlane_ahead_find(&table, ann, 1, SECOND - 1);
+    CHECK(!redlane_limit_notes_find(&table, bob, 1, 0));
+    CHECK(!redlane_limit_notes_find(&table, ann, 3, 0));
+    CHECK(!redlane_limit_notes_find(&table, ann, 1, SECOND));
+    ahead = redlane_limit_notes_find(&table, ann, 1, SECOND - 1);
     CHECK(ahead && ahead->units == 30 && ahead->answers[0].remaining == 500);
     if (ahead) {
         ahead->asking = 7;
     }
     /* More comes beside what is there, and what is there lives no longer. */
     redlane_ahead_note(&table, ann, 1, 12, 100, SECOND + 100, &later, 1);
-    ahead = redlane_ahead_find(&table, ann, 1, 100);
+    ahead = redlane_limit_notes_find(&table, ann, 1, 100);
     CHECK(ahead && ahead->units == 42 && ahead->until == SECOND && ahead->asking == 7);
     CHECK(ahead && ahead->answers[0].remaining == 400 && ahead->seen == 100);
     /* What has ended is not added to. */
     redlane_ahead_note(&table, ann, 1, 5, SECOND, 2 * SECOND, &later, 1);
-    ahead = redlane_ahead_find(&table, ann, 1, SECOND);
+    ahead = redlane_limit_notes_find(&table, ann, 1, SECOND);
     CHECK(ahead && ahead->units == 5 && ahead->until == 2 * SECOND && !ahead->asking);
-    redlane_ahead_drop(&table, bob);
-    CHECK(redlane_ahead_find(&table, ann, 2, 0));
-    redlane_ahead_drop(&table, ann);
-    CHECK(!redlane_ahead_find(&table, ann, 1, SECOND));
-    CHECK(!redlane_ahead_find(&table, ann, 2, 0));
-    redlane_ahead_clear(&table);
+    redlane_limit_notes_drop(&table, bob);
+    CHECK(redlane_limit_notes_find(&table, ann, 2, 0));
+    redlane_limit_notes_drop(&table, ann);
+    CHECK(!redlane_limit_notes_find(&table, ann, 1, SECOND));
+    CHECK(!redlane_limit_notes_find(&table, ann, 2, 0));
+    redlane_limit_notes_clear(&table);
 }
 
 /* Many identities take the places of those that hold nothing first. */
 static void
 test_bound(void)
 {
-    RedlaneAheadTable table;
+    RedlaneLimitNotes table;
     RedlaneLimitAnswer answer = {500, 1, 0};
     char name[16];
     int kept = 0;
 
-    redlane_ahead_init(&table);
+    redlane_limit_notes_init(&table);
     for (int i = 0; i < 200; i++) {
         size_t size = (size_t)snprintf(name, sizeof(name), "hot%d", i);
 
@@ -141,10 +141,11 @@ test_bound(void)
     for (int i = 0; i < 200; i++) {
         size_t size = (size_t)snprintf(name, sizeof(name), "hot%d", i);
 
-        kept += redlane_ahead_find(&table, (RedlaneArg){name, size}, 1, 0) != NULL;
+        kept +=
+            redlane_limit_notes_find(&table, (RedlaneArg){name, size}, 1, 0) != NULL;
     }
     CHECK(kept >= 190); /* but where five of them share a bucket */
-    redlane_ahead_clear(&table);
+    redlane_limit_notes_clear(&table);
 }
 
 void

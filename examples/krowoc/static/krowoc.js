@@ -5,21 +5,35 @@ const element = (id) => document.getElementById(id);
 const seen = new Map(); // by id
 
 // Text only: what others publish is never taken for HTML.
-function line(event) {
+function line(event, isNew) {
   const item = document.createElement("li");
   const time = document.createElement("time");
   const channel = document.createElement("b");
+  const message = document.createElement("code");
   time.textContent = new Date(1000 * event.timestamp).toLocaleTimeString();
   channel.textContent = event.channel;
-  item.append(time, channel, JSON.stringify(event.message));
+  message.textContent = JSON.stringify(event.message);
+  item.append(time, channel, message);
+  item.classList.toggle("new", isNew);
   return item;
 }
 
-function add(events) {
-  for (const event of events) seen.set(event.id, event);
+function add(events, live = false) {
+  const added = new Set();
+  for (const event of events) {
+    if (live && !seen.has(event.id)) added.add(event.id);
+    seen.set(event.id, event);
+  }
   const newest = [...seen.values()].sort((a, b) => b.timestamp - a.timestamp);
   for (const event of newest.splice(SHOWN)) seen.delete(event.id);
-  element("events").replaceChildren(...newest.map(line));
+  const lines = newest.map((event) => line(event, added.has(event.id)));
+  element("events").replaceChildren(...lines);
+}
+
+function say(id, text, isGood) {
+  element(id).textContent = text;
+  element(id).classList.toggle("good", isGood);
+  element(id).classList.toggle("bad", !isGood);
 }
 
 // What was published while there was no connection is loaded.
@@ -29,9 +43,9 @@ async function catchUp() {
 }
 
 const events = new EventSource("/api/events");
-events.onopen = () => { element("link").textContent = "live"; catchUp().catch(() => {}); };
-events.onmessage = (message) => add([JSON.parse(message.data)]);
-events.onerror = () => { element("link").textContent = "connection lost"; };
+events.onopen = () => { say("link", "live", true); catchUp().catch(() => {}); };
+events.onmessage = (message) => add([JSON.parse(message.data)], true);
+events.onerror = () => say("link", "connection lost", false);
 
 function send(path, body) {
   const headers = { "Content-Type": "application/json" };
@@ -62,10 +76,10 @@ element("publish").addEventListener("submit", (event) => {
 async function health() {
   try {
     const state = await (await fetch("/health/deep")).json();
-    element("health").textContent = `${state.status}, on ${state.mode}`;
+    say("health", `${state.status}, on ${state.mode}`, state.status === "ok");
   } catch {
-    element("health").textContent = "no answer";
+    say("health", "no answer", false);
   }
 }
-setInterval(health, 5000);
+setInterval(health, 2000);
 health();

@@ -7,21 +7,22 @@ import asyncio
 import json
 import logging
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any
 
-from redlane import AsyncClient, AsyncPresence, Gap, RedlaneError
+from redlane import AsyncPresence, RedlaneError
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
+from .channels import RETRY_SECONDS, Follower
 from .config import get_settings
 from .dependencies.redis import get_redis_client
-from .games import Games, UnknownError, dumps, loads, log_failure
+from .games import Games, UnknownError, dumps, loads
 from .rules import Game
 
 ONLINE = "ws:online"  # the channel that tells that somebody came or left
 USER_SECONDS = 86_400  # that a user's name is kept
 WAITING = 64  # messages to a client that does not read
 SHOWN = 50  # users in the list of who is online
-RETRY_SECONDS = 1.0  # before a subscription that was refused is tried again
 
 logger = logging.getLogger("ludo")
 
@@ -75,6 +76,7 @@ class Room:
     def __init__(self) -> None:
         self.connections: set[Connection] = set()
         self.version = -1  # of the game as its clients have it
+        self.players = 0  # in it
 
 
 class ConnectionManager:
@@ -85,6 +87,9 @@ class ConnectionManager:
         self._rooms: dict[str, Room] = {}
         self._followers: dict[str, Follower] = {}  # by channel
         self._presence: AsyncPresence | None = None
+        # By channel, what others are to be told there once Redis is back.
+        self._owed: dict[str, Callable[[], Awaitable[None]]] = {}
+        self._teller: asyncio.Task[None] | None = None
 
     # --- coming and going ---------------------------------------------------------
 
@@ -117,6 +122,8 @@ class ConnectionManager:
     async def close(self) -> None:
         """All users of this worker leave."""
         tasks = [follower.task for follower in self._followers.values()]
+        if self._teller is not None:
+            tasks.append(self._teller)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -146,12 +153,14 @@ class ConnectionManager:
     # --- what clients are told ----------------------------------------------------
 
     async def publish(self, game_id: str, game: Game) -> None:
-        """To the clients of all workers; to ours alone where Redis cannot be asked."""
+        """To the clients of all workers; to ours alone where Redis cannot be asked, and
+        to the others later."""
         message = dumps(game)
+        channel = game_channel(game_id)
         try:
-            await get_redis_client().publish(game_channel(game_id), message)
-        except RedlaneError as error:
-            log_failure(error)
+            await get_redis_client().publish(channel, message)
+        except RedlaneError:
+            self._owe(channel, lambda: self.reload(game_id))
         await self.send_to_game(game_id, message)
 
     async def send_to_game(self, game_id: str, message: str) -> None:
@@ -166,6 +175,9 @@ class ConnectionManager:
             self._games.hear(game_id, game)
             for connection in room.connections:
                 connection.send(message)
+            if len(game.players) > room.players:
+                room.players = len(game.players)
+                await self.show_online()
 
     async def reload(self, game_id: str) -> None:
         """Something may have been missed, here or, of what was done here, by others."""
@@ -184,29 +196,57 @@ class ConnectionManager:
     async def _tell_online(self) -> None:
         try:
             await get_redis_client().publish(ONLINE, "changed")
-        except RedlaneError as error:
-            log_failure(error)
+        except RedlaneError:
+            self._owe(ONLINE, self.announce)
             await self.show_online()
 
     async def show_online(self) -> None:
-        message = json.dumps({"online": await self.online()})
-        for connection in self._connections():
-            connection.send(message)
+        """To each room besides who of its players is there: the list may be too short
+        for them."""
+        members = await self.presence.members()
+        told = {"online": await self._people(members), "total": len(members)}
+        for game_id, room in self._rooms.items():
+            players = self._games.players(game_id)
+            present = [user for user in players if user in members]
+            message = json.dumps({**told, "present": present})
+            for connection in room.connections:
+                connection.send(message)
 
     async def online(self) -> list[dict[str, str]]:
         """The users of all workers, by name."""
-        users = sorted(await self.presence.members())[:SHOWN]
+        return await self._people(await self.presence.members())
+
+    def _owe(self, channel: str, tell: Callable[[], Awaitable[None]]) -> None:
+        self._owed[channel] = tell
+        if self._teller is None or self._teller.done():
+            self._teller = asyncio.create_task(self._tell_later())
+
+    async def _tell_later(self) -> None:
+        """Asks for Redis only while there is something to say. A subscription does not
+        tell of every outage: one may be too short to end its connection, or end later
+        for commands than for messages."""
+        redis = get_redis_client()
+        while self._owed and not redis.closed:
+            await asyncio.sleep(RETRY_SECONDS)
+            try:
+                await redis.ping()
+            except RedlaneError:
+                continue
+            owed, self._owed = self._owed, {}
+            for tell in owed.values():
+                await tell()
+
+    async def _people(self, members: set[str]) -> list[dict[str, str]]:
+        users = sorted(members)[:SHOWN]
         names = {c.user_id: c.name for c in self._connections()}
         unknown = [user for user in users if user not in names]
         if unknown:
-            try:
+            with suppress(RedlaneError):
                 pipe = get_redis_client().pipeline()
                 for user in unknown:
                     pipe.hget(user_key(user), "name")
                 found = zip(unknown, await pipe.execute(), strict=True)
                 names.update((user, name) for user, name in found if name)
-            except RedlaneError as error:
-                log_failure(error)
         people = [{"user_id": user, "name": names.get(user, "?")} for user in users]
         return sorted(people, key=lambda person: person["name"].casefold())
 
@@ -224,42 +264,3 @@ class ConnectionManager:
         if follower is None:
             follower = self._followers[channel] = Follower(channel, handle, reload)
         await follower.begun.wait()
-
-
-class Follower:
-    """Hears a channel until its task is cancelled or the client is closed."""
-
-    def __init__(
-        self,
-        channel: str,
-        handle: Callable[[str], Awaitable[None]],
-        reload: Callable[[], Awaitable[None]],
-    ) -> None:
-        self.channel = channel
-        self.begun = asyncio.Event()
-        self._handle = handle
-        self._reload = reload
-        self.task = asyncio.create_task(self._run())
-
-    async def _run(self) -> None:
-        redis = get_redis_client()
-        try:
-            while not redis.closed:
-                try:
-                    await self._hear(redis)
-                except RedlaneError as error:
-                    log_failure(error)
-                    self.begun.set()
-                    await asyncio.sleep(RETRY_SECONDS)
-        finally:
-            self.begun.set()
-
-    async def _hear(self, redis: AsyncClient[str]) -> None:
-        async with redis.subscribe(self.channel, on_gap=self._on_gap) as messages:
-            self.begun.set()
-            async for message in messages:
-                await self._handle(message)
-
-    async def _on_gap(self, gap: Gap) -> None:
-        logger.info("%s: messages may be missing: %s", self.channel, gap.reason)
-        await self._reload()

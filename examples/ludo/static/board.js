@@ -1,10 +1,10 @@
-// Draws a game as SVG. Places are those of the rules: steps from a seat's own start.
+// Draws board, tokens and die as SVG. Places are those of the rules: steps from a seat's own start.
 "use strict";
 
 const COLORS = ["red", "green", "yellow", "blue"];
 const SAFE = [0, 8, 13, 21, 26, 34, 39, 47];
 const YARDS = [[0, 0], [9, 0], [9, 9], [0, 9]]; // the corners of red, green, yellow, blue
-const HOMES = [[6.4, 7.5], [7.5, 6.4], [8.6, 7.5], [7.5, 8.6]];
+const HOMES = [[6.6, 7.5], [7.5, 6.6], [8.4, 7.5], [7.5, 8.4]];
 
 // The 52 squares of the track as [column, row], from red's start.
 const TRACK = (() => {
@@ -38,12 +38,20 @@ function drawBoard(board) {
   YARDS.forEach(([x, y], seat) => {
     element("rect", { x, y, width: 6, height: 6, class: `yard ${COLORS[seat]}` }, board);
     element("rect", { x: x + 1, y: y + 1, width: 4, height: 4, rx: 0.6, class: "nest" }, board);
+    for (let number = 0; number < 4; number += 1) {
+      const [cx, cy] = middleOf(seat, -1, number);
+      element("circle", { cx, cy, r: 0.55, class: "spot" }, board);
+    }
   });
   const cell = ([x, y], kind) =>
     element("rect", { x, y, width: 1, height: 1, class: `cell ${kind}` }, board);
   TRACK.forEach((square, number) => {
     const start = number % 13 === 0;
-    cell(square, start ? COLORS[number / 13] : SAFE.includes(number) ? "safe" : "");
+    const safe = SAFE.includes(number);
+    cell(square, start ? COLORS[number / 13] : safe ? "safe" : "");
+    if (safe && !start) {
+      element("circle", { cx: square[0] + 0.5, cy: square[1] + 0.5, r: 0.3, class: "star" }, board);
+    }
   });
   COLUMNS.forEach((column, seat) => column.forEach((square) => cell(square, COLORS[seat])));
   const middle = [[6, 6], [9, 6], [9, 9], [6, 9]];
@@ -66,7 +74,8 @@ function middleOf(seat, token, number) {
   return [x + 0.5, y + 0.5];
 }
 
-// All tokens of the game; those that share a place stand beside each other.
+// All tokens of the game. Those that share a place stand in a grid, smaller, so that each can
+// be seen and clicked.
 function drawTokens(board, game, mine, choose) {
   const places = new Map();
   for (const player of game.players) {
@@ -78,10 +87,14 @@ function drawTokens(board, game, mine, choose) {
     });
   }
   for (const here of places.values()) {
+    const columns = Math.ceil(Math.sqrt(here.length));
+    const rows = Math.ceil(here.length / columns);
+    const step = 0.94 / columns;
     here.forEach(({ player, number, middle: [x, y] }, index) => {
       const circle = tokenOf(board, player, number, choose);
-      circle.setAttribute("cx", x + (index - (here.length - 1) / 2) * 0.22);
-      circle.setAttribute("cy", y);
+      circle.setAttribute("cx", x + (index % columns - (columns - 1) / 2) * step);
+      circle.setAttribute("cy", y + (Math.floor(index / columns) - (rows - 1) / 2) * step);
+      circle.setAttribute("r", Math.min(0.34, 0.46 * step));
       const movable = mine && player === game.players[game.turn]
         && game.movable.includes(number);
       circle.classList.toggle("movable", movable);
@@ -94,7 +107,7 @@ function tokenOf(board, player, number, choose) {
   const id = `token-${player.color}-${number}`;
   const known = document.getElementById(id);
   if (known) return known;
-  const circle = element("circle", { id, r: 0.34, class: `token ${player.color}` }, board);
+  const circle = element("circle", { id, class: `token ${player.color}` }, board);
   circle.setAttribute("role", "button");
   circle.setAttribute("aria-label", `${player.color} token ${number + 1}`);
   circle.addEventListener("click", () => choose(circle, number));
@@ -102,4 +115,17 @@ function tokenOf(board, player, number, choose) {
     if (event.key === "Enter" || event.key === " ") choose(circle, number);
   });
   return circle;
+}
+
+// The pips of a die lie on a grid of three by three.
+const PIPS = [[], [4], [0, 8], [0, 4, 8], [0, 2, 6, 8], [0, 2, 4, 6, 8], [0, 2, 3, 5, 6, 8]];
+
+// 0 for a die that has not been rolled.
+function drawDie(die, rolled) {
+  die.replaceChildren();
+  die.setAttribute("aria-label", rolled ? `The die shows ${rolled}` : "The die");
+  element("rect", { x: 0.3, y: 0.3, width: 9.4, height: 9.4, rx: 1.6 }, die);
+  for (const pip of PIPS[rolled]) {
+    element("circle", { cx: 2.5 + 2.5 * (pip % 3), cy: 2.5 + 2.5 * Math.floor(pip / 3), r: 0.9 }, die);
+  }
 }

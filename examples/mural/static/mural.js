@@ -3,22 +3,10 @@
 
 const RETRY_MS = [250, 10000]; // the first wait, and the longest
 const STEADY_MS = 5000; // a connection that lasted so long was a good one
-const canvas = document.getElementById("canvas");
-const context = canvas.getContext("2d");
-const userId = localStorage.userId ??= `guest-${Math.random().toString(36).slice(2, 10)}`;
+const canvas = element("canvas");
+const context = canvas.getContext("2d", { willReadFrequently: true });
 let owners = new Map(); // "x,y" -> user id
 let sequence = null; // of the last placement that is drawn; null: load the canvas
-let mine = 0;
-let readyAt = 0;
-
-function show(id, text) {
-  document.getElementById(id).textContent = text;
-}
-
-function showCounts() {
-  show("total", owners.size);
-  show("mine", mine);
-}
 
 async function load() {
   const response = await fetch("/api/canvas");
@@ -26,9 +14,8 @@ async function load() {
   const pixels = await response.json();
   draw(pixels);
   owners = new Map(Object.entries(pixels).map(([key, pixel]) => [key, pixel.user_id]));
-  mine = [...owners.values()].filter((owner) => owner === userId).length;
   sequence = Number(response.headers.get("Mural-Sequence"));
-  showCounts();
+  counts.refresh();
 }
 
 function draw(pixels) {
@@ -45,12 +32,17 @@ function draw(pixels) {
 function apply(placement) {
   if (placement.sequence <= sequence) return;
   sequence = placement.sequence;
-  const key = `${placement.x},${placement.y}`;
-  mine += (placement.user_id === userId) - (owners.get(key) === userId);
-  owners.set(key, placement.user_id);
+  owners.set(`${placement.x},${placement.y}`, placement.user_id);
   context.fillStyle = placement.color;
   context.fillRect(placement.x, placement.y, 1, 1);
-  showCounts();
+  tellLatest(placement);
+  counts.refresh();
+  point();
+}
+
+function showLink(live) {
+  show("link", live ? "live" : "connecting");
+  element("link").className = live ? "live" : "connecting";
 }
 
 // Resolves when the connection has ended. What happened since the canvas was made, or
@@ -66,10 +58,10 @@ function listen() {
       if (message.reload) sequence = null;
       else if (sequence !== null) apply(message);
     });
-    socket.addEventListener("open", () => show("link", "live"));
+    socket.addEventListener("open", () => showLink(true));
     // It follows an error, too.
     socket.addEventListener("close", () => {
-      show("link", "connecting");
+      showLink(false);
       resolve();
     });
   });
@@ -96,37 +88,43 @@ async function place(x, y) {
   const response = await fetch("/api/place-pixel", {
     method: "POST",
     headers: { "Content-Type": "application/json" },
-    body: JSON.stringify({ x, y, color: document.getElementById("color").value, user_id: userId }),
+    body: JSON.stringify({ x, y, color: element("color").value, user_id: userId }),
   });
   const answer = await response.json();
-  const wait = answer.cooldown ?? answer.retry_after;
-  if (wait !== undefined) readyAt = Date.now() + wait * 1000;
   // The pixel itself comes by WebSocket, as everybody's do.
-  if (!response.ok && response.status !== 429) show("cooldown", answer.error);
-  showCooldown();
+  if (response.ok) cooldown.begin(answer.cooldown, answer.cooldown);
+  else if (response.status === 429) cooldown.begin(answer.retry_after);
+  else show("cooldown", answer.error);
 }
 
-function showCooldown() {
-  const left = Math.ceil((readyAt - Date.now()) / 1000);
-  if (left > 0) show("cooldown", `Wait ${left} s.`);
-  else if (readyAt) {
-    readyAt = 0;
-    show("cooldown", "Click to place a pixel.");
-  }
+let pointer = null; // where the mouse is, in the window
+
+function point() {
+  const [x, y] = (pointer && view.placeAt(...pointer)) ?? [];
+  element("where").hidden = element("aim").hidden = x === undefined;
+  show("scale", `${Math.round(view.zoom * 100)} %`);
+  if (x === undefined) return;
+  const owner = owners.get(`${x},${y}`);
+  show("where", owner ? `${x}, ${y} · ${owner === userId ? "you" : owner}` : `${x}, ${y}`);
+  const [left, top, size] = view.boxOf(x, y);
+  const style = { transform: `translate(${left}px, ${top}px)`, width: `${size}px` };
+  Object.assign(element("aim").style, style, { height: `${size}px` });
+  element("aim").hidden = size < 4;
 }
 
-function choose(color) {
-  document.getElementById("color").value = color;
-}
-
-for (const button of document.querySelectorAll("#palette button")) {
-  button.style.background = button.value;
-  button.addEventListener("click", () => choose(button.value));
-}
-const view = new View(document.getElementById("frame"), canvas, (x, y) => {
-  place(x, y).catch(console.warn);
+canvas.addEventListener("pointermove", (event) => {
+  pointer = [event.clientX, event.clientY];
+  point();
 });
-document.getElementById("closer").addEventListener("click", () => view.zoomBy(2));
-document.getElementById("farther").addEventListener("click", () => view.zoomBy(0.5));
-setInterval(showCooldown, 250);
+canvas.addEventListener("pointerleave", () => {
+  pointer = null;
+  point();
+});
+const view = new View(element("frame"), canvas, {
+  clicked: (x, y) => place(x, y).catch(console.warn),
+  changed: () => queueMicrotask(point), // the view may just be being made
+});
+element("closer").addEventListener("click", () => view.zoomBy(2));
+element("farther").addEventListener("click", () => view.zoomBy(0.5));
+element("whole").addEventListener("click", () => view.zoomBy(0));
 follow();

@@ -38,8 +38,9 @@ class Settings:
 
 
 def _path(name: str, default: Path) -> Path:
+    """Relative to this folder, wherever it is started."""
     text = os.environ.get(name)
-    return Path(text) if text else default
+    return ROOT / text if text else default
 
 
 def _seconds(name: str, default: float) -> float:

@@ -9,6 +9,7 @@ from flask import Response, after_this_request, request
 from flask.globals import request_ctx
 from werkzeug.exceptions import TooManyRequests
 
+from redlane._core import RedlaneError
 from redlane._http.address import client_address
 from redlane._http.asked import HOPS, hops_of, reason_of
 from redlane._http.limits import add_fields, body_of
@@ -19,7 +20,12 @@ __all__ = ["Asked", "Refused", "closed", "find", "socket_of"]
 POLICY_VIOLATION = 1008  # a WebSocket's code for it
 
 
-class Refused(RateLimitExceeded, TooManyRequests):  # type: ignore[misc] # retry_after
+class _Answer(TooManyRequests, RedlaneError):
+    """Puts RedlaneError last: Flask looks for a handler in the order of the bases, and
+    an application's handler of outages is not for who is over a limit."""
+
+
+class Refused(RateLimitExceeded, _Answer):  # type: ignore[misc] # retry_after
     """Over the limit in a request: Flask answers 429 with JSON."""
 
     def __init__(self, decision: Any, message: str | None) -> None:

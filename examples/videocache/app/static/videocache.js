@@ -3,16 +3,30 @@
 const element = (id) => document.getElementById(id);
 const percent = (rate) => `${(100 * rate).toFixed(1)} %`;
 
+const KEPT = 120; // points of the curve
+const rates = [];
+
 function show(stats) {
   for (const name of ["cache_type", "total_entries", "hits", "misses"]) {
     element(name).textContent = stats[name];
   }
+  element("cache_type").classList.toggle("memory", stats.cache_type === "memory");
   element("hit_rate").textContent = percent(stats.hit_rate);
-  element("meter").value = stats.hit_rate;
   const all = stats.all_workers;
   element("all_hits").textContent = all.hits;
   element("all_misses").textContent = all.misses;
   element("all_hit_rate").textContent = percent(all.hit_rate);
+  draw(all.hit_rate);
+}
+
+// The curve has a point for each time that the statistics changed.
+function draw(rate) {
+  rates.push(rate);
+  if (rates.length === 1) rates.push(rate);
+  if (rates.length > KEPT) rates.shift();
+  const step = 600 / (rates.length - 1);
+  const points = rates.map((value, number) => `${number * step},${95 - 90 * value}`);
+  element("curve").setAttribute("points", points.join(" "));
 }
 
 // The statistics come as they change; a lost connection is made again.
