@@ -61,9 +61,11 @@ COMPLAINT = re.compile(r"traceback|exception|error|critical|warn|fatal", re.IGNO
 ALLOWED = [
     # gunicorn says which worker was killed.
     r"\[ERROR\] Worker \(pid:\d+\) was sent SIGKILL! Perhaps out of memory\?$",
-    # redlane says once that an outage began, and what it costs.
+    # redlane says once that an outage began, what the first operation met that it
+    # stopped, and what it costs.
     r"^WARNING - Redis is away: ",
     r"^ERROR - Redis is away: \S+ \(LOADING ",
+    r"^ERROR - Redis operation failed: (Connection|the server closed|timed|LOADING) ",
     r"^WARNING - subscriptions: ",
     # What a limit had admitted, and Redis was killed while it was told of it.
     r"^WARNING - Redis did not hear of \d+ changes made while it was away: ",
