@@ -56,8 +56,8 @@ add_command(RedlaneConnection *connection, const RedlaneArg *argv, size_t argc)
 
 /* --- opening --------------------------------------------------------------- */
 
-/* An error line, with what it refuses before it; but as it is where the server just says
- * "not now" (LOADING …), for its first word tells. */
+/* An error line, with what it refuses before it; but as it is where the server just
+ * says "not now" (LOADING …), for its first word tells. */
 static int
 fail_refused(const char *what, const char *line, RedlaneFault *fault)
 {
