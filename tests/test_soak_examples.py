@@ -81,6 +81,8 @@ ALLOWED = [
     r"^WARNING - Each of \d+ workers has an engine of its own: start Redis",
 ]
 SERVER_ALLOWED = [
+    # It was killed while it wrote a command, to which nobody was answered.
+    r"# !!! Warning: short read while loading the AOF file",
     # Of the machine that the test runs on.
     r"# WARNING Memory overcommit must be enabled!",
     r"# WARNING: The TCP backlog setting of \d+ cannot be enforced",
