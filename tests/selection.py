@@ -23,7 +23,7 @@ UNSANITIZED = {
     ),
     "reads sources, stubs and documents": (
         *("compose", "docs", "requirements_table", "selection", "source_rules"),
-        *("stubs", "tutorials_shows", "twins"),
+        *("stubs", "tutorials", "twins"),
     ),
     "tests of the tools of tests, without the library": (
         *("browser", "fetch_servers", "history", "proxy"),
@@ -63,7 +63,7 @@ SERVERLESS = {
     "applications and frameworks, on what the rest has shown": (
         *("apps_share", "async_cache_fastapi", "cli", "docs", "example_krowoc"),
         *("example_ludo", "example_matrx", "example_mural", "example_videocache"),
-        *("examples_start", "http_attacks", "tutorials_shows"),
+        *("examples_start", "http_attacks", "tutorials"),
         *("http_fastapi", "http_flask", "http_forged", "http_limit_attacks"),
         *("http_limits", "http_openapi", "http_places", "http_rules", "http_security"),
         *("http_servers", "http_sites", "mural", "mural_live", "mural_outage"),
