@@ -94,7 +94,7 @@ def every_record_has_an_event() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def every_test_has_its_own_levels() -> Iterator[None]:
-    """An application that a test makes in this process says how loud its loggers are."""
+    """An application that a test makes in this process sets those of its loggers."""
     yield
     for name in ("redlane", "krowoc", "ludo", "matrx", "mural", "videocache"):
         logging.getLogger(name).setLevel(logging.NOTSET)
