@@ -16,7 +16,7 @@ import pytest
 from outage_tools import is_well, wait_until
 from proxy import Proxy
 from redlane import Cache, Client, ConnectionError, Counter, RedlaneError
-from servers import PATIENT, Server
+from servers import PATIENT, Server, patient
 from tls import Authority, Identity
 from upstash_gateway import Gateway, running_gateway
 
@@ -178,7 +178,7 @@ def test_a_client_that_is_closed_meanwhile(rest: Gateway) -> None:
         except BaseException as error:
             ended.append(error)
 
-    client = Client(rest.url, token=rest.token, timeout=20, connect_timeout=20)
+    client = Client(rest.url, token=rest.token, timeout=3, connect_timeout=20)
     client.ping()
     rest.delay = 600
     threads = [threading.Thread(target=ask) for _ in range(3)]
@@ -234,28 +234,26 @@ def test_a_child_holds_no_stream_of_its_parent(rest: Gateway) -> None:
         child.communicate()
 
 
-def test_what_a_client_leaves(rest: Gateway) -> None:
-    def play() -> None:
-        with (
-            Client(rest.url, token=rest.token, **PATIENT) as client,
-            client.subscribe("ch") as messages,
-        ):
-            client.publish("ch", "m")
-            assert messages.get(timeout=SECONDS) == b"m"
-
-    def is_over() -> bool:
-        return rest.streams == 0 and set(threading.enumerate()) <= threads
-
-    threads = set(threading.enumerate())
-    play()
-    wait_until(is_over, "the end of the first")
-    before = len(os.listdir("/proc/self/fd"))
-    for _ in range(10):
-        play()
-    wait_until(is_over, "the end of the last")
-    wait_until(
-        lambda: len(os.listdir("/proc/self/fd")) <= before + 2, "its descriptors"
+def find_leaks(gateway: Gateway, rounds: int) -> None:
+    url = patient(f"{gateway.url}?token={gateway.token}")
+    script = Path(__file__).parent / "rest_leaks.py"
+    done = subprocess.run(
+        [sys.executable, "-W", "error", script, url, str(rounds)],
+        capture_output=True,
+        text=True,
     )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count(": clean") == 5
+
+
+def test_nothing_is_left_of_a_client(rest: Gateway) -> None:
+    find_leaks(rest, 50)
+
+
+@pytest.mark.soak
+def test_nothing_is_left_of_many_clients(rest: Gateway) -> None:
+    assert os.environ.get("REDLANE_SOAK") == "1"
+    find_leaks(rest, 2000)
 
 
 # --- secrets ----------------------------------------------------------------------

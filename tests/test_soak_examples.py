@@ -535,6 +535,7 @@ def test_two_examples_through_kills(
         assert find_complaints(log, ALLOWED) == [], name
     server_log = (tmp_path / "redis.log").read_text(errors="replace")
     assert find_complaints(server_log, SERVER_ALLOWED) == []
-    assert find_growth(gauge, 3 * clients) == []
+    # In the few seconds of the short form connections are still being made.
+    assert find_growth(gauge, max(16, 3 * clients)) == []
     for site in sites:
         assert logs[site.name].count("was sent SIGKILL") == len(site.deaths) > 0

@@ -18,7 +18,6 @@ import contextlib
 import logging
 import os
 import socket
-import struct
 import threading
 from collections.abc import Coroutine
 from typing import Any
@@ -40,7 +39,9 @@ __all__ = ["start"]
 
 _THREAD = "redlane-rest"
 _RECEIVE = 256 << 10
-_DESCRIPTOR = struct.Struct("i")
+_HANDED_OVER = 64  # descriptors at a time
+_OF_A_LOOP = 3  # descriptors
+_CLOSED_ON_EXEC = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
 _TLS_SIZE = 64  # REDLANE_RELAY_TLS_SIZE of wire/relay.h
 
 _relays: set[_Relay] = set()
@@ -57,8 +58,8 @@ def start(
 ) -> None:
     """Start a relay.
 
-    :param control: a descriptor, its own from here on, on which those of connections
-        come until end of file
+    :param control: a descriptor, its own from here on whatever happens, on which those
+        of connections come until end of file
     :param timeout: seconds, of a whole call
     :param pool_size: connections to the server at most
     :param max_reply: bytes of a reply
@@ -73,8 +74,7 @@ def start(
         _relays.add(relay)
         thread.start()
     except BaseException:
-        relay.control.detach()
-        _relays.discard(relay)
+        relay.give_up()
         raise
 
 
@@ -83,6 +83,19 @@ class _Relay:
         self.server: HttpServer
         self.control = control
         self.ends: set[socket.socket] = set()
+        self._begun = threading.Lock()  # by its thread, or never to be
+
+    def give_up(self) -> None:
+        """It could not be started, or so it seems: what interrupts start() may do so
+        when the thread runs, which then ends with the other end of `control`."""
+        if self._begun.acquire(blocking=False):
+            self._end()
+
+    def _end(self) -> None:
+        _relays.discard(self)
+        self.control.close()
+        while self.ends:
+            close_end(self.ends.pop())
 
     def tell_tls(self, agreed: str) -> None:
         """For health reports; who does not hear it now hears the next."""
@@ -91,35 +104,65 @@ class _Relay:
 
     def run(self) -> None:
         """The thread."""
-        loop = asyncio.SelectorEventLoop()
+        if not self._begun.acquire(blocking=False):
+            return
         try:
-            loop.run_until_complete(self._main())
+            self._need_descriptors()
+            loop = _Loop()
+            try:
+                loop.run_until_complete(self._main())
+            finally:
+                loop.close()
+        except OSError:
+            pass  # no descriptors are left: whoever has an end sees it close
         finally:
-            _relays.discard(self)
-            loop.close()
+            self._end()
+
+    def _need_descriptors(self) -> None:
+        """Those of an event loop, which complains aloud if it cannot have them."""
+        with contextlib.ExitStack() as held:
+            for _ in range(_OF_A_LOOP):
+                held.enter_context(self.control.dup())
 
     async def _main(self) -> None:
         loop = asyncio.get_running_loop()
         serving: set[asyncio.Task[None]] = set()
-        rest = b""
+        came = asyncio.Event()
         self.control.setblocking(False)
         await self.server.open()
         try:
-            while data := await loop.sock_recv(self.control, 4096):
-                rest += data
-                whole = len(rest) // _DESCRIPTOR.size * _DESCRIPTOR.size
-                for (descriptor,) in _DESCRIPTOR.iter_unpack(rest[:whole]):
-                    end = socket.socket(fileno=descriptor)
-                    self.ends.add(end)
+            loop.add_reader(self.control, came.set)
+            while (ends := self._take_ends()) is not None:
+                for end in ends:
                     task = loop.create_task(self._serve(end))
                     serving.add(task)
                     task.add_done_callback(serving.discard)
-                rest = rest[whole:]
+                await came.wait()
+                came.clear()
+            loop.remove_reader(self.control)
             while serving:
                 await asyncio.wait(serving)
         finally:
-            self.control.close()
             await self.server.close()
+
+    def _take_ends(self) -> list[socket.socket] | None:
+        """Those that have come; None: no more will."""
+        ends: list[socket.socket] = []
+        while True:
+            try:
+                data, descriptors, _, _ = socket.recv_fds(
+                    self.control, _HANDED_OVER, _HANDED_OVER, _CLOSED_ON_EXEC
+                )
+            except BlockingIOError:
+                return ends
+            if not data:
+                return None
+            for descriptor in descriptors:
+                os.set_inheritable(descriptor, False)
+                end = socket.socket(fileno=descriptor)
+                end.setblocking(False)
+                self.ends.add(end)
+                ends.append(end)
 
     async def _serve(self, end: socket.socket) -> None:
         try:
@@ -135,6 +178,43 @@ class _Relay:
         for end in self.ends:
             end.close()
         self.server.forget()
+
+
+class _Loop(asyncio.SelectorEventLoop):
+    """Looks names up in daemon threads: those of the default executor are waited for at
+    the end of the process, however long a resolver takes."""
+
+    async def getaddrinfo(
+        self,
+        host: bytes | str | None,
+        port: bytes | str | int | None,
+        *,
+        family: int = 0,
+        type: int = 0,  # noqa: A002 - the loop's own name
+        proto: int = 0,
+        flags: int = 0,
+    ) -> list[Any]:
+        answer: asyncio.Future[list[Any]] = self.create_future()
+
+        def tell(found: list[Any] | Exception) -> None:
+            if answer.done():
+                return
+            if isinstance(found, Exception):
+                answer.set_exception(found)
+            else:
+                answer.set_result(found)
+
+        def look_up() -> None:
+            found: list[Any] | Exception
+            try:
+                found = socket.getaddrinfo(host, port, family, type, proto, flags)
+            except Exception as error:  # noqa: BLE001 - told to whoever asked
+                found = error
+            with contextlib.suppress(RuntimeError):  # the loop is closed
+                self.call_soon_threadsafe(tell, found)
+
+        threading.Thread(target=look_up, name=f"{_THREAD}-name", daemon=True).start()
+        return await answer
 
 
 def close_end(end: socket.socket) -> None:
@@ -183,6 +263,11 @@ class _Connection:
         return task
 
     async def _write(self, data: bytes) -> None:
+        """Whole, also where who writes it is cancelled: half of it would be taken for
+        the beginning of the next."""
+        await asyncio.shield(self._begin(self._write_whole(data)))
+
+    async def _write_whole(self, data: bytes) -> None:
         async with self._writing:
             await self._loop.sock_sendall(self._end, data)
 
@@ -190,7 +275,7 @@ class _Connection:
         commands: list[list[bytes]] = []
         while data := await self._loop.sock_recv(self._end, _RECEIVE):
             commands += self._reader.feed(data)
-            if self._reader.partial:
+            if self._reader.partial or _is_open(commands):
                 continue  # the rest of what was sent at once is on its way
             begun: list[list[bytes]] = []
             for command in commands:
@@ -224,11 +309,21 @@ class _Connection:
             written.set()
 
 
+def _is_open(commands: list[list[bytes]]) -> bool:
+    """Whether they end within a transaction: all of one is one request."""
+    for command in reversed(commands):
+        if command[0] in (b"MULTI", b"EXEC"):
+            return command[0] == b"MULTI"
+    return False
+
+
 def _forget_parents() -> None:
-    for relay in _relays:
-        relay.forget()
-    _orphans.extend(_relays)
+    relays = list(_relays)
+    _orphans.extend(relays)
     _relays.clear()
+    for relay in relays:
+        with contextlib.suppress(OSError):
+            relay.forget()
 
 
 def _is_not_ours(record: logging.LogRecord) -> bool:

@@ -15,10 +15,20 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import ssl
+import sys
+import threading
 from collections.abc import Callable
 from email.utils import parsedate_to_datetime
 from time import time
 from typing import Any
+
+try:
+    import sniffio  # noqa: F401 - imported here once for all
+except ModuleNotFoundError:
+    # httpcore looks for it several times in each request, all over the path and with an
+    # import lock, which a child that is forked meanwhile would wait for for ever.
+    sys.modules["sniffio"] = None  # type: ignore[assignment]
 
 import httpx
 import msgspec
@@ -29,6 +39,7 @@ from redlane._rest_wire import (
     encode_error,
     encode_reply,
     failure,
+    is_ours,
     words_of,
 )
 
@@ -41,8 +52,11 @@ _BYTES_MOST = 512 << 10
 # executed, for all that we know.
 _IDLE_MOST = 4.0  # seconds
 _RETRY_MOST = 3600  # seconds that a server's Retry-After is believed
-# Of an answer, beside what its strings hold.
+# Of an answer, beside what its strings hold: to all of a request, and to a command.
 _ANSWER_ROOM = 64 << 10
+_COMMAND_ROOM = 256
+# A token of fewer characters is part of any text.
+_SECRET_LEAST = 4
 # Of a stream on which nothing comes: seconds, seconds, and a number.
 _KEEP_ALIVE = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3}
 _QUOTA = ("max daily request limit", "max requests limit", "max request limit")
@@ -51,8 +65,23 @@ _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder().decode
 
 
+# Certificates that nothing asks for would take longer to read than all the rest.
+_UNUSED = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+# A child that is forked while OpenSSL makes a context would wait for its locks for ever.
+_tls_begins = threading.Lock()
+os.register_at_fork(
+    before=_tls_begins.acquire,
+    after_in_parent=_tls_begins.release,
+    after_in_child=_tls_begins.release,
+)
+
+
 class FailedError(Exception):
     """A request failed; its text is the error line that says how."""
+
+
+class _TooLongError(FailedError):
+    """An answer is longer than one may be."""
 
 
 class _AnsweredError(Exception):
@@ -77,7 +106,7 @@ class HttpServer:
         # Whoever waits has a deadline of his own, which is well before this.
         self._limit = 2 * timeout + 5
         self._pool_size = pool_size
-        self.most = max_reply // 3 * 4 + _ANSWER_ROOM  # bytes of an answer to one
+        self.most = max_reply // 3 * 4 + _ANSWER_ROOM  # bytes of an answer
         self._tell_tls = tell_tls
         self._told = ""
         self._sockets: dict[int, Any] = {}  # by descriptor
@@ -94,21 +123,23 @@ class HttpServer:
 
     def _make_client(self) -> httpx.AsyncClient:
         plain = self._url.startswith("http://")  # no proxy gets to see the token
-        return httpx.AsyncClient(
-            headers={
-                "Authorization": f"Bearer {self._token}",
-                "Accept-Encoding": "identity",
-                "User-Agent": "redlane",
-            },
-            timeout=httpx.Timeout(self._limit, connect=self._timeout),
-            limits=httpx.Limits(
-                max_connections=None,
-                max_keepalive_connections=self._pool_size,
-                keepalive_expiry=_IDLE_MOST,
-            ),
-            follow_redirects=False,
-            trust_env=not plain,
-        )
+        with _tls_begins:
+            return httpx.AsyncClient(
+                headers={
+                    "Authorization": f"Bearer {self._token}",
+                    "Accept-Encoding": "identity",
+                    "User-Agent": "redlane",
+                },
+                timeout=httpx.Timeout(self._limit, connect=self._timeout),
+                limits=httpx.Limits(
+                    max_connections=None,
+                    max_keepalive_connections=self._pool_size,
+                    keepalive_expiry=_IDLE_MOST,
+                ),
+                follow_redirects=False,
+                trust_env=not plain,
+                verify=_UNUSED if plain else True,
+            )
 
     async def close(self) -> None:
         if self._client is not None:
@@ -149,7 +180,7 @@ class HttpServer:
             part = commands[position:end]
             position = end
             if failed is not None:  # what comes later must not be done without it
-                parts.append(encode_error(failed) * len(part))
+                parts.append(self.encode_error(failed) * len(part))
                 continue
             try:
                 if part[0][0] == b"MULTI":
@@ -158,8 +189,14 @@ class HttpServer:
                     parts.append(await self._pipeline(part))
             except FailedError as error:
                 failed = str(error)
-                parts.append(encode_error(failed) * len(part))
+                parts.append(self.encode_error(failed) * len(part))
         return b"".join(parts)
+
+    def encode_error(self, line: str) -> bytes:
+        """An error reply. What repeats the token is not shown with it."""
+        if len(self._token) >= _SECRET_LEAST:
+            line = line.replace(self._token, "***")
+        return encode_error(line)
 
     async def _pipeline(self, commands: list[list[bytes]]) -> bytes:
         words: list[list[str]] = []
@@ -175,7 +212,7 @@ class HttpServer:
             sent = iter(await self._ask(words, reads))
             for i, command in enumerate(commands):
                 if answers[i] is None:
-                    answers[i] = _reply_of(next(sent), command[0])
+                    answers[i] = self._reply_of(next(sent), command[0])
         return b"".join(answer for answer in answers if answer is not None)
 
     async def _ask(self, words: list[list[str]], reads: bool) -> list[dict[str, Any]]:
@@ -185,6 +222,13 @@ class HttpServer:
             results = await self._post("/pipeline", words, reads)
         except _AnsweredError as error:
             return [{"error": str(error)}] * len(words)
+        except _TooLongError:
+            # They may be of callers that know nothing of each other.
+            half = len(words) // 2
+            if not half or not reads:
+                raise
+            first = await self._ask(words[:half], reads)
+            return first + await self._ask(words[half:], reads)
         return _results(results, len(words))
 
     async def _transaction(self, commands: list[list[bytes]]) -> bytes:
@@ -193,11 +237,13 @@ class HttpServer:
         try:
             words = [words_of(command) for command in inner]
             answer = await self._post("/multi-exec", words, False)
-        except (_AnsweredError, UnsendableError) as error:
+        except UnsendableError as error:
             last = encode_error(str(error))
+        except _AnsweredError as error:
+            last = self._reply_of({"error": str(error)}, b"EXEC")
         else:
             replies = [
-                _reply_of(result, command[0])
+                self._reply_of(result, command[0])
                 for result, command in zip(
                     _results(answer, len(inner)), inner, strict=True
                 )
@@ -205,12 +251,24 @@ class HttpServer:
             last = b"*%d\r\n%s" % (len(replies), b"".join(replies))
         return b"+OK\r\n" + b"+QUEUED\r\n" * len(inner) + last
 
+    def _reply_of(self, answer: dict[str, Any], name: bytes) -> bytes:
+        error = answer.get("error")
+        if error is not None:
+            text = error if isinstance(error, str) else "ERR"
+            if _is_quota(text):
+                return self.encode_error(failure("away", text, -1))
+            # A command's error is never one of ours, whatever it looks like.
+            return self.encode_error(f"ERR {text}" if is_ours(text) else text)
+        try:
+            return encode_reply(answer["result"], name)
+        except (ValueError, LookupError, RecursionError):
+            return encode_error(failure("unsure", "an answer that is no reply"))
+
     # --- requests ---
 
     async def _post(self, path: str, words: Any, reads: bool) -> Any:
         body = _encode(words)
-        # Each of the replies may be as long as one may be.
-        most = self.most * (1 if path == "/" else len(words))
+        most = self.most + _COMMAND_ROOM * len(words)
         for last in (False, True):
             try:
                 async with self._gate:
@@ -233,7 +291,7 @@ class HttpServer:
             else:
                 if status == 200:
                     return _decode_answer(content)
-                raise self.refusal_of(status, fields, content)
+                raise _refusal_of(status, fields, content)
         raise AssertionError("the last try returns or raises")
 
     async def _send(
@@ -249,19 +307,10 @@ class HttpServer:
             content = await read_all(response, most)
         return response.status_code, response.headers, content
 
-    def refusal_of(
-        self, status: int, fields: httpx.Headers, content: bytes
-    ) -> Exception:
-        """What an answer that is none means. One that repeats the token is not shown
-        with it."""
-        return _refusal_of(
-            status, fields, content.replace(self._token.encode(), b"***")
-        )
-
     async def read_refusal(self, response: httpx.Response) -> Exception:
-        """The same, out of an answer that has begun."""
+        """What an answer that has begun means, which is none."""
         content = await asyncio.wait_for(read_all(response, _ANSWER_ROOM), self._limit)
-        return self.refusal_of(response.status_code, response.headers, content)
+        return _refusal_of(response.status_code, response.headers, content)
 
     def listen(self, path: str) -> Any:
         """A stream of events: what httpx's stream() returns."""
@@ -296,14 +345,14 @@ def _end_of_request(commands: list[list[bytes]], position: int) -> int:
 async def read_all(response: httpx.Response, most: int) -> bytes:
     """The body.
 
-    :raises FailedError: there is more of it
+    :raises _TooLongError: there is more of it
     """
     content = bytearray()
     async for chunk in response.aiter_raw():
         content += chunk
         if len(content) > most:
             line = failure("unsure", "a reply of more than max_reply bytes")
-            raise FailedError(line)
+            raise _TooLongError(line)
     return bytes(content)
 
 
@@ -325,6 +374,7 @@ def _decode_answer(content: bytes) -> Any:
 
 
 def _refusal_of(status: int, fields: httpx.Headers, content: bytes) -> Exception:
+    """What an answer that is none means."""
     text = _error_text(content)
     shown = f"HTTP {status}: {text}" if text else f"HTTP {status}"
     if status == 400 and text:
@@ -351,7 +401,7 @@ def _error_text(content: bytes) -> str:
         error = _decode(content)["error"]
     except (msgspec.DecodeError, ValueError, RecursionError, LookupError, TypeError):
         return ""
-    return " ".join(error.split()) if isinstance(error, str) else ""
+    return error if isinstance(error, str) else ""
 
 
 def _is_quota(text: str) -> bool:
@@ -383,21 +433,6 @@ def _results(answers: Any, count: int) -> list[dict[str, Any]]:
             failure("unsure", "as many answers as there were commands did not come")
         )
     return [_result(answer) for answer in answers]
-
-
-def _reply_of(answer: dict[str, Any], name: bytes) -> bytes:
-    error = answer.get("error")
-    if error is not None:
-        text = error if isinstance(error, str) else "ERR"
-        if _is_quota(text):
-            return encode_error(failure("away", text, -1))
-        # A command's error is never one of ours, whatever it looks like.
-        return encode_error(f"ERR {text}" if text.startswith("RELAY ") else text)
-    try:
-        return encode_reply(answer["result"], name)
-    except (ValueError, LookupError, RecursionError):
-        line = failure("unsure", "an answer that is no reply")
-        return encode_error(line)
 
 
 def keep_alive(stream: Any) -> None:

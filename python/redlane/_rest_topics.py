@@ -20,7 +20,7 @@ from urllib.parse import quote
 import httpx
 
 from redlane._rest_http import FailedError, HttpServer, keep_alive
-from redlane._rest_wire import encode_error, failure
+from redlane._rest_wire import failure, is_ours
 
 __all__ = ["Topics"]
 
@@ -85,10 +85,10 @@ class Topics:
                 answer.set_result(confirmed)
             raise
         if not answer.done():
-            answer.set_result(encode_error(line))
+            answer.set_result(self._server.encode_error(line))
         else:
             with suppress(OSError):  # who would be told has gone
-                await self._write(encode_error(line))
+                await self._write(self._server.encode_error(line))
             self.lost.set()
 
     async def _stream(
@@ -130,7 +130,8 @@ class Topics:
         except FailedError as error:
             return str(error).removeprefix("RELAY refused 0 ")
         except Exception as error:  # noqa: BLE001 - told to whoever waits
-            return str(error) or type(error).__name__
+            line = str(error) or type(error).__name__
+            return f"ERR {line}" if is_ours(line) else line
         return failure("away", "the stream of a subscription ended")
 
 

@@ -19,10 +19,12 @@ __all__ = [
     "encode_error",
     "encode_reply",
     "failure",
+    "is_ours",
     "words_of",
 ]
 
 _ERROR_MOST = 480  # bytes of an error line
+_OURS = "RELAY "
 
 # A character from U+0080 on is two bytes: the first says which half. Undone for each
 # argument that has one; the others pass as they are.
@@ -147,7 +149,12 @@ def failure(kind: str, reason: str, retry_after: int = 0) -> str:
     """The error line of a relay that failed at what was asked: ``away`` where nothing
     was executed, ``unsure`` where it may have been, ``refused`` where the server will
     not serve us. ``retry_after``: seconds; -1: ever more of them."""
-    return f"RELAY {kind} {retry_after} {reason}"
+    return f"{_OURS}{kind} {retry_after} {reason}"
+
+
+def is_ours(line: str) -> bool:
+    """Whether an error line would be taken for such a one."""
+    return line.startswith(_OURS)
 
 
 def encode_reply(value: Any, command: bytes = b"") -> bytes:

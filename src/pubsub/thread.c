@@ -17,7 +17,8 @@
 /* A connection that lasted so long has proved itself. One that is confirmed has not:
  * the server may hang up on what it has to say next. */
 #define LASTS_AT_LEAST RETRY_MOST
-/* A server with a quota is asked after 1, 2, 4 s … at most so long. */
+/* A server with a quota is asked after 1, 2, 4 s …, or when it says, but after so long
+ * at most: whoever subscribes meanwhile waits with the rest. */
 #define HOLD_MOST (300 * REDLANE_NS_PER_S)
 #define HOLD_DOUBLINGS 9
 
@@ -72,7 +73,9 @@ wait_after(Thread *thread, const RedlaneFault *fault, bool refused)
         return redlane_backoff_next(&thread->backoff);
     }
     if (told.retry_after > 0) {
-        return told.retry_after * REDLANE_NS_PER_S;
+        int64_t wait = told.retry_after * REDLANE_NS_PER_S;
+
+        return wait < HOLD_MOST ? wait : HOLD_MOST;
     }
     return thread->held_off < HOLD_DOUBLINGS ? REDLANE_NS_PER_S << thread->held_off++
                                              : HOLD_MOST;

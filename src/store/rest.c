@@ -1,11 +1,11 @@
 #include "store/rest.h"
 
 #include <string.h>
-#include <unistd.h>
 
 #include "py/errors.h"
 
-/* The relay's thread is Python's, and has the descriptor from here on. RAISES_NEG */
+/* The relay's thread is Python's, and has the descriptor from here on, also where it
+ * cannot be started. RAISES_NEG */
 static int
 start_relay(RedlaneSettings *settings, PyObject *start, int control)
 {
@@ -48,7 +48,6 @@ ensure_relay(RedlaneSettings *settings)
         result = start_relay(settings, start, control);
         if (result < 0) {
             redlane_relay_close(settings->relay);
-            (void)close(control);
         }
     }
     Py_DECREF(start);

@@ -4,6 +4,7 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "core/fork.h"
@@ -97,14 +98,13 @@ redlane_relay_is_open(RedlaneRelay *relay)
 int
 redlane_relay_open(RedlaneRelay *relay)
 {
-    int ends[2];
+    int ends[2] = {-1, -1};
 
-    if (redlane_platform_pair(ends) < 0) {
-        return -1;
+    (void)pthread_mutex_lock(&relay->lock); /* else a child may have a copy of both */
+    if (redlane_platform_pair(ends) == 0) {
+        close_control(relay);
+        relay->control = ends[1];
     }
-    (void)pthread_mutex_lock(&relay->lock);
-    close_control(relay);
-    relay->control = ends[1];
     (void)pthread_mutex_unlock(&relay->lock);
     return ends[0];
 }
@@ -137,21 +137,46 @@ redlane_relay_read_tls(RedlaneRelay *relay, char text[REDLANE_RELAY_TLS_SIZE])
     (void)pthread_mutex_unlock(&relay->lock);
 }
 
-/* Its buffer has room for thousands; an int goes whole or not at all. */
+/* One byte with the descriptor beside it. What is on its way is the system's, which
+ * closes it where nobody takes it: whoever waits at the other end sees that at once. */
+static ssize_t
+send_descriptor(int control, int peer)
+{
+    union {
+        struct cmsghdr head; /* for its alignment */
+        char data[CMSG_SPACE(sizeof(int))];
+    } beside = {0};
+    char byte = 0;
+    struct iovec piece = {.iov_base = &byte, .iov_len = 1};
+    struct msghdr message = {.msg_iov = &piece,
+                             .msg_iovlen = 1,
+                             .msg_control = beside.data,
+                             .msg_controllen = sizeof(beside.data)};
+    struct cmsghdr *head = CMSG_FIRSTHDR(&message);
+
+    head->cmsg_level = SOL_SOCKET;
+    head->cmsg_type = SCM_RIGHTS;
+    head->cmsg_len = CMSG_LEN(sizeof(peer));
+    memcpy(CMSG_DATA(head), &peer, sizeof(peer));
+    return sendmsg(control, &message, REDLANE_SEND_FLAGS);
+}
+
+/* Takes the peer, also where it fails. */
 static int
 hand_over(RedlaneRelay *relay, int peer)
 {
     ssize_t written = -1;
 
     (void)pthread_mutex_lock(&relay->lock);
-    errno = EPIPE;
     while (relay->control >= 0 &&
-           (written = send(relay->control, &peer, sizeof(peer), REDLANE_SEND_FLAGS)) <
-               0 &&
-           errno == EINTR) {
+           (written = send_descriptor(relay->control, peer)) < 0 && errno == EINTR) {
+    }
+    if (written < 0 && relay->control >= 0 && (errno == EPIPE || errno == ECONNRESET)) {
+        close_control(relay); /* its thread has ended: the next call starts another */
     }
     (void)pthread_mutex_unlock(&relay->lock);
-    return written == (ssize_t)sizeof(peer) ? 0 : -1;
+    (void)close(peer);
+    return written == 1 ? 0 : -1;
 }
 
 int
@@ -167,7 +192,6 @@ redlane_relay_dial_nogil(RedlaneRelay *relay, RedlaneTransport *transport,
     if (hand_over(relay, peer) < 0) {
         redlane_fault_set(fault, REDLANE_FAULT_CONNECT,
                           "the thread that speaks HTTP does not run");
-        (void)close(peer);
         redlane_transport_close_nogil(transport, true);
         return -1;
     }

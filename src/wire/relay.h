@@ -35,8 +35,8 @@ void redlane_relay_free(RedlaneRelay *relay); /* or NULL; closes it */
 
 bool redlane_relay_is_open(RedlaneRelay *relay);
 
-/* The relay's end, the caller's, from which descriptors come as ints in the machine's
- * form, until end of file; or -1 with errno. */
+/* The relay's end, the caller's, from which descriptors come (SCM_RIGHTS, one beside
+ * each byte) until end of file; or -1 with errno. */
 int redlane_relay_open(RedlaneRelay *relay);
 void redlane_relay_close(RedlaneRelay *relay);
 
