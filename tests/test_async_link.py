@@ -145,7 +145,7 @@ def test_tls_where_there_is_none(run: Runner, redis_server: Server) -> None:
     url = redis_server.url.replace("redis://", "rediss://")
 
     async def main() -> None:
-        async with AsyncClient(url, timeout=0.5, connect_timeout=0.5) as client:
+        async with AsyncClient(url, timeout=30, connect_timeout=0.5) as client:
             with pytest.raises(redlane.TimeoutError, match="speak TLS"):
                 await client.ping()
 
