@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import contextlib
 import json
 import os
 import random
@@ -352,8 +351,10 @@ shapes = st.recursive(
     | st.floats(allow_nan=False)
     | st.sampled_from(["OK", "", "YQ==", "UE9ORw==", "%", "ERR x", "RELAY away 9 x"])
     | st.binary(max_size=20).map(lambda data: base64.b64encode(data).decode()),
-    lambda inner: st.lists(inner, max_size=4)
-    | st.dictionaries(st.sampled_from(["result", "error", "x"]), inner, max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(st.sampled_from(["result", "error", "x"]), inner, max_size=3)
+    ),
     max_leaves=12,
 )
 answers = shapes | st.lists(

@@ -21,6 +21,7 @@ from servers import Server, encode_command, patient
 from upstash_gateway import Gateway
 
 SECONDS = 60
+PROGRAM = (sys.executable, "-W", "error", "-c")
 
 
 def relays() -> set[threading.Thread]:
@@ -84,7 +85,10 @@ def test_a_message_is_whole_whoever_unsubscribes(
     from redlane import Client
 
     payload = b"x" * (8 << 20)
-    message = b"*3\r\n$7\r\nmessage\r\n$1\r\na\r\n$%d\r\n%s\r\n" % (len(payload), payload)
+    message = b"*3\r\n$7\r\nmessage\r\n$1\r\na\r\n$%d\r\n%s\r\n" % (
+        len(payload),
+        payload,
+    )
     with connection(rest) as (end, given), Client(patient(redis_server.url)) as redis:
         end.sendall(encode_command(b"SUBSCRIBE", b"a"))
         begun = b"*3\r\n$9\r\nsubscribe\r\n$1\r\na\r\n:1\r\n"
@@ -253,7 +257,16 @@ sys.exit(str(wrong[:3]) if wrong else 0)
 def fork_often(gateway: Gateway, seed: int, times: int) -> None:
     url = patient(f"{gateway.url}?token={gateway.token}")
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", QUIET + FORKS, url, str(seed), str(times)],
+        [
+            sys.executable,
+            "-W",
+            "error",
+            "-c",
+            QUIET + FORKS,
+            url,
+            str(seed),
+            str(times),
+        ],
         capture_output=True,
         text=True,
         timeout=SECONDS + 5 * times,

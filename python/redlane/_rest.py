@@ -190,7 +190,7 @@ class _Loop(asyncio.SelectorEventLoop):
         port: bytes | str | int | None,
         *,
         family: int = 0,
-        type: int = 0,  # noqa: A002 - the loop's own name
+        type: int = 0,
         proto: int = 0,
         flags: int = 0,
     ) -> list[Any]:

@@ -67,7 +67,7 @@ _decode = msgspec.json.Decoder().decode
 
 # Certificates that nothing asks for would take longer to read than all the rest.
 _UNUSED = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-# A child that is forked while OpenSSL makes a context would wait for its locks for ever.
+# A child forked while OpenSSL makes a context would wait for its locks for ever.
 _tls_begins = threading.Lock()
 os.register_at_fork(
     before=_tls_begins.acquire,
