@@ -30,7 +30,7 @@ SANITIZE = LD_PRELOAD=$(LIBASAN) PYTHONMALLOC=malloc REDLANE_SANITIZED=1 \
 	test-frameworks soak lint format types sanitize packaging bench docs dist clean
 
 help:
-	@echo 'make demo       build, then run the example application on the engine and on Redis'
+	@echo 'make demo       build, then measure the Mural on the engine and on Redis'
 	@echo 'make run-mural  build, then serve that example; run-videocache, run-matrx,'
 	@echo '                run-ludo, run-krowoc are the others (PORT, WORKERS, REDIS_URL)'
 	@echo 'make test       build, then run the tests (TESTS="…" chooses)'

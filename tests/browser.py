@@ -1,6 +1,6 @@
 """Debian's Chromium, headless, driven over its DevTools protocol: `with browser() as
-page`. Nothing else is needed for it than the tests' own WebSocket client; selenium would
-want a driver besides, and twenty packages. Nothing here waits without a bound."""
+page`. Nothing else is needed for it than the tests' own WebSocket client; selenium
+would want a driver besides, and twenty packages. Nothing here waits without a bound."""
 
 from __future__ import annotations
 

@@ -92,6 +92,14 @@ def every_record_has_an_event() -> Iterator[None]:
     assert nameless == []
 
 
+@pytest.fixture(autouse=True)
+def every_test_has_its_own_levels() -> Iterator[None]:
+    """An application that a test makes in this process sets those of its loggers."""
+    yield
+    for name in ("redlane", "krowoc", "ludo", "matrx", "mural", "videocache"):
+        logging.getLogger(name).setLevel(logging.NOTSET)
+
+
 # One server is no parameter: the names of the tests do not tell it.
 @pytest.fixture(
     scope="session", params=BINARIES if len(BINARIES) > 1 else None, ids=server_name

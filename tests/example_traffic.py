@@ -80,7 +80,7 @@ class Site:
         return self.example.port
 
     def workers(self) -> list[int]:
-        """The processes that gunicorn's master has, oldest first."""
+        """The processes that gunicorn's master has."""
         master = self.example.process.pid
         path = Path(f"/proc/{master}/task/{master}/children")
         return sorted(int(number) for number in path.read_text().split())
@@ -98,8 +98,10 @@ class Site:
     def died_between(self, begin: float, end: float) -> bool:
         return any(begin <= last and first <= end for first, last in self.deaths)
 
-    def owner(self, link: socket.socket) -> int | None:
-        """The worker that has the other end of an open connection."""
+    def owner(self, link: socket.socket | None) -> int | None:
+        """The worker that has the other end of a connection, if it is open."""
+        if link is None:
+            return None
         here = link.getsockname()[1]
         for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
             fields = line.split()
@@ -110,10 +112,10 @@ class Site:
 
     def _process_with(self, file: str) -> int | None:
         for worker in self.workers():
-            for name in Path(f"/proc/{worker}/fd").iterdir():
-                with suppress(OSError):
-                    if os.readlink(name) == file:
-                        return worker
+            with suppress(OSError):  # it was killed, or has closed what was there
+                names = list(Path(f"/proc/{worker}/fd").iterdir())
+                if any(os.path.realpath(name).endswith(file) for name in names):
+                    return worker
         return None
 
 
@@ -124,6 +126,8 @@ class Link:
         self.http = http.client.HTTPConnection(
             "127.0.0.1", site.port, timeout=SECONDS, source_address=(address, 0)
         )
+        self.http.connect()
+        self.http.auto_open = False  # it would be to another worker
 
     def __enter__(self) -> Link:
         return self

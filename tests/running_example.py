@@ -1,5 +1,5 @@
-"""The applications of examples/, started as `make run-<name>` does, in processes of their
-own, and asked over HTTP."""
+"""The applications of examples/, started as `make run-<name>` does, in processes of
+their own, and asked over HTTP."""
 
 from __future__ import annotations
 
@@ -138,7 +138,9 @@ class RunningExample:
             return False
 
 
-def until(condition: Callable[[], Any], what: str, seconds: float = WAIT_SECONDS) -> Any:
+def until(
+    condition: Callable[[], Any], what: str, seconds: float = WAIT_SECONDS
+) -> Any:
     """The first answer that is true."""
     end = time.monotonic() + seconds
     while True:

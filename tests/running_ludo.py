@@ -44,8 +44,7 @@ def running_ludo(
     folder: Path, place: Place | None = None, **variables: str
 ) -> Iterator[RunningExample]:
     """On the engine unless told otherwise."""
-    common = {"LUDO_ACTIONS": "100000", "DEBUG": "true"}
-    environment = {**common, **(place or Place()).variables, **variables}
+    environment = {"DEBUG": "true", **(place or Place()).variables, **variables}
     with running_example("ludo", folder, **environment) as ludo:
         yield ludo
 

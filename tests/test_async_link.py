@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import threading
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
@@ -144,7 +145,7 @@ def test_tls_where_there_is_none(run: Runner, redis_server: Server) -> None:
     url = redis_server.url.replace("redis://", "rediss://")
 
     async def main() -> None:
-        async with AsyncClient(url, timeout=0.5, connect_timeout=0.5) as client:
+        async with AsyncClient(url, timeout=30, connect_timeout=0.5) as client:
             with pytest.raises(redlane.TimeoutError, match="speak TLS"):
                 await client.ping()
 
@@ -422,6 +423,47 @@ def test_replies_cut_at_every_byte(run: Runner, redis_server: Server) -> None:
                         assert reply == right or isinstance(
                             reply, redlane.ConnectionError
                         )
+
+        run(main())
+
+
+def send_what_fits(peer: Peer, data: bytes) -> None:
+    peer.link.setblocking(False)
+    with suppress(BlockingIOError):
+        while data:
+            data = data[peer.link.send(data) :]
+
+
+@pytest.mark.parametrize("more", [b"", b"$2", b"$64000000\r\n" + b"x" * 64_000_000])
+def test_a_reset_that_came_with_replies(run: Runner, more: bytes) -> None:
+    """Both are there when the loop looks: who awaits another reply hears of the end,
+    of which uvloop tells but once."""
+    asked, still, gone = threading.Event(), threading.Event(), threading.Event()
+
+    def script(peer: Peer) -> None:
+        peer.greet()
+        for _ in range(2):
+            assert peer.read() == [b"GET", b"k"]
+            peer.send(b"$1\r\nv\r\n")
+        assert [peer.read(), peer.read()] == [[b"GET", b"a"], [b"GET", b"b"]]
+        asked.set()
+        assert still.wait(30)
+        send_what_fits(peer, b"$1\r\na\r\n" + more)
+        peer.reset()
+        gone.set()
+
+    with scripted(script) as server:
+
+        async def main() -> None:
+            async with connected(server.url) as client:
+                assert [await client.get("k"), await client.get("k")] == [b"v", b"v"]
+                calls = [asyncio.create_task(client.get(key)) for key in ("a", "b")]
+                await until(asked.is_set, "the requests")
+                still.set()
+                assert gone.wait(30)  # blocks, as time.sleep() would
+                first, second = await settles(client, *calls)
+                assert first == b"a"
+                assert isinstance(second, redlane.ConnectionError)
 
         run(main())
 

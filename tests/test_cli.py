@@ -8,7 +8,7 @@ import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from children import started
@@ -407,7 +407,7 @@ class TestDemo:
         *ENGINE_ROWS[2:],
     )
     AGAINST = ("canvas, cached", "canvas, near", "canvas, 304", "user stats, cached")
-    GOALS = {
+    GOALS: ClassVar[dict[str | None, float]] = {
         "canvas, cached": 1,
         "canvas, near": 0.05,
         "user stats, cached": 0.1,

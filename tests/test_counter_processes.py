@@ -39,7 +39,8 @@ KEPT = ("--appendonly", "yes", "--appendfsync", "always")
 # An outage is told; nothing else may be said.
 TOLD = re.compile(
     r"(WARNING|ERROR) - (Redis is away|Redis takes no writes|The near cache is off"
-    r"|subscriptions: no connection|Other workers' placements come late)\b"
+    r"|subscriptions: no connection|Other workers' placements come late"
+    r"|Redis operation failed)\b"
 )
 
 

@@ -4,15 +4,13 @@ people in Chromium."""
 from __future__ import annotations
 
 import re
-import textwrap
 from pathlib import Path
 
 import pytest
 from browser import Page, browser
 from outage_tools import wait_until
-from running_example import EXAMPLES, ROOT, RunningExample, running_example
+from running_example import EXAMPLES, RunningExample, running_example
 from servers import Server
-from test_docs import read_blocks
 
 RED, GREEN = "228,0,43,255", "0,165,80,255"  # of the palette
 SIZE = 500
@@ -145,19 +143,6 @@ def test_it_outlives_its_redis(fresh_server: Server, tmp_path: Path) -> None:
             "every placement",
         )
         assert "Traceback" not in mural.log
-
-
-def test_the_code_of_the_tutorial_is_the_examples() -> None:
-    blocks = read_blocks(ROOT / "docs" / "tutorials" / "mural.md")
-    shown = [block for block in blocks if block.kind == "py"]
-    assert len(shown) == 7
-    for block in shown:
-        path = EXAMPLES / "mural" / block.note.removeprefix("from ")
-        lines = path.read_text(encoding="utf-8").splitlines()
-        wanted = textwrap.dedent(block.text).splitlines()
-        parts = (lines[n : n + len(wanted)] for n in range(len(lines)))
-        found = (textwrap.dedent("\n".join(part)) for part in parts)
-        assert "\n".join(wanted) in found, block
 
 
 def test_settings_are_told() -> None:

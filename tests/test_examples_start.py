@@ -28,7 +28,10 @@ class TestExample:
     def test_starts_and_shows_its_page(
         self, name: str, redis_server: Server, tmp_path: Path
     ) -> None:
-        own = {"MURAL_DB": str(tmp_path / "mural.db"), "VIDEOCACHE_MEDIA": str(tmp_path)}
+        own = {
+            "MURAL_DB": str(tmp_path / "mural.db"),
+            "VIDEOCACHE_MEDIA": str(tmp_path),
+        }
         with running_example(
             name, tmp_path, redis_server.patient_url, workers=2, **own
         ) as example:

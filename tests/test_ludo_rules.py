@@ -221,7 +221,7 @@ def test_who_is_home_first_has_won() -> None:
 # --- whole games ------------------------------------------------------------------
 
 
-@settings(max_examples=20)  # of some hundred steps each
+@settings(max_examples=10)  # of some hundred steps each
 @given(st.integers(2, 4), st.integers(0, 2**32))
 def test_whole_games_keep_their_rules(size: int, seed: int) -> None:
     random = Random(seed)

@@ -312,8 +312,9 @@ def test_a_silent_link_is_believed_for_two_intervals(
         time.sleep(0.01)
     # Hits end a moment before the link does: an answer in between would keep it.
     wait_until(
-        lambda: near_state(client)["state"] != "on"
-        or near_state(client)["links"] > links,
+        lambda: (
+            near_state(client)["state"] != "on" or near_state(client)["links"] > links
+        ),
         "the end of the link",
     )
     story.silent = False

@@ -160,6 +160,34 @@ def test_writes_that_are_refused(fresh_server: Server) -> None:
         assert warm(cache, lambda: cache.get("k")) == 4
 
 
+def test_not_now_is_no_refusal(
+    fresh_server: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A link whose PING is answered by MASTERDOWN, say, is made again soon: what the
+    server refuses for good is asked for again after a minute, and is told."""
+    caplog.set_level(logging.INFO, logger="redlane")
+    with Client(fresh_server.url, timeout=30) as client:
+        cache = Cache(client)
+        cache.set("k", "v")
+        warm(cache, lambda: cache.get("k"))
+        seen: list[str] = []
+
+        def is_put_off() -> bool:
+            state = near_state(client)
+            if "MASTERDOWN" in (state["reason"] or ""):
+                seen.append(state["state"])
+            return bool(seen)
+
+        fresh_server.cli("CONFIG", "SET", "replica-serve-stale-data", "no")
+        fresh_server.cli("REPLICAOF", "127.0.0.1", "1")
+        wait_until(is_put_off, "the answer")
+        assert seen == ["connecting"]
+        fresh_server.cli("REPLICAOF", "NO", "ONE")
+        wait_until(lambda: is_well(client), "the return")
+        assert warm(cache, lambda: cache.get("k")) == "v"
+    assert messages(caplog.records, "near cache is off") == []
+
+
 @contextlib.contextmanager
 def alternating(*ports: int) -> Iterator[str]:
     """A URL whose connections reach one server after the other."""

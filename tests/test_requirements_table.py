@@ -6,17 +6,20 @@ from __future__ import annotations
 
 import ast
 import re
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
 import pytest
 from requirement_tools import WAYS
+from selection import is_for_servers
 from test_docs import DOCS, read_table
 from test_selection import chosen
 
 TESTS = Path(__file__).parent
 PAGE = DOCS / "requirements.md"
 APPLICATIONS = ("mural", "video", "matrx", "ludo", "krowoc", "shared")
+NAMED = {f"test_requirement_{application}.py" for application in APPLICATIONS}
 TICKS = {"✓": True, "–": False}
 
 
@@ -39,17 +42,28 @@ def names_in(file: str) -> frozenset[str]:
     return frozenset(found)
 
 
-def ways_of_tests(server: str = "") -> dict[str, set[str]]:
-    """Where each test named after a line is run, as pytest collects them: all, or those
-    that are for another server, too."""
-    files = [f"test_requirement_{application}" for application in APPLICATIONS]
-    settings = {"REDLANE_TEST_SERVERS": server} if server else {}
+def ways_of(tests: Iterable[str]) -> dict[str, set[str]]:
+    """Where each test named after a line is run."""
     found: dict[str, set[str]] = {}
-    for test in chosen(*files, **settings):
+    for test in tests:
         match = re.fullmatch(r"tests/(\S+)\[(\w+)\]", test)
         assert match, f"{test} is run once, and not on each stage"
         found.setdefault(match[1], set()).add(match[2])
     return found
+
+
+def collected(session: pytest.Session) -> tuple[set[str], set[str]]:
+    """The tests named after lines, as pytest collects them: all, and those that are for
+    another server, too."""
+    items = [item for item in session.items if item.path.name in NAMED]
+    if {
+        item.path.name for item in items
+    } == NAMED and not session.config.option.keyword:
+        served = {item.nodeid for item in items if is_for_servers(item)}
+        return {item.nodeid for item in items}, served
+    # This run is of a part of the tests.
+    files = sorted(name.removesuffix(".py") for name in NAMED)
+    return chosen(*files), chosen(*files, REDLANE_TEST_SERVERS="redis-server")
 
 
 def rows_of(application: str) -> dict[str, tuple[set[str], list[str]]]:
@@ -91,11 +105,11 @@ def test_every_line_has_the_test_that_is_named_after_it(application: str) -> Non
         assert tests[0] == f"{file}::test_{line}", line
 
 
-def test_the_columns_say_where_it_is_run() -> None:
-    collected, for_servers = ways_of_tests(), ways_of_tests("redis-server")
+def test_the_columns_say_where_it_is_run(request: pytest.FixtureRequest) -> None:
+    every, for_servers = map(ways_of, collected(request.session))
     for application in APPLICATIONS:
         for line, (ways, (test, *_)) in rows_of(application).items():
             assert ways, line
-            assert collected[test] == ways, line
+            assert every[test] == ways, line
             # The engine is the same, whatever server there is.
             assert for_servers[test] == ways - {"engine"}, line

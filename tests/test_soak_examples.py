@@ -8,6 +8,7 @@ The short size takes seconds; `make soak` runs the full one, of REDLANE_SOAK_SEC
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import random
@@ -46,25 +47,28 @@ KEPT = ("--appendonly", "yes", "--appendfsync", "always")
 
 # What a worker may have more of in the last quarter than in the second; by then it has
 # done each thing often, and what it holds has its full size: 1600 pixels, 1000 events.
-# - kilobytes of its own: 200 bytes lost at every tenth of the thousands of requests
-#   that it serves are more, and so is one connection's buffer at each outage;
+# - kilobytes of its own: about one megabyte was seen, of stacks of threads and of
+#   holes; the number of its objects stays the same. In these 15 minutes a worker lives
+#   through 100 outages and serves 10,000 requests and more: 40 kB lost at each outage,
+#   or 400 bytes at each request, are more than this;
 # - files and threads: one for each client of the site more than there were at once
 #   before, for the pools of threads and connections grow to the most that ever came
 #   together. One lost at each outage is far more.
-KILOBYTES = 8 << 10
+KILOBYTES = 4 << 10
 
 # What the logs may say, and why. Everything else that sounds like trouble is some.
 COMPLAINT = re.compile(r"traceback|exception|error|critical|warn|fatal", re.IGNORECASE)
 ALLOWED = [
     # gunicorn says which worker was killed.
     r"\[ERROR\] Worker \(pid:\d+\) was sent SIGKILL! Perhaps out of memory\?$",
-    # redlane says once that an outage began, and what it costs.
+    # redlane says once that an outage began, what the first operation met that it
+    # stopped, and what it costs.
     r"^WARNING - Redis is away: ",
     r"^ERROR - Redis is away: \S+ \(LOADING ",
-    r"^WARNING - The near cache is off: ",
+    r"^ERROR - Redis operation failed: (Connection|the server closed|timed|LOADING) ",
     r"^WARNING - subscriptions: ",
     # What a limit had admitted, and Redis was killed while it was told of it.
-    r"^WARNING - \d+ changes? .*did not reach ",
+    r"^WARNING - Redis did not hear of \d+ changes made while it was away: ",
     # The Mural: what was not told comes from the file, and what could not be counted
     # is counted afresh.
     r"^ERROR - Other workers' placements come late: ",
@@ -77,6 +81,8 @@ ALLOWED = [
     r"^WARNING - Each of \d+ workers has an engine of its own: start Redis",
 ]
 SERVER_ALLOWED = [
+    # It was killed while it wrote a command, to which nobody was answered.
+    r"# !!! Warning: short read while loading the AOF file",
     # Of the machine that the test runs on.
     r"# WARNING Memory overcommit must be enabled!",
     r"# WARNING: The TCP backlog setting of \d+ cannot be enforced",
@@ -101,7 +107,9 @@ def of_each_worker(site: Site, path: str, ask: Callable[[Link], Any]) -> list[An
     end = time.monotonic() + SECONDS
     while set(found) != set(site.workers()) or len(found) < site.count:
         assert time.monotonic() < end, f"only {list(found)} of {site.workers()} answer"
-        with Link(site) as link:
+        # gunicorn closes a connection after two silent seconds; then another is made,
+        # to whichever worker.
+        with suppress(OSError, http.client.HTTPException), Link(site) as link:
             link.get_json(path)
             worker = site.owner(link.http.sock)
             if worker is not None and worker not in found:
@@ -235,6 +243,12 @@ class Mess:
             (way,) = self.dice.choices([w for _, w in ways], [n for n, _ in ways])
             way()
             time.sleep(self.dice.uniform(0.5, 6.0))
+
+    def find_unheard(self) -> list[str]:
+        """What nobody was answered yet, until something is wrong."""
+        kinds = ("place-pixel", "canvas", "user-stats", "cached-data", "publish-event")
+        unheard = [kind for kind in kinds if not self.notes.answers[f"{kind} 200"]]
+        return [] if self.notes.wrong else unheard
 
     # --- what must be true --------------------------------------------------------
 
@@ -443,7 +457,7 @@ def two_examples(
 
 def find_growth(gauge: Gauge, clients: int) -> list[str]:
     """`clients` as many as one site has at once."""
-    slack = {"kilobytes": KILOBYTES, "files": 2 * clients, "threads": clients}
+    slack = {"kilobytes": KILOBYTES, "files": clients, "threads": clients}
     return [
         f"{what} of worker {process} grew from {second:g} to {last:g}"
         for process, what, second, last in gauge.growth()
@@ -458,8 +472,9 @@ def run(mess: Mess, gauge: Gauge, seconds: float, trouble: Callable[[], None]) -
     try:
         with mess.traffic():
             trouble()
-            while time.monotonic() < begin + seconds and not mess.notes.wrong:
-                time.sleep(0.1)
+            time.sleep(max(0.0, begin + seconds - time.monotonic()))
+            # Of the short form, on a busy machine, that is not yet much.
+            until_none(mess.find_unheard)
     finally:
         gauge.ended.set()
         gauge.join()
@@ -520,8 +535,7 @@ def test_two_examples_through_kills(
         assert find_complaints(log, ALLOWED) == [], name
     server_log = (tmp_path / "redis.log").read_text(errors="replace")
     assert find_complaints(server_log, SERVER_ALLOWED) == []
-    assert find_growth(gauge, 3 * clients) == []
+    # In the few seconds of the short form connections are still being made.
+    assert find_growth(gauge, max(16, 3 * clients)) == []
     for site in sites:
         assert logs[site.name].count("was sent SIGKILL") == len(site.deaths) > 0
-    kinds = ("place-pixel", "canvas", "user-stats", "cached-data", "publish-event")
-    assert all(mess.notes.answers[f"{kind} 200"] for kind in kinds)

@@ -22,7 +22,11 @@ python=${PYTHON:-$root/.venv/bin/python}
 port=${PORT:-8000}
 host=${HOST:-127.0.0.1}
 named=${REDIS_URL:-}${REDIS_ADDR:-}${UPSTASH_REDIS_REST_URL:-}
-workers=${WORKERS:-$([ -n "$named" ] && echo 2 || echo 1)}
+case $named in
+    "" | memory:*) default=1 ;;
+    *) default=2 ;;
+esac
+workers=${WORKERS:-$default}
 PYTHONPATH=$root/examples${PYTHONPATH:+:$PYTHONPATH}
 WEB_CONCURRENCY=$workers # where an application looks whether it is alone
 export PYTHONPATH WEB_CONCURRENCY

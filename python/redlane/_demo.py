@@ -375,9 +375,7 @@ class Phases:
     def get(self, name: str, path: str, count: int | None = None) -> Times:
         self.browser.get(path)  # the first one fills the cache
         self.browser.get("/demo/times")
-        seconds = [
-            self.browser.get(path)[1] for _ in range(count or self.size.cached)
-        ]
+        seconds = [self.browser.get(path)[1] for _ in range(count or self.size.cached)]
         return self.take(name, seconds)
 
     def take(self, name: str, over_http: list[float]) -> Times:

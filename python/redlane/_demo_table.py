@@ -81,7 +81,7 @@ def print_rows(
     if as_json:
         print_json({"size": asdict(size), "rows": [asdict(row) for row in rows]})
         return
-    print("Each example starts with one command, and is at http://127.0.0.1:8000/ then:")
+    print("Each example starts with one command; it is at http://127.0.0.1:8000/ then:")
     for name in examples:
         print(f"  make run-{name}")
     print(

@@ -56,13 +56,19 @@ add_command(RedlaneConnection *connection, const RedlaneArg *argv, size_t argc)
 
 /* --- opening --------------------------------------------------------------- */
 
-/* An error line, with what it refuses before it. */
+/* An error line, with what it refuses before it; but as it is where the server just
+ * says "not now" (LOADING …), for its first word tells. */
 static int
 fail_refused(const char *what, const char *line, RedlaneFault *fault)
 {
-    RedlaneFault said;
+    RedlaneFault said = {.kind = REDLANE_FAULT_REPLY};
 
     (void)snprintf(said.text, sizeof(said.text), "%s", line);
+    if (redlane_fault_is_crowded(&said) ||
+        redlane_fault_of_reply(said.text, strlen(said.text)) != REDLANE_FAULT_NONE) {
+        *fault = said;
+        return -1;
+    }
     redlane_fault_set(fault, REDLANE_FAULT_REPLY, "%s: %s", what, said.text);
     return -1;
 }

@@ -240,9 +240,8 @@ make_live(RedlaneFeed *feed)
             redlane_fault_set(&fault, REDLANE_FAULT_TIMEOUT, "it was not live yet");
         }
         /* Without memory for the word of it, the next gap says it. */
-        feed->owes_gap =
-            !tell_gap(feed, redlane_fault_shown(fault.text), 0,
-                      redlane_clock_now() - feed->lost_at);
+        feed->owes_gap = !tell_gap(feed, redlane_fault_shown(fault.text), 0,
+                                   redlane_clock_now() - feed->lost_at);
     }
     redlane_feed_set_state(feed, REDLANE_FEED_LIVE, NULL);
 }

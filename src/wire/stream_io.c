@@ -17,7 +17,7 @@
 #define UNSENT_MOST (256 * 1024)
 /* A request buffer larger than this is not kept. */
 #define KEEP_REQUEST (64 * 1024)
-/* A receive of less has brought all that there was. */
+/* A receive of less has brought all the bytes that there were. */
 #define RECEIVE_FULL (16 * 1024)
 /* Receives in a row before the loop's others get their turn. */
 #define RECEIVES_MOST 64
@@ -174,14 +174,16 @@ receive(RedlaneStream *stream, RedlaneFault *fault)
             return 0;
         }
         trim(stream);
-        if (!connection->transport.session &&
+        /* Behind the bytes may stand a reset, of which libuv, and so uvloop, tells but
+         * once: who awaits more would hear nothing until the deadline. */
+        if (!connection->transport.session && stream->head == stream->unsent &&
             reader->received - before < RECEIVE_FULL) {
             return 0;
         }
     }
-    /* A session may hold more, of which the descriptor says nothing. */
-    if (connection->transport.session &&
-        redlane_loop_call_soon(stream->channel->loop, stream->on_event) < 0) {
+    /* A session may hold more, of which the descriptor says nothing; so may what came
+     * before a reset. */
+    if (redlane_loop_call_soon(stream->channel->loop, stream->on_event) < 0) {
         redlane_errors_put_off();
         redlane_fault_set(fault, REDLANE_FAULT_MEMORY, "out of memory");
         return -1;

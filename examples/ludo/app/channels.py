@@ -9,7 +9,6 @@ from collections.abc import Awaitable, Callable
 from redlane import AsyncClient, Gap, RedlaneError
 
 from .dependencies.redis import get_redis_client
-from .games import log_failure
 
 RETRY_SECONDS = 1.0  # before what failed is tried again
 
@@ -37,8 +36,7 @@ class Follower:
             while not redis.closed:
                 try:
                     await self._hear(redis)
-                except RedlaneError as error:
-                    log_failure(error)
+                except RedlaneError:
                     self.begun.set()
                     await asyncio.sleep(RETRY_SECONDS)
         finally:

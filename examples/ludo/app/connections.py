@@ -7,6 +7,7 @@ import asyncio
 import json
 import logging
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any
 
 from redlane import AsyncPresence, RedlaneError
@@ -15,7 +16,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from .channels import RETRY_SECONDS, Follower
 from .config import get_settings
 from .dependencies.redis import get_redis_client
-from .games import Games, UnknownError, dumps, loads, log_failure
+from .games import Games, UnknownError, dumps, loads
 from .rules import Game
 
 ONLINE = "ws:online"  # the channel that tells that somebody came or left
@@ -158,8 +159,7 @@ class ConnectionManager:
         channel = game_channel(game_id)
         try:
             await get_redis_client().publish(channel, message)
-        except RedlaneError as error:
-            log_failure(error)
+        except RedlaneError:
             self._owe(channel, lambda: self.reload(game_id))
         await self.send_to_game(game_id, message)
 
@@ -196,8 +196,7 @@ class ConnectionManager:
     async def _tell_online(self) -> None:
         try:
             await get_redis_client().publish(ONLINE, "changed")
-        except RedlaneError as error:
-            log_failure(error)
+        except RedlaneError:
             self._owe(ONLINE, self.announce)
             await self.show_online()
 
@@ -242,14 +241,12 @@ class ConnectionManager:
         names = {c.user_id: c.name for c in self._connections()}
         unknown = [user for user in users if user not in names]
         if unknown:
-            try:
+            with suppress(RedlaneError):
                 pipe = get_redis_client().pipeline()
                 for user in unknown:
                     pipe.hget(user_key(user), "name")
                 found = zip(unknown, await pipe.execute(), strict=True)
                 names.update((user, name) for user, name in found if name)
-            except RedlaneError as error:
-                log_failure(error)
         people = [{"user_id": user, "name": names.get(user, "?")} for user in users]
         return sorted(people, key=lambda person: person["name"].casefold())
 

@@ -4,7 +4,7 @@ Several workers change them, each a step at a time. Whoever stores the step of a
 first (SET NX) has made it; another one finds that step there, and goes on from it.
 
 Each worker remembers the games that it has seen. While Redis is away they go on here,
-and the higher version is the truth once it is back.
+and the higher version is the truth once it is back. The library logs what fails.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import logging
 import secrets
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 from redlane import RedlaneError
 
@@ -58,10 +59,6 @@ def loads(text: str | None) -> Game | None:
         return None
 
 
-def log_failure(error: RedlaneError) -> None:
-    logger.error("Redis operation failed: %s", error)
-
-
 class Games:
     """Of one worker, on one event loop."""
 
@@ -89,8 +86,7 @@ class Games:
                 if stored is None:
                     stored = last
                     break
-        except RedlaneError as error:
-            log_failure(error)
+        except RedlaneError:
             away = True
         known = self._recall(game_id)
         if stored is not None and (known is None or stored.version >= known.version):
@@ -136,19 +132,15 @@ class Games:
             if await redis.set(key, dumps(game), nx=True, ex=GAME_SECONDS):
                 return game
             return loads(await redis.get(key)) or game
-        except RedlaneError as error:
-            log_failure(error)
-        # Nobody but the tasks of this worker can be asked.
-        known = self._recall(game_id)
+        except RedlaneError:  # nobody but the tasks of this worker can be asked
+            known = self._recall(game_id)
         return game if known is None or known.version < game.version else known
 
     async def _store(self, game_id: str, game: Game) -> None:
-        try:
+        with suppress(RedlaneError):
             await get_redis_client().set(
                 state_key(game_id), dumps(game), ex=GAME_SECONDS
             )
-        except RedlaneError as error:
-            log_failure(error)
 
     def _recall(self, game_id: str) -> Game | None:
         seen, game = self._known.get(game_id, (0.0, None))

@@ -4,7 +4,7 @@
 const COLORS = ["red", "green", "yellow", "blue"];
 const SAFE = [0, 8, 13, 21, 26, 34, 39, 47];
 const YARDS = [[0, 0], [9, 0], [9, 9], [0, 9]]; // the corners of red, green, yellow, blue
-const HOMES = [[6.4, 7.5], [7.5, 6.4], [8.6, 7.5], [7.5, 8.6]];
+const HOMES = [[6.6, 7.5], [7.5, 6.6], [8.4, 7.5], [7.5, 8.4]];
 
 // The 52 squares of the track as [column, row], from red's start.
 const TRACK = (() => {

@@ -150,7 +150,7 @@ class Feed:
 
 
 GLOB = re.compile(rb"\\(.)|(\*+)|(\?)|\[(\^?)((?:\\.|[^\]\\])*)\]|(.)", re.DOTALL)
-CLASS = re.compile(rb"\\(.)|(-)|(.)", re.DOTALL)
+CLASS = re.compile(rb"\\(.)|(.)-(.)|(.)", re.DOTALL)
 
 
 def glob(text: str) -> re.Pattern[bytes]:
@@ -172,8 +172,15 @@ def glob_part(match: re.Match[bytes]) -> bytes:
         return re.escape(escaped or other)
     if not members:
         return b"." if negated else b"(?!)"
-    inside = CLASS.sub(lambda m: m[2] or re.escape(m[1] or m[3]), members)
-    return b"[" + negated + inside + b"]"
+    return b"[" + negated + CLASS.sub(class_part, members) + b"]"
+
+
+def class_part(match: re.Match[bytes]) -> bytes:
+    """A range has its ends in either order, as the server takes them."""
+    escaped, first, last, single = match.groups()
+    if first:
+        return b"-".join(re.escape(end) for end in sorted((first, last)))
+    return re.escape(escaped or single)
 
 
 # --- as they come -----------------------------------------------------------------
