@@ -20,12 +20,11 @@ import sys
 import threading
 from collections.abc import Callable
 from email.utils import parsedate_to_datetime
+from importlib.util import find_spec
 from time import time
 from typing import Any
 
-try:
-    import sniffio  # noqa: F401 - imported here once for all
-except ModuleNotFoundError:
+if find_spec("sniffio") is None:
     # httpcore looks for it several times in each request, all over the path and with an
     # import lock, which a child that is forked meanwhile would wait for for ever.
     sys.modules["sniffio"] = None  # type: ignore[assignment]
