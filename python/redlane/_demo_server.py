@@ -18,8 +18,9 @@ from importlib import import_module
 from typing import Any
 
 from flask import Flask, Response, jsonify, make_response
-from redlane import Cache
 from werkzeug.serving import WSGIRequestHandler, make_server
+
+from redlane import Cache
 
 # Which of the Mural's views, and of those below, belongs to which row.
 TIMED = {
