@@ -56,7 +56,6 @@ class TestUsage:
             ("top", "--interval", "0"),
             ("top", "--count", "0"),
             ("monitor", "--seconds", "nan"),
-            ("monitor", "[z-a]"),
         ],
     )
     def test_wrong_arguments_exit_with_2(self, args: Sequence[str]) -> None:

@@ -107,7 +107,7 @@ def of_each_worker(site: Site, path: str, ask: Callable[[Link], Any]) -> list[An
     end = time.monotonic() + SECONDS
     while set(found) != set(site.workers()) or len(found) < site.count:
         assert time.monotonic() < end, f"only {list(found)} of {site.workers()} answer"
-        # gunicorn closes a connection after two silent seconds; then another is made,
+        # gunicorn closes a connection that is silent for long; then another is made,
         # to whichever worker.
         with suppress(OSError, http.client.HTTPException), Link(site) as link:
             link.get_json(path)
@@ -417,7 +417,9 @@ def two_examples(
     options: dict[str, str] = {
         "MALLOC_ARENA_MAX": "2",  # or each thread has a heap
         "PYTHONFAULTHANDLER": "1",
-        "GUNICORN_CMD_ARGS": "--no-control-socket",
+        # A client that is not run in time has said nothing for longer than the 2 s after
+        # which gunicorn closes its connection.
+        "GUNICORN_CMD_ARGS": "--no-control-socket --keep-alive 60",
     }
     try:
         server.start()

@@ -154,12 +154,8 @@ CLASS = re.compile(rb"\\(.)|(.)-(.)|(.)", re.DOTALL)
 
 
 def glob(text: str) -> re.Pattern[bytes]:
-    """A glob pattern, as KEYS has them, as a regular expression. ValueError for what is
-    none."""
-    try:
-        return re.compile(GLOB.sub(glob_part, os.fsencode(text)), re.DOTALL)
-    except re.error as error:
-        raise ValueError(text) from error
+    """A glob pattern, as KEYS has them, as a regular expression."""
+    return re.compile(GLOB.sub(glob_part, os.fsencode(text)), re.DOTALL)
 
 
 def glob_part(match: re.Match[bytes]) -> bytes:
