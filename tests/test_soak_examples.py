@@ -417,7 +417,7 @@ def two_examples(
     options: dict[str, str] = {
         "MALLOC_ARENA_MAX": "2",  # or each thread has a heap
         "PYTHONFAULTHANDLER": "1",
-        # A client that is not run in time has said nothing for longer than the 2 s after
+        # A client that is not run in time says nothing for longer than the 2 s after
         # which gunicorn closes its connection.
         "GUNICORN_CMD_ARGS": "--no-control-socket --keep-alive 60",
     }
