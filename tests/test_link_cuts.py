@@ -97,7 +97,9 @@ def test_a_write_cut_after_every_byte_goes_once(
             except redlane.ConnectionError:
                 raised += 1
             assert int(redis_server.cli("GET", "n")) == sent
-    assert sent - raised == 2  # cut behind the reply, and not at all
+    # Cut behind the reply, and not at all; or what was cut was a probe's.
+    assert raised > 0
+    assert sent - raised >= 2
 
 
 def test_a_request_cut_after_every_byte_is_none(

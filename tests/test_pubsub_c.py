@@ -19,6 +19,15 @@ def stress(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run_stress(program: Path, host: str, port: int, seconds: int) -> None:
+    """Everything must have happened; on a busy machine that may take longer."""
+    for longer in (1, 2, 4):
+        counts = run_once(program, host, port, longer * seconds)
+        if all(counts.values()):
+            return
+    raise AssertionError(counts)
+
+
+def run_once(program: Path, host: str, port: int, seconds: int) -> dict[str, int]:
     words = [str(program), host, str(port), str(seconds)]
     done = subprocess.run(
         words, capture_output=True, text=True, timeout=seconds + 180, check=False
@@ -26,8 +35,8 @@ def run_stress(program: Path, host: str, port: int, seconds: int) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     told = done.stdout.split()
     counts = dict(zip(told[::2], map(int, told[1::2]), strict=True))
-    for name in ("sent", "messages", "gaps", "dropped", "feeds", "kills"):
-        assert counts[name] > 0, counts
+    names = ("sent", "messages", "gaps", "dropped", "feeds", "kills")
+    return {name: counts[name] for name in names}
 
 
 def test_threads_in_trouble(stress: Path, fresh_server: Server) -> None:
