@@ -1,5 +1,7 @@
 #include "core/backoff.h"
 
+#define HOLD_DOUBLINGS 9
+
 void
 redlane_backoff_init(RedlaneBackoff *backoff, int64_t first, int64_t cap, uint64_t seed)
 {
@@ -39,4 +41,10 @@ void
 redlane_backoff_reset(RedlaneBackoff *backoff)
 {
     backoff->attempts = 0;
+}
+
+int64_t
+redlane_backoff_hold(uint64_t failed)
+{
+    return failed < HOLD_DOUBLINGS ? REDLANE_NS_PER_S << failed : REDLANE_HOLD_MOST;
 }

@@ -8,6 +8,10 @@
 
 #include <stdint.h>
 
+#include "core/clock.h"
+
+#define REDLANE_HOLD_MOST (300 * REDLANE_NS_PER_S)
+
 typedef struct {
     uint64_t random;   /* splitmix64 state */
     int64_t first;     /* ns, the first ceiling, > 0 */
@@ -24,5 +28,9 @@ int64_t redlane_backoff_next(RedlaneBackoff *backoff);
 
 /* Back to the first ceiling; the random state goes on. */
 void redlane_backoff_reset(RedlaneBackoff *backoff);
+
+/* For how long, in ns, a server that is over its quota is left alone after so many
+ * failures: 1, 2, 4 s … up to REDLANE_HOLD_MOST. */
+int64_t redlane_backoff_hold(uint64_t failed);
 
 #endif

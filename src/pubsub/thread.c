@@ -17,10 +17,6 @@
 /* A connection that lasted so long has proved itself. One that is confirmed has not:
  * the server may hang up on what it has to say next. */
 #define LASTS_AT_LEAST RETRY_MOST
-/* A server with a quota is asked after 1, 2, 4 s …, or when it says, but after so long
- * at most: whoever subscribes meanwhile waits with the rest. */
-#define HOLD_MOST (300 * REDLANE_NS_PER_S)
-#define HOLD_DOUBLINGS 9
 
 typedef struct {
     RedlaneHub *hub;      /* held */
@@ -29,7 +25,7 @@ typedef struct {
     int64_t retry_at;
     int64_t opened_at; /* the link, or the one before it */
     bool failed;       /* since the connection was well last */
-    unsigned held_off; /* times in a row that the server was over its quota */
+    uint64_t held_off; /* times in a row that the server was over its quota */
 } Thread;
 
 static bool
@@ -72,13 +68,13 @@ wait_after(Thread *thread, const RedlaneFault *fault, bool refused)
         !told.retry_after) {
         return redlane_backoff_next(&thread->backoff);
     }
-    if (told.retry_after > 0) {
-        int64_t wait = told.retry_after * REDLANE_NS_PER_S;
-
-        return wait < HOLD_MOST ? wait : HOLD_MOST;
+    if (told.retry_after < 0) {
+        return redlane_backoff_hold(thread->held_off++);
     }
-    return thread->held_off < HOLD_DOUBLINGS ? REDLANE_NS_PER_S << thread->held_off++
-                                             : HOLD_MOST;
+    /* Not longer, as the server may ask: whoever subscribes meanwhile waits too. */
+    return told.retry_after * REDLANE_NS_PER_S < REDLANE_HOLD_MOST
+               ? told.retry_after * REDLANE_NS_PER_S
+               : REDLANE_HOLD_MOST;
 }
 
 /* There is no connection, or none any more. */

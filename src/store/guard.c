@@ -1,6 +1,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/backoff.h"
 #include "core/clock.h"
 #include "core/command_keys.h"
 #include "core/platform.h"
@@ -10,10 +11,7 @@
  * server at the edge of its memory does not flap. */
 #define WRITES_STEADY (10 * REDLANE_NS_PER_S)
 
-/* How long one that is over its quota is left alone at most: 1, 2, 4 s … of itself, and
- * what it asks for. */
-#define HOLD_DOUBLINGS 9
-#define HOLD_MOST (300 * REDLANE_NS_PER_S)
+/* How long one that asks to be left alone is, at most. */
 #define RETRY_MOST (3600 * REDLANE_NS_PER_S)
 
 /* How often a failed operation is news: within one time of trouble, and when a link
@@ -309,12 +307,10 @@ redlane_guard_failure_of(const RedlaneFault *fault)
 void
 redlane_guard_hold_off_locked(RedlaneGuard *guard, const RedlaneFault *fault)
 {
-    uint64_t failed = guard->breaker.probes_failed;
-    int64_t wait = fault->retry_after * REDLANE_NS_PER_S;
+    int64_t wait = fault->retry_after < 0
+                       ? redlane_backoff_hold(guard->breaker.probes_failed)
+                       : fault->retry_after * REDLANE_NS_PER_S;
 
-    if (fault->retry_after < 0) {
-        wait = failed < HOLD_DOUBLINGS ? REDLANE_NS_PER_S << failed : HOLD_MOST;
-    }
     if (wait > 0) {
         redlane_breaker_hold(&guard->breaker,
                              redlane_clock_now() +
