@@ -16,6 +16,7 @@ from cli_tools import ENGINE, assert_failed, run, run_json, unused_url
 from redlane import _demo
 from redlane._cli import main
 from redlane._cli.output import human_bytes, printable
+from redlane._demo_table import Times, make_row, slower_than_quoted
 from running_example import EXAMPLES, START_SECONDS, RunningExample, until
 from servers import (
     ACL_PASSWORD,
@@ -421,7 +422,7 @@ class TestDemo:
         rows = lines[-len(self.ROWS) :]
         for line, name in zip(rows, self.ROWS, strict=True):
             assert line.startswith(name)
-            goal = re.search(r"≤ ([\d.]+): (met|not met)$", line)
+            goal = re.search(r"≤ ([\d.]+) × [\d.]+: (met|not met)$", line)
             assert (goal and float(goal[1])) == self.GOALS.get(name)
         cached = [line for line in rows if line.startswith("canvas, cached")]
         assert "memory engine" in cached[0]
@@ -452,8 +453,18 @@ class TestDemo:
                 assert (row[factor] is not None) == compared
             goal = self.GOALS.get(row["name"])
             assert row["goal_ms"] == goal
-            met = None if goal is None else row["hand_median_ms"] <= goal
+            assert 0.01 < row["slower"] < 1000
+            limit = None if goal is None else goal * row["slower"]
+            met = None if limit is None else row["hand_median_ms"] <= limit
             assert row["met"] == met
+
+    def test_goals_are_for_a_machine_of_known_speed(self) -> None:
+        assert slower_than_quoted([0.46, 0.1, 0.5], 250_000) == pytest.approx(2)
+        assert slower_than_quoted([0.0023], 2_500) == pytest.approx(1)
+        times = Times([0.0019], [0.01])
+        rows = [make_row("canvas, cached", "", times, slower) for slower in (1, 2)]
+        assert [row.met for row in rows] == [False, True]
+        assert make_row("place pixel", "", times, 1).met is None
 
     def test_serves_an_example(self, tmp_path: Path) -> None:
         port = free_port()

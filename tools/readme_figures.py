@@ -160,7 +160,8 @@ def write_demo(document: dict[str, Any], note: str) -> str:
         )
         goal = ""
         if row["goal_ms"]:
-            goal = f"≤ {row['goal_ms']:g} ms: {'met' if row['met'] else 'not met'}"
+            met = "met" if row["met"] else "**not met**"
+            goal = f"≤ {row['goal_ms']:g} ms × {row['slower']:.2f}: {met}"
         timed = (f"{time} ms" for time in times)
         cells = (row["name"], row["served_by"], *timed, *factors, goal)
         lines.append(re.sub(r"(?<=\|)  (?=\|)", " ", f"| {' | '.join(cells)} |"))

@@ -72,8 +72,16 @@ class QuietHandler(WSGIRequestHandler):
         pass
 
 
-def add_uncached_routes(app: Flask, canvas_data: dict[str, Any]) -> None:
-    """What each request did before there was a cache."""
+def add_uncached_routes(
+    app: Flask, canvas_data: dict[str, Any], stopwatch: Stopwatch
+) -> None:
+    """What each request did before there was a cache, and what json.dumps takes here,
+    by which the goals are scaled."""
+    dumps = stopwatch.wrap_call("json_dumps", lambda: json.dumps(canvas_data))
+
+    @app.get("/demo/json-dumps")
+    def json_dumps() -> dict[str, Any]:
+        return {"size": len(dumps())}
 
     @app.get("/demo/uncached/canvas")
     def uncached_canvas() -> Response:
@@ -143,7 +151,7 @@ def make_app(orders: dict[str, Any]) -> Flask:
     )
     mural = app.extensions["mural"]
     stopwatch = Stopwatch()
-    add_uncached_routes(app, mural.canvas_data)
+    add_uncached_routes(app, mural.canvas_data, stopwatch)
     views = app.view_functions
     for endpoint, name in TIMED.items():
         views[endpoint] = stopwatch.wrap(name, views[endpoint])
