@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 import redlane
+from proxy import Proxy
 from scripted import Peer as ScriptPeer
 from scripted import scripted
 from servers import PATIENT, Server, patient
@@ -267,6 +268,22 @@ def test_silent_server_behind_rediss() -> None:
 def test_tls_server_behind_redis(tls_server: TlsServer) -> None:
     error = failure_of(f"redis://127.0.0.1:{tls_server.tls_port}")
     assert "does it speak TLS on this port (rediss://)?" in str(error)
+
+
+def test_server_that_has_answered_is_away(redis_server: Server) -> None:
+    """What ends without a word may be of TLS, unless it has spoken before."""
+    with Proxy(redis_server.port) as proxy:
+        proxy.cut_after = 0
+        assert "does it speak TLS" in str(failure_of(proxy.url))
+        proxy.heal()
+        with connected(proxy.url) as client:
+            assert client.ping()
+            proxy.cut_after = 0
+            proxy.reset_all()
+            for _ in range(3):
+                with pytest.raises(redlane.ConnectionError) as caught:
+                    client.ping()
+                assert "TLS" not in str(caught.value)
 
 
 def test_alert_in_answer_to_a_plain_hello() -> None:

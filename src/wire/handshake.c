@@ -336,6 +336,7 @@ redlane_handshake_step_nogil(RedlaneConnection *connection, RedlaneHandshake *ha
         if (result <= 0) {
             return result;
         }
+        redlane_settings_note_answer(handshake->settings);
         result = take_answer(connection, handshake, reply, fault);
         redlane_reply_plain_free(reply);
         if (result < 0) {
@@ -345,7 +346,7 @@ redlane_handshake_step_nogil(RedlaneConnection *connection, RedlaneHandshake *ha
 }
 
 /* A server that speaks TLS answers a plain HELLO with an alert (0x15), which is no
- * reply, or with the end. */
+ * reply, or with the end. One that has answered before is away. */
 static void
 suspect_tls(const RedlaneConnection *connection, RedlaneFault *fault)
 {
@@ -365,7 +366,8 @@ redlane_handshake_end(RedlaneConnection *connection, const RedlaneHandshake *han
 {
     const RedlaneSettings *settings = handshake->settings;
 
-    if (fault && settings->scheme == REDLANE_SCHEME_TCP && !settings->tls) {
+    if (fault && settings->scheme == REDLANE_SCHEME_TCP && !settings->tls &&
+        !atomic_load_explicit(&settings->answered, memory_order_relaxed)) {
         suspect_tls(connection, fault);
     }
     if (fault && fault->kind == REDLANE_FAULT_REPLY) {

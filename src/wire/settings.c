@@ -43,6 +43,7 @@ redlane_settings_new(const RedlaneSettings *draft)
     }
     atomic_init(&settings->references, 1);
     atomic_init(&settings->wants_run_id, false);
+    atomic_init(&settings->answered, false);
     settings->scheme = draft->scheme;
     settings->port = draft->port;
     settings->db = draft->db;
@@ -92,4 +93,11 @@ redlane_settings_release(RedlaneSettings *settings)
     redlane_tls_free(settings->tls);
     redlane_relay_free(settings->relay);
     free(settings);
+}
+
+void
+redlane_settings_note_answer(const RedlaneSettings *settings)
+{
+    atomic_store_explicit((atomic_bool *)&settings->answered, true,
+                          memory_order_relaxed);
 }

@@ -22,6 +22,7 @@ typedef enum {
 typedef struct {
     atomic_size_t references;
     atomic_bool wants_run_id; /* connections made from now on learn the server's */
+    atomic_bool answered;     /* the server has spoken the protocol at least once */
     RedlaneScheme scheme;
     char *host;     /* TCP: name or address, without brackets */
     char *path;     /* UNIX; REST: below which the server answers, or NULL */
@@ -47,5 +48,8 @@ RedlaneSettings *redlane_settings_new(const RedlaneSettings *draft);
 
 RedlaneSettings *redlane_settings_hold(RedlaneSettings *settings);
 void redlane_settings_release(RedlaneSettings *settings); /* or NULL */
+
+/* From now on `answered`. Atomics change in settings that are const to the caller too. */
+void redlane_settings_note_answer(const RedlaneSettings *settings);
 
 #endif
