@@ -88,8 +88,9 @@ def empty() -> None:
 
 def test_a_method_of_a_dataclass() -> None:
     one, other = Account(1), Account(2)
+    before = one.balance.cache_info().hits  # of other tests
     assert (one.balance(5), other.balance(5), Account.balance(one, 5)) == (6, 7, 6)
-    assert one.balance.cache_info().hits == 1
+    assert one.balance.cache_info().hits == before + 1
     assert one.balance.cache_key(5) == (
         f"shared:Account.balance:{MODULE}:{MODULE}/Account(number=1,calls=[]),5,0"
     )

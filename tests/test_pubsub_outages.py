@@ -146,8 +146,10 @@ def test_a_full_queue_forgets_no_lost_connection(
         for turn in range(2):
             numbers(publisher, "n", 20 * turn, 3)
             wait_until(lambda t=turn: subscription.waiting == 3 + 2 * t, "them")
+            proxy.refuse = True  # else the return may come before a look
             proxy.reset_all()
             wait_until(lambda: not subscription.live, "the loss")
+            proxy.heal()
             wait_until(lambda: subscription.live, "the return")
         numbers(publisher, "n", 40, 10)
         wait_until(lambda: subscription.dropped == 11, "the drops")
