@@ -57,6 +57,7 @@ SERVERLESS = {
         *("decorated_secrets", "envelope", "level0", "seal", "seal_functions"),
         *("typed_results",),
     ),
+    "cut by the tests' own proxy, or an awaited form": ("async_faults", "link_cuts"),
     "about leaks, memory and processes of the client": (
         *("async_ends", "async_leaks", "herd_expired", "herd_processes", "leaks"),
         *("limit_processes", "memory_malloc", "near_bounds", "near_forks"),

@@ -49,7 +49,7 @@ RedlaneSettings *redlane_settings_new(const RedlaneSettings *draft);
 RedlaneSettings *redlane_settings_hold(RedlaneSettings *settings);
 void redlane_settings_release(RedlaneSettings *settings); /* or NULL */
 
-/* From now on `answered`. Atomics change in settings that are const to the caller too. */
+/* From now on `answered`: what is const to the caller may change in its atomics. */
 void redlane_settings_note_answer(const RedlaneSettings *settings);
 
 #endif
