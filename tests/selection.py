@@ -45,6 +45,14 @@ UNSANITIZED = {
     ),
 }
 
+# What drives the transports of event loops: under the sanitizers too on each kind. The
+# rest runs on one there: loops and sanitizers vary one at a time.
+ON_EACH_LOOP = {
+    *("async_crossed", "async_ends", "async_faults", "async_interrupts", "async_link"),
+    *("async_pubsub", "async_resources", "async_running", "limit_faults"),
+    *("pubsub_async", "review_loop", "task_ends"),
+}
+
 # On other servers, by reason. What asks for no server stays out by itself.
 SERVERLESS = {
     "the server answers as the tests' own script has it, or as little as it can": (
@@ -111,9 +119,21 @@ def is_for_servers(item: pytest.Item) -> bool:
     nor to its form on the engine. Of the loops one is enough: loops and servers vary
     one at a time."""
     assert isinstance(item, pytest.Function)
+    unfit = words(item) & {"engine", "uvloop"}
+    return "server_binary" in item.fixturenames and not unfit
+
+
+def is_for_sanitizers(item: pytest.Item) -> bool:
+    if item.path.stem.removeprefix("test_") in ON_EACH_LOOP:
+        return True
+    return "uvloop" not in words(item)
+
+
+def words(item: pytest.Item) -> set[str]:
+    """Those of the test's parameters that are words."""
+    assert isinstance(item, pytest.Function)
     params = item.callspec.params.values() if hasattr(item, "callspec") else ()
-    words = {value for value in params if isinstance(value, str)}
-    return "server_binary" in item.fixturenames and not words & {"engine", "uvloop"}
+    return {value for value in params if isinstance(value, str)}
 
 
 def is_by_rest(item: pytest.Item) -> bool:
@@ -135,12 +155,15 @@ def sort_out(item: pytest.Item) -> None:
 
 
 def select(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Takes out the tests that REST, or another server, is nothing for."""
+    """Takes out the tests that REST, another server or a sanitizer is nothing for."""
     servers = bool(os.environ.get("REDLANE_TEST_SERVERS"))
+    sanitized = "REDLANE_SANITIZED" in os.environ
     out, kept = [], []
     for item in items:
         unfit = is_by_rest(item) and (servers or not is_for_rest(item))
-        if unfit or (servers and not is_for_servers(item)):
+        unfit |= servers and not is_for_servers(item)
+        unfit |= sanitized and not is_for_sanitizers(item)
+        if unfit:
             out.append(item)
         else:
             kept.append(item)

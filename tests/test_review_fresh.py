@@ -20,6 +20,7 @@ import redlane
 import redlane._workers
 from children import run_program, wait_until_asleep
 from fresh_tools import Loader, grow_old, lock_of, locks
+from kept_code import environment
 from near_tools import near_hits, wait_for_near, warm
 from outage_tools import wait_until
 from redlane import Cache, CachedFunction, Client
@@ -766,6 +767,7 @@ NO_MEMORY = """
 import contextvars, faulthandler, logging, sys, time
 faulthandler.enable()
 import _testcapi, msgspec.json
+from kept_code import keep_code
 msgspec.json.encode, msgspec.json.decode = lambda value: b"[1]", lambda data: [1, "a"]
 import redlane, redlane._workers
 
@@ -846,6 +848,7 @@ calls = [
 failures = 0
 for number, call in enumerate(calls):
     call()
+    keep_code(sys._getframe().f_code)
     fine = 0
     for first in range(1, 3000):
         error = None
@@ -873,9 +876,7 @@ print("done")
 def test_no_memory(executor: str, redis_server: Server) -> None:
     pytest.importorskip("_testcapi")  # not every Python is built with it
     url = "memory://" if executor == "engine" else redis_server.url
-    done = run_program(
-        NO_MEMORY, url, timeout=600, env={**os.environ, "PYTHONHASHSEED": "0"}
-    )
+    done = run_program(NO_MEMORY, url, timeout=600, env=environment())
     assert (done.returncode, done.stdout) == (0, "done\n"), done.stderr
 
 

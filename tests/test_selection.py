@@ -6,10 +6,11 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
-from selection import SERVERLESS, UNSANITIZED, left_out
+from selection import ON_EACH_LOOP, SERVERLESS, UNSANITIZED, left_out
 
 TESTS = Path(__file__).parent
 
@@ -18,7 +19,11 @@ TESTS = Path(__file__).parent
 def test_each_name_is_a_file_and_stands_once(table: dict[str, tuple[str, ...]]) -> None:
     names = [name for group in table.values() for name in group]
     assert sorted(names) == sorted(set(names))
-    assert [name for name in names if not (TESTS / f"test_{name}.py").exists()] == []
+    assert unknown(names) == []
+
+
+def unknown(names: Iterable[str]) -> list[str]:
+    return [name for name in names if not (TESTS / f"test_{name}.py").exists()]
 
 
 def chosen(*files: str, **settings: str) -> set[str]:
@@ -48,6 +53,17 @@ def test_the_sanitized_run_leaves_out_whole_files(
     assert "test_async_values.py" not in left_out()
     monkeypatch.setenv("REDLANE_TEST_SERVERS", "redis-server")
     assert "test_async_values.py" in left_out()
+
+
+def test_the_sanitized_run_keeps_both_loops_where_they_are_driven() -> None:
+    assert unknown(ON_EACH_LOOP) == []
+    driven, called = "test_task_ends", "test_tenants"
+    sanitized = chosen(driven, called, REDLANE_SANITIZED="1")
+    everything = chosen(driven, called)
+    lost = everything - sanitized
+    assert lost
+    assert [name for name in lost if "uvloop" not in name or driven in name] == []
+    assert [name for name in sanitized if called in name and "uvloop" in name] == []
 
 
 def test_other_servers_get_what_asks_for_a_server() -> None:

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import pytest
 import redlane
+from kept_code import environment
 from proxy import Proxy
 from redlane import Cache, Client
 from scripted import Gone, Peer, scripted
@@ -30,6 +31,7 @@ NO_MEMORY = """
 import contextvars, faulthandler, functools, logging, sys
 faulthandler.enable()
 import _testcapi, msgspec.json
+from kept_code import keep_code
 msgspec.json.encode, msgspec.json.decode = lambda value: b"[1]", lambda data: [1, "a"]
 import redlane
 from redlane import Cache, Client, Counter, VideoCache, content_key
@@ -252,14 +254,14 @@ calls = [
     *(functools.partial(limited, one) for one in limiters),
     made_limiters,
     cooled,
-    # What is Python makes functions as it goes, and CPython 3.12 and 3.13 lose a
-    # reference to the code of a function that finds no memory.
-    *((met, shared) if sys.version_info < (3, 12) else ()),
+    met,
+    shared,
 ]
 assert client.hset("h", mapping={"a": 1}) >= 0
 failures = 0
 for number, call in enumerate(calls):
     call()
+    keep_code(sys._getframe().f_code)
     for first in range(1, most):
         error = None
         try:  # to enter a handler takes memory too: one of these has some again
@@ -292,7 +294,7 @@ def test_no_memory_is_a_memory_error(
     url = "memory://" if executor == "engine" else redis_server.url
     done = subprocess.run(
         [sys.executable, "-c", NO_MEMORY, url, str(together), "3000"],
-        env={**os.environ, "PYTHONHASHSEED": "0"},  # the same allocations each time
+        env=environment(),
         capture_output=True,
         text=True,
         check=False,
@@ -306,6 +308,7 @@ LOOKED_UP = """
 import contextvars, dataclasses, faulthandler, logging, sys
 faulthandler.enable()
 import _testcapi, msgspec.json
+from kept_code import keep_code
 msgspec.json.decode = lambda data: {"video_url": "u"}  # its own ends the process
 from redlane import Cache, Client, VideoCache
 
@@ -349,6 +352,8 @@ calls = [
 ]
 failures = 0
 for number, (call, wanted, check) in enumerate(calls):
+    call()  # what it imports is there
+    keep_code(sys._getframe().f_code)
     fine = 0
     for first in range(1, 3000):
         error = result = None
@@ -388,7 +393,7 @@ def test_no_memory_is_not_taken_for_nothing_there() -> None:
     with scripted(tell_info) as server:
         done = subprocess.run(
             [sys.executable, "-c", LOOKED_UP, server.url],
-            env={**os.environ, "PYTHONHASHSEED": "0"},  # the same allocations each time
+            env=environment(),
             capture_output=True,
             text=True,
             timeout=300,
