@@ -145,7 +145,9 @@ def test_a_full_queue_forgets_no_lost_connection(
     with client.subscribe("n", max_messages=5, on_gap=gaps.append) as subscription:
         for turn in range(2):
             numbers(publisher, "n", 20 * turn, 3)
+            # All of the second three: two of the first, before them and a gap, are out.
             wait_until(lambda t=turn: subscription.waiting == 3 + 2 * t, "them")
+            wait_until(lambda t=turn: subscription.dropped == 2 * t, "the last of them")
             proxy.refuse = True  # else the return may come before a look
             proxy.reset_all()
             wait_until(lambda: not subscription.live, "the loss")
