@@ -94,11 +94,19 @@ async def ask_asgi(
 ) -> Reply:
     sent: list[dict[str, Any]] = []
 
+    asked = iter([{"type": "http.request", "body": body, "more_body": False}])
+    ended = asyncio.Event()
+
     async def receive() -> dict[str, Any]:
-        return {"type": "http.request", "body": body, "more_body": False}
+        for message in asked:
+            return message
+        await ended.wait()
+        return {"type": "http.disconnect"}
 
     async def send(message: dict[str, Any]) -> None:
         sent.append(message)
+        if message["type"] == "http.response.body" and not message.get("more_body"):
+            ended.set()
 
     path, _, query = target.partition("?")
     lines = {"host": host, **headers}
