@@ -320,8 +320,8 @@ def test_health(client: Any, executor: str) -> None:
     reply = Wsgi(app)("/health/deep")
     told = json.loads(reply.body)
     assert (reply.status, told["status"]) == (200, "ok")
-    assert told["mode"] == ("redis" if executor == "redis" else "memory")
-    assert told["redis"]["connected"] is (executor == "redis")
+    assert told["mode"] == ("memory" if executor == "engine" else "redis")
+    assert told["redis"]["connected"] is (executor != "engine")
     assert {"used_memory", "used_memory_human", "latency_ms"} <= set(told["redis"])
 
 

@@ -20,6 +20,7 @@ from redlane import (
     AsyncClient,
     Client,
     ConfigurationError,
+    Counter,
     NoScriptError,
     ReplyError,
     WrongTypeError,
@@ -202,6 +203,18 @@ def test_errors_of_wrapped_commands(client: Client[bytes]) -> None:
         client.sadd(b"\xff", b"\xfe")
     with pytest.raises(ReplyError, match="not an integer"):
         client.incr(b"\xff")
+
+
+def test_an_error_inside_of_a_scripts_reply(client: Client[bytes]) -> None:
+    """As on Redis: a typed one, and no sign of a server that is away."""
+    most = 2**63 - 1
+    client.mset({"k": most, "l": 7})
+    with pytest.raises(ReplyError, match="overflow"):
+        Counter(client, "{id}").transfer("l", "k")
+    assert client.get("k") == str(most).encode()
+    assert client.health()["breaker"] == "closed"
+    looks_so = "return {redis.status_reply('ERR '), '-ERR no', 'RELAY away 0 x', 1}"
+    assert client.eval(looks_so, 0)[1:] == [b"-ERR no", b"RELAY away 0 x", 1]
 
 
 def test_scripts_with_bytes(client: Client[bytes]) -> None:

@@ -78,7 +78,9 @@ def test_the_connection(
     stats = run_snippet("video_connection.py")["stats"]
     printed = capsys.readouterr().out.strip()
     assert (
-        printed == stats["cache_type"] == ("redis" if executor == "redis" else "memory")
+        printed
+        == stats["cache_type"]
+        == ("memory" if executor == "engine" else "redis")
     )
 
 

@@ -256,12 +256,15 @@ class HttpServer:
             text = error if isinstance(error, str) else "ERR"
             if _is_quota(text):
                 return self.encode_error(failure("away", text, -1))
-            # A command's error is never one of ours, whatever it looks like.
-            return self.encode_error(f"ERR {text}" if is_ours(text) else text)
+            return self._error_of(text)
         try:
-            return encode_reply(answer["result"], name)
+            return encode_reply(answer["result"], name, self._error_of)
         except (ValueError, LookupError, RecursionError):
             return encode_error(failure("unsure", "an answer that is no reply"))
+
+    def _error_of(self, text: str) -> bytes:
+        """A command's error: never one of ours, whatever it looks like."""
+        return self.encode_error(f"ERR {text}" if is_ours(text) else text)
 
     # --- requests ---
 

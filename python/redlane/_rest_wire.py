@@ -9,6 +9,8 @@ makes bytes of them again.
 from __future__ import annotations
 
 import base64
+import re
+from collections.abc import Callable
 from typing import Any
 
 from redlane import _core
@@ -25,6 +27,7 @@ __all__ = [
 
 _ERROR_MOST = 480  # bytes of an error line
 _OURS = "RELAY "
+_ERROR_LINE = re.compile("[A-Z]+ ")  # never in base64, which has no space
 
 # A character from U+0080 on is two bytes: the first says which half. Undone for each
 # argument that has one; the others pass as they are.
@@ -157,19 +160,24 @@ def is_ours(line: str) -> bool:
     return line.startswith(_OURS)
 
 
-def encode_reply(value: Any, command: bytes = b"") -> bytes:
-    """A reply out of JSON whose strings are in base64, but for OK.
+def encode_reply(
+    value: Any, command: bytes = b"", error: Callable[[str], bytes] = encode_error
+) -> bytes:
+    """A reply out of JSON whose strings are in base64, but for OK, and for errors that
+    a script's reply has inside, which `error` encodes.
 
     :raises ValueError: what is none
     """
     if command == b"PING" and value in ("UE9ORw==", "PONG"):
         return b"+PONG\r\n"
     parts: list[bytes] = []
-    _append_reply(parts, value)
+    _append_reply(parts, value, error)
     return b"".join(parts)
 
 
-def _append_reply(parts: list[bytes], value: Any) -> None:
+def _append_reply(
+    parts: list[bytes], value: Any, error: Callable[[str], bytes]
+) -> None:
     if isinstance(value, str):
         if value == "OK":
             parts.append(b"+OK\r\n")
@@ -181,7 +189,10 @@ def _append_reply(parts: list[bytes], value: Any) -> None:
     elif isinstance(value, list):
         parts.append(b"*%d\r\n" % len(value))
         for each in value:
-            _append_reply(parts, each)
+            if isinstance(each, str) and _ERROR_LINE.match(each):
+                parts.append(error(each))
+            else:
+                _append_reply(parts, each, error)
     elif isinstance(value, int) and -(2**63) <= value < 2**63:
         parts.append(b":%d\r\n" % value)
     elif isinstance(value, float):
