@@ -3,7 +3,9 @@ about them begins, breaks or ends."""
 
 from __future__ import annotations
 
+import errno
 import fcntl
+import gc
 import os
 import socket
 import struct
@@ -13,6 +15,7 @@ import termios
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 from outage_tools import wait_until
@@ -129,6 +132,23 @@ def test_a_start_that_is_interrupted(
             assert ours.recv(1) == b""
     wait_until(lambda: relays() <= others, "the end of the thread")
     wait_until(lambda: len(_rest._relays) <= len(others), "its end")
+
+
+def test_a_loop_that_cannot_be_made_says_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its end comes when nobody could catch what it complains of."""
+
+    def no_descriptors() -> None:
+        raise OSError(errno.EMFILE, "too many open files")
+
+    monkeypatch.setattr(socket, "socketpair", no_descriptors)
+    said: list[Any] = []
+    monkeypatch.setattr(sys, "unraisablehook", said.append)
+    with pytest.raises(OSError, match="too many"):
+        _rest._Loop()
+    gc.collect()
+    assert said == []
 
 
 QUIET = """

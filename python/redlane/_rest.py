@@ -40,7 +40,6 @@ __all__ = ["start"]
 _THREAD = "redlane-rest"
 _RECEIVE = 256 << 10
 _HANDED_OVER = 64  # descriptors at a time
-_OF_A_LOOP = 3  # descriptors
 _CLOSED_ON_EXEC = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
 _TLS_SIZE = 64  # REDLANE_RELAY_TLS_SIZE of wire/relay.h
 
@@ -107,7 +106,6 @@ class _Relay:
         if not self._begun.acquire(blocking=False):
             return
         try:
-            self._need_descriptors()
             loop = _Loop()
             try:
                 loop.run_until_complete(self._main())
@@ -117,12 +115,6 @@ class _Relay:
             pass  # no descriptors are left: whoever has an end sees it close
         finally:
             self._end()
-
-    def _need_descriptors(self) -> None:
-        """Those of an event loop, which complains aloud if it cannot have them."""
-        with contextlib.ExitStack() as held:
-            for _ in range(_OF_A_LOOP):
-                held.enter_context(self.control.dup())
 
     async def _main(self) -> None:
         loop = asyncio.get_running_loop()
@@ -183,6 +175,17 @@ class _Relay:
 class _Loop(asyncio.SelectorEventLoop):
     """Looks names up in daemon threads: those of the default executor are waited for at
     the end of the process, however long a resolver takes."""
+
+    _made = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._made = True
+
+    def is_closed(self) -> bool:
+        """So it is too where it could not be made, for want of descriptors: its end
+        would complain aloud that it cannot close what it never had."""
+        return not self._made or super().is_closed()
 
     async def getaddrinfo(
         self,
