@@ -18,8 +18,9 @@ UNSANITIZED = {
         *("benchmarks", "core_c", "engine_c", "fuzz", "near_c", "packaging"),
         *("pubsub_c",),
     ),
-    "counts the bytes of a malloc that is not the sanitizer's": (
-        *("engine_memory", "memory_malloc", "near_memory"),
+    "counts what is left in a malloc that is not the sanitizer's": (
+        *("async_leaks", "engine_memory", "memory_malloc", "near_memory"),
+        *("promise_leaks",),
     ),
     "reads sources, stubs and documents": (
         *("compose", "docs", "requirements_table", "selection", "source_rules"),
@@ -37,11 +38,12 @@ UNSANITIZED = {
     "applications and tools in processes of their own; each start takes seconds": (
         *("apps_share", "cli", "cli_live", "cli_stored", "http_servers"),
         *("example_krowoc", "example_ludo", "example_matrx", "example_mural"),
-        *("example_videocache", "examples_start", "mural_workers", "near_gunicorn"),
-        "soak_examples",
+        *("example_videocache", "examples_start", "mural", "mural_live"),
+        *("mural_workers", "near_gunicorn", "soak_examples"),
     ),
     "every tool in many processes; each is seen by itself elsewhere": (
-        *("near_histories", "promise_histories", "soak_mixed"),
+        *("counter_processes", "limit_processes", "near_histories"),
+        *("promise_histories", "soak_mixed"),
     ),
 }
 
@@ -65,12 +67,16 @@ SERVERLESS = {
         *("decorated_secrets", "envelope", "level0", "seal", "seal_functions"),
         *("typed_results",),
     ),
-    "cut by the tests' own proxy, or an awaited form": ("async_faults", "link_cuts"),
+    "about the end of a link, whoever is behind it": (
+        *("async_faults", "async_link", "journal_processes", "link_cuts"),
+        *("link_resources", "outages_flights", "promise_deadlines", "wire_deadline"),
+        "write_breaker",
+    ),
     "about leaks, memory and processes of the client": (
-        *("async_ends", "async_leaks", "herd_expired", "herd_processes", "leaks"),
-        *("limit_processes", "memory_malloc", "near_bounds", "near_forks"),
-        *("near_gunicorn", "near_memory", "promise_leaks", "soak_examples"),
-        *("soak_mixed",),
+        *("async_ends", "async_leaks", "counter_processes", "herd_expired"),
+        *("herd_processes", "leaks", "limit_processes", "memory_malloc"),
+        *("near_bounds", "near_forks", "near_gunicorn", "near_memory"),
+        *("promise_leaks", "soak_examples", "soak_mixed"),
         *("stress_cache", "stress_memory", "stress_processes", "stress_replies"),
         *("task_ends",),
     ),

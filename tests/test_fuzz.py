@@ -1,4 +1,4 @@
-"""Each libFuzzer target for REDLANE_FUZZ_SECONDS, 5 by default; `make soak` runs each
+"""Each libFuzzer target for REDLANE_FUZZ_SECONDS, 3 by default; `make soak` runs each
 for an hour. As many run at a time as the machine has cores."""
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from fuzz_targets import FUZZ, TARGETS, build_target
 
-SHORT = int(os.environ.get("REDLANE_FUZZ_SECONDS", "5"))
+SHORT = int(os.environ.get("REDLANE_FUZZ_SECONDS", "3"))
 HOUR = int(os.environ.get("REDLANE_FUZZ_SECONDS", "3600"))
 
 
