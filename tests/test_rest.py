@@ -154,6 +154,19 @@ def test_the_commands_of_one_turn_are_one_request(rest: Gateway) -> None:
     assert [len(body) for body in commands(rest)] == [100] * 3
 
 
+def test_the_first_turn_of_each_loop_is_one_request_too(rest: Gateway) -> None:
+    """Though its connection is there as soon as the first command is."""
+    client = AsyncClient(rest.url, token=rest.token, **PATIENT)
+
+    async def turn() -> list[int]:
+        return await asyncio.gather(*(client.incr("n") for _ in range(100)))
+
+    for number in range(5):
+        assert asyncio.run(turn()) == list(range(100 * number + 1, 100 * number + 101))
+    assert [path for path, _ in rest.requests] == ["/pipeline"] * 5
+    asyncio.run(client.close())
+
+
 def test_large_values(client: Client[bytes], rest: Gateway) -> None:
     value = os.urandom(300_000)
     assert client.set("k", value) is True

@@ -99,9 +99,11 @@ def test_the_server_behind_it_dies_and_returns(fresh_server: Server) -> None:
         assert one.get("raw") == b"kept by the engine"
         cache.delete("k")
         counter.increment(amount=5)
+        gateway.refuse(503, "not yet", times=100_000)
         fresh_server.start()
         fresh_server.cli("SET", "c:k", '"of another process"')
         fresh_server.cli("SET", "total", 1)
+        gateway.refusals.clear()
         wait_until(lambda: is_well(one), "the return")
         assert fresh_server.cli("GET", "c:k") is None  # the journal was replayed
         assert int(fresh_server.cli("GET", "total")) == 6

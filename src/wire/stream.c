@@ -519,7 +519,10 @@ redlane_stream_stands(RedlaneStream *stream)
         memcpy(channel->home->server_version, connection->server_version,
                sizeof(connection->server_version));
     }
-    redlane_stream_flush(stream);
+    if (!waits_for_turn(stream) || book_flush(stream) < 0) {
+        PyErr_Clear(); /* without memory for the callback it leaves now */
+        redlane_stream_flush(stream);
+    }
 }
 
 RedlaneStream *
