@@ -519,10 +519,13 @@ redlane_stream_stands(RedlaneStream *stream)
         memcpy(channel->home->server_version, connection->server_version,
                sizeof(connection->server_version));
     }
-    if (!waits_for_turn(stream) || book_flush(stream) < 0) {
+    if (waits_for_turn(stream)) {
+        if (book_flush(stream) == 0) {
+            return;
+        }
         PyErr_Clear(); /* without memory for the callback it leaves now */
-        redlane_stream_flush(stream);
     }
+    redlane_stream_flush(stream);
 }
 
 RedlaneStream *
