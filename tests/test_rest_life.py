@@ -201,16 +201,21 @@ def test_a_client_that_is_closed_meanwhile(rest: Gateway) -> None:
 STRICT = ("-W", "error", "-W", "ignore:This process:DeprecationWarning")
 
 FORK = """
-import os, sys
+import os, sys, time
 from redlane import Client
 client = Client(sys.argv[1], token=sys.argv[2], timeout=30, connect_timeout=30)
+def wait_until_live(subscription):
+    while not subscription.live:
+        time.sleep(0.01)
 messages = client.subscribe("ch")
+wait_until_live(messages)
 client.publish("ch", "m")
 assert messages.get(timeout=30) == b"m"
 child = os.fork()
 if not child:
     sys.stdin.read()
     with client.subscribe("ch") as own:
+        wait_until_live(own)
         client.publish("ch", "child")
         assert own.get(timeout=30) == b"child"
     os._exit(0)
