@@ -9,6 +9,14 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote
 
+import fastapi
+import pytest
+
+takes_models_of_fields = pytest.mark.skipif(
+    tuple(map(int, fastapi.__version__.split(".")[:2])) < (0, 115),
+    reason="FastAPI has had models of header parameters since 0.115",
+)
+
 Headers = Mapping[str, str]
 
 
@@ -93,7 +101,6 @@ async def ask_asgi(
     body: bytes = b"",
 ) -> Reply:
     sent: list[dict[str, Any]] = []
-
     asked = iter([{"type": "http.request", "body": body, "more_body": False}])
     ended = asyncio.Event()
 

@@ -9,7 +9,6 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Annotated, Any
 
-import fastapi
 import pytest
 from aio import until
 from fastapi import FastAPI, Header
@@ -17,7 +16,7 @@ from fastapi import Request as FastRequest
 from flask import Flask, g, make_response
 from flask import request as flask_request
 from http_sites import FRAMEWORKS, FlaskSite, Site, site_of
-from http_tools import Asgi, Reply, Wsgi, ask_asgi
+from http_tools import Asgi, Reply, Wsgi, ask_asgi, takes_models_of_fields
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import AliasChoices, BaseModel, Field, model_validator
@@ -199,9 +198,6 @@ def test_certificates_of_asgi() -> None:
         ask.close()
 
 
-FASTAPI = tuple(map(int, fastapi.__version__.split(".")[:2]))
-
-
 class AnyField(BaseModel, extra="allow"):
     pass
 
@@ -231,9 +227,7 @@ MODELS: list[tuple[type[BaseModel], str, bool]] = [
 ]
 
 
-@pytest.mark.skipif(
-    FASTAPI < (0, 115), reason="FastAPI takes models of fields since 0.115"
-)
+@takes_models_of_fields
 @pytest.mark.parametrize(("model", "field", "dashes"), MODELS)
 def test_models_of_fields(
     model: Any, field: str, dashes: bool, client: Any, fast: Any

@@ -10,12 +10,11 @@ import sys
 from collections.abc import Iterator
 from typing import Annotated, Any
 
-import fastapi
 import pytest
 import redlane
 from fastapi import APIRouter, BackgroundTasks, Depends, FastAPI, Header, Response
 from fastapi.responses import PlainTextResponse
-from http_tools import Asgi
+from http_tools import Asgi, takes_models_of_fields
 from pydantic import BaseModel
 from redlane import Client
 from redlane.fastapi import (
@@ -31,8 +30,6 @@ from starlette.applications import Starlette
 from starlette.endpoints import HTTPEndpoint
 from starlette.requests import Request
 from starlette.routing import Mount, Route
-
-VERSION = tuple(map(int, fastapi.__version__.split(".")[:2]))
 
 
 class Item(BaseModel):
@@ -176,9 +173,7 @@ def test_errors_pass(client: Any, fast: Any) -> None:
         assert (reply.status, reply.text) == (418, f'{{"detail":"{number}"}}')
 
 
-@pytest.mark.skipif(
-    VERSION < (0, 115), reason="FastAPI has had models of header parameters since 0.115"
-)
+@takes_models_of_fields
 def test_parameters_of_a_model(client: Any, fast: Any) -> None:
     class Fields(BaseModel):
         x_tenant: str = "none"

@@ -96,13 +96,24 @@ class Sample:
         )
 
 
+def take_settled(types: list[type]) -> Sample:
+    """Once a background thread holds no more of what the last run has begun."""
+    end = time.monotonic() + SETTLE_SECONDS
+    last = Sample.take(types)
+    while (now := Sample.take(types)).references != last.references:
+        if time.monotonic() > end:
+            break
+        last = now
+    return now
+
+
 def growth(once: Once, types: Iterable[type], rounds: int, times: int = 1) -> list[str]:
     """What `rounds` runs of `once` leave behind, in words; each run does what may leak
     so many times."""
     types = list(types)
     for _ in range(max(50, rounds // 4)):
         once()
-    before = Sample.take(types)
+    before = take_settled(types)
     for _ in range(rounds):
         once()
     end = time.monotonic() + SETTLE_SECONDS
@@ -117,8 +128,7 @@ def differences(before: Sample, after: Sample, rounds: int) -> list[str]:
     found = [
         f"{after.references[name] - count:+} references to {name}"
         for name, count in before.references.items()
-        # A background thread may have held one when it began, and none at the end.
-        if not -rounds // 2 < after.references[name] - count <= 0
+        if after.references[name] != count
     ]
     # A leak is at least one a round; half of that tells it from what comes once.
     for name, was, now, slack in (
